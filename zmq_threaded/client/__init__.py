@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sending side: calls on REQ sockets, everything else on the outbox."""

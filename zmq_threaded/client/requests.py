@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls: one REQ socket, checked out by the calling thread for one call.
+
+The caller's own thread sends and waits, so that no reply wakes another.
+"""
+
+import logging
+import threading
+import time
+
+import zmq
+
+from zmq_threaded import errors
+from zmq_threaded import sockets
+from zmq_threaded import wire
+
+LOG = logging.getLogger(__name__)
+
+# A handshake takes less than a millisecond between processes that run.
+_CONNECT_WAIT = 1.0
+_CONNECT_PROBE_AFTER = 0.02
+
+
+class _NotTaken(Exception):
+    """The request certainly did not reach the instance: choose another."""
+
+
+class _Connection:
+    """A REQ socket to one instance.
+
+    Thread: whoever took it out of the pool.
+    """
+
+    __slots__ = ('instance', 'socket', 'idle_since', '_receive_timeout')
+
+    def __init__(self, instance, socket):
+        self.instance = instance
+        self.socket = socket
+        self.idle_since = 0.0
+        self._receive_timeout = None
+
+    def send(self, frames):
+        """False when there is no peer to take it."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, deadline):
+        """The reply's frames, or None at the deadline.
+
+        :raises: errors.ServerGone when the connection is lost
+        """
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._set_timeout(min(left, sockets.CALL_SLICE))
+            try:
+                return self.socket.recv_multipart()
+            except zmq.Again:
+                if not self.socket.get(zmq.EVENTS) & zmq.POLLOUT:
+                    raise errors.ServerGone() from None
+
+    def _set_timeout(self, seconds):
+        milliseconds = int(seconds * 1000) + 1
+        if milliseconds != self._receive_timeout:
+            self.socket.set(zmq.RCVTIMEO, milliseconds)
+            self._receive_timeout = milliseconds
+
+    def close(self):
+        self.socket.close(linger=0)
+
+
+class _Pool:
+    """Idle connections by instance, the last used first out.
+
+    Thread: any; the lock is reentrant for the sake of signal handlers.
+    """
+
+    def __init__(self, limit, ttl):
+        self._limit = limit
+        self._ttl = ttl
+        self._lock = threading.RLock()
+        self._idle = {}
+        self._size = 0
+        self._closed = False
+
+    def take(self, instance):
+        with self._lock:
+            stack = self._idle.get(instance.id)
+            if not stack:
+                return None
+            self._size -= 1
+            return stack.pop()
+
+    def give(self, connection):
+        connection.idle_since = time.monotonic()
+        with self._lock:
+            if not self._closed:
+                self._idle.setdefault(connection.instance.id,
+                                      []).append(connection)
+                self._size += 1
+                connection = (self._pop_longest_idle()
+                              if self._size > self._limit else None)
+        if connection:
+            connection.close()
+
+    def close_idle(self):
+        """Close what nobody used for the time to live."""
+        oldest = time.monotonic() - self._ttl
+        with self._lock:
+            expired = []
+            for instance_id, stack in list(self._idle.items()):
+                while stack and stack[0].idle_since < oldest:
+                    expired.append(stack.pop(0))
+                if not stack:
+                    del self._idle[instance_id]
+            self._size -= len(expired)
+        for connection in expired:
+            connection.close()
+
+    def close(self):
+        with self._lock:
+            self._closed = True
+            stacks, self._idle = list(self._idle.values()), {}
+            self._size = 0
+        for stack in stacks:
+            for connection in stack:
+                connection.close()
+
+    def _pop_longest_idle(self):
+        stack = min((stack for stack in self._idle.values() if stack),
+                    key=lambda stack: stack[0].idle_since)
+        self._size -= 1
+        return stack.pop(0)
+
+
+class Requests:
+    """Calls that need one reply and nothing else.
+
+    :param context: zmq.Context
+
+    Thread: any.
+    """
+
+    def __init__(self, context, settings, directory, counters):
+        self._context = context
+        self._settings = settings
+        self._directory = directory
+        self._counters = counters
+        self._pool = _Pool(settings.pool_size, settings.pool_ttl)
+
+    def call(self, topic, body, flags, deadline, attempts):
+        """Send a call to one instance of the topic and wait for its reply.
+
+        It is sent to another instance only if the first certainly did not
+        take it.
+
+        :param body: wire frames of context and message
+        :param deadline: monotonic seconds
+        :param attempts: look-ups that may find nobody; None for any number
+        :raises: directory.Nobody, MessagingTimeout
+        :returns: wire.Message, a REPLY
+        """
+        message_id = wire.new_id()
+        while True:
+            instance = self._directory.resolve(topic, deadline, attempts)
+            try:
+                return self._exchange(instance, topic, message_id, body,
+                                      flags, deadline)
+            except _NotTaken as reason:
+                LOG.debug('Call %s was not taken by %s: %s',
+                          message_id.hex(), instance, reason)
+            except zmq.ZMQError as error:
+                raise errors.MessageDeliveryFailure(
+                    f'Call {message_id.hex()} to {topic} could not be sent: '
+                    f'{error}') from None
+
+    def _exchange(self, instance, topic, message_id, body, flags, deadline):
+        connection = self._send(instance, message_id, body, flags, deadline)
+        try:
+            frames = connection.receive(deadline)
+        except errors.ServerGone:
+            connection.close()
+            self._directory.avoid(instance)
+            raise errors.ServerGone(
+                f'The server of call {message_id.hex()} to {topic} was lost '
+                f'before it replied (instance {instance}); it may have been '
+                'executed') from None
+        except zmq.ZMQError as error:
+            connection.close()
+            raise errors.MessagingTimeout(
+                f'No reply to call {message_id.hex()} to {topic}: the driver '
+                f'was closed ({error})') from None
+        except BaseException:
+            connection.close()
+            raise
+        self._pool.give(connection)
+        if frames is None:
+            self._counters.add('calls_timed_out')
+            raise errors.MessagingTimeout(
+                f'Timed out waiting for a reply to call {message_id.hex()} '
+                f'to {topic}')
+        return self._read(frames, instance, topic, message_id)
+
+    def _send(self, instance, message_id, body, flags, deadline):
+        """A connection over which the request has gone."""
+        # A pooled connection may have been lost while it was idle.
+        connection = (self._pool.take(instance)
+                      or self._connect(instance, deadline))
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            if connection.send(wire.encode(wire.CALL, instance.id, message_id,
+                                           body, flags, left)):
+                self._directory.reached(instance)
+                return connection
+            connection.close()
+            connection = self._connect(instance, deadline)
+
+    def _connect(self, instance, deadline):
+        endpoint = sockets.reachable(instance.endpoints)
+        if endpoint is not None:
+            connection = _Connection(instance, sockets.request_socket(
+                self._context, self._settings, endpoint))
+            if _is_ready(connection.socket, endpoint, deadline):
+                return connection
+            connection.close()
+        self._directory.avoid(instance)
+        raise _NotTaken('no connection')
+
+    def _read(self, frames, instance, topic, message_id):
+        try:
+            message = wire.decode(frames)
+            if message.kind == wire.REPLY and message.id == message_id:
+                return message
+            if message.kind == wire.NACK:
+                self._refused(instance, *wire.nack_reason(message))
+            raise wire.Malformed(f'kind {message.kind}')
+        except ValueError as error:
+            self._counters.add('malformed')
+            raise errors.ServerGone(
+                f'The reply to call {message_id.hex()} to {topic} cannot be '
+                f'read: {error}') from None
+
+    def _refused(self, instance, reason, text):
+        if reason == wire.VERSION:
+            raise errors.Refused(f'Instance {instance}: {text}')
+        if reason == wire.EXPIRED:
+            raise errors.MessagingTimeout('The call expired before a worker '
+                                          f'of the server began it: {text}')
+        self._directory.avoid(instance, for_ever=reason != wire.BUSY)
+        raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
+
+    def close_idle(self):
+        """To be called now and then."""
+        self._pool.close_idle()
+
+    def close(self):
+        """Close all idle connections; those in use close when their call
+        ends, which is at once when the context is terminated.
+        """
+        self._pool.close()
+
+
+def _is_ready(socket, endpoint, deadline):
+    limit = min(deadline, time.monotonic() + _CONNECT_WAIT)
+    if _poll_out(socket, min(limit, time.monotonic() + _CONNECT_PROBE_AFTER)):
+        return True
+    return not sockets.is_dead(endpoint) and _poll_out(socket, limit)
+
+
+def _poll_out(socket, deadline):
+    left = max(0.0, deadline - time.monotonic())
+    return bool(socket.poll(int(left * 1000) + 1, zmq.POLLOUT))

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver: oslo.messaging's face of zmq_threaded."""
+
+import atexit
+import logging
+import math
+import os
+import queue
+import sys
+import threading
+import time
+import weakref
+
+from oslo_messaging._drivers import base
+from oslo_messaging._drivers import common
+
+from zmq_threaded import errors
+from zmq_threaded import options
+from zmq_threaded import payload
+from zmq_threaded import runtime
+from zmq_threaded import sockets
+from zmq_threaded import topic as topics
+from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import directory
+from zmq_threaded.service import listener
+
+LOG = logging.getLogger(__name__)
+
+_FOR_EVER = 10 * 365 * 86400
+
+_drivers = weakref.WeakSet()
+
+
+class ZmqDriver(base.BaseDriver):
+    """RPC over ZeroMQ, without a broker (``transport_url = zmq://``).
+
+    Services make their drivers before they fork and use them in the
+    children; so nothing is opened here before its first use, and a process
+    with another pid gets a Runtime of its own.
+
+    Thread: any.
+    """
+
+    def __init__(self, conf, url, default_exchange=None,
+                 allowed_remote_exmods=None):
+        _refuse_patched_threads()
+        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+        _refuse_distributed(url)
+        try:
+            self._settings = options.read(conf, url.query)
+        except options.InvalidOption as error:
+            raise errors.ConfigurationError(str(error)) from None
+        self._runtime = None
+        self._locks = {}
+        _drivers.add(self)
+
+    # Sending
+
+    def send(self, target, ctxt, message, wait_for_reply=None, timeout=None,
+             call_monitor_timeout=None, retry=None, transport_options=None):
+        topic = topics.of_target(target, self._default_exchange)
+        body, flags = payload.dump((ctxt, message),
+                                   self._settings.serialization)
+        at_least_once = bool(transport_options
+                             and transport_options.at_least_once)
+        attempts = 1 if at_least_once else _attempts(retry)
+        try:
+            if not wait_for_reply:
+                return self._cast(topic, body, flags, attempts, target.fanout)
+            deadline = _deadline(timeout)
+            if call_monitor_timeout:
+                reply = self._monitored_call(topic, body, flags, deadline,
+                                             attempts, call_monitor_timeout)
+            else:
+                reply = self._parts().requests.call(topic, body, flags,
+                                                    deadline, attempts)
+        except directory.Nobody as nobody:
+            raise _nobody(nobody, topic, message, timeout,
+                          at_least_once) from None
+        return self._result(reply)
+
+    def _cast(self, topic, body, flags, attempts, fanout):
+        ttl = self._settings.message_ttl
+        waiter = None
+        if attempts is not None:
+            # Whoever limits the attempts wants to know how they ended.
+            waiter, flags = queue.SimpleQueue(), flags | wire.CONFIRM
+            ttl = min(ttl, self._settings.cast_timeout)
+        delivery = deliveries.Delivery(
+            kind=wire.FANOUT if fanout else wire.CAST, topic=topic, body=body,
+            flags=flags, expires=time.monotonic() + ttl, attempts=attempts,
+            waiter=waiter)
+        self._post(delivery, time.monotonic() + self._settings.cast_timeout)
+        if waiter is not None:
+            self._wait_until_taken(delivery)
+
+    def _post(self, delivery, room_deadline):
+        if not self._parts().outbox.post(delivery, room_deadline):
+            raise errors.MessageDeliveryFailure(
+                f'{delivery} found no room in the outbox within '
+                'rpc_cast_timeout: its services are too slow')
+
+    def _wait_until_taken(self, delivery):
+        try:
+            event, detail = delivery.waiter.get(
+                timeout=max(0.0, delivery.expires - time.monotonic()) + 2.0)
+        except queue.Empty:
+            event, detail = deliveries.FAILED, 'nobody confirmed it in time'
+        if event == deliveries.NOBODY:
+            raise directory.Nobody(attempts_used_up=True)
+        if event == deliveries.FAILED:
+            raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')
+
+    def _monitored_call(self, topic, body, flags, deadline, attempts,
+                        monitor_timeout):
+        delivery = deliveries.Delivery(
+            kind=wire.CALL, topic=topic, body=body, flags=flags,
+            expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
+            client_timeout=float(monitor_timeout))
+        self._post(delivery, deadline)
+        silence_until = time.monotonic() + monitor_timeout
+        while True:
+            try:
+                event, detail = delivery.waiter.get(timeout=max(
+                    0.0, min(deadline, silence_until) - time.monotonic()))
+            except queue.Empty:
+                self._parts().outbox.withdraw(delivery)
+                raise errors.MessagingTimeout(
+                    f'Timed out waiting for a reply to, or a sign of life '
+                    f'of, {delivery}') from None
+            if event == deliveries.REPLIED:
+                return detail
+            _raise_if_failed(event, detail, delivery)
+            silence_until = time.monotonic() + monitor_timeout
+
+    def _result(self, reply):
+        if reply.flags & wire.FAILURE:
+            raise common.deserialize_remote_exception(
+                reply.body[0].decode(), self._allowed_remote_exmods)
+        return payload.load(reply.body[0], reply.flags)
+
+    def send_notification(self, target, ctxt, message, version, retry):
+        raise NotImplementedError(
+            'This release of the zmq driver has no notifications')
+
+    # Listening
+
+    def listen(self, target, batch_size, batch_timeout):
+        exchange = target.exchange or self._default_exchange or ''
+        return self._listen([topics.rpc(exchange, target.topic),
+                             topics.rpc(exchange, target.topic,
+                                        target.server)],
+                            batch_size, batch_timeout)
+
+    def listen_for_notifications(self, targets_and_priorities, pool,
+                                 batch_size, batch_timeout):
+        raise NotImplementedError(
+            'This release of the zmq driver has no notifications')
+
+    def _listen(self, addresses, batch_size, batch_timeout):
+        parts = self._parts()
+        try:
+            service = parts.service(addresses)
+        except sockets.BindError as error:
+            raise errors.ListenError(str(error)) from None
+        return listener.ZmqListener(service, parts.forget, batch_size,
+                                    batch_timeout)
+
+    # The parts of this process
+
+    def cleanup(self):
+        """Close everything; what is not acknowledged gets rpc_cast_timeout
+        before. A later use opens everything anew.
+        """
+        parts, self._runtime = self._runtime, None
+        if parts is not None and parts.pid == os.getpid():
+            parts.close()
+
+    def counters(self):
+        """What happened so far in this process, a dict of counts by name."""
+        return self._parts().counters.snapshot()
+
+    def _parts(self):
+        parts = self._runtime
+        if parts is None or parts.pid != os.getpid():
+            parts = self._new_parts()
+        return parts
+
+    def _new_parts(self):
+        # A lock for each pid: one that was held during a fork stays locked
+        # in the child. Reentrant, for a signal handler may come here too.
+        with self._locks.setdefault(os.getpid(), threading.RLock()):
+            if self._runtime is None or self._runtime.pid != os.getpid():
+                try:
+                    self._runtime = runtime.Runtime(self._settings)
+                except options.InvalidOption as error:
+                    raise errors.ConfigurationError(str(error)) from None
+            return self._runtime
+
+
+def _deadline(timeout):
+    # Waiting for ever: queues and locks refuse an infinite timeout.
+    return time.monotonic() + min(_FOR_EVER, math.inf if timeout is None
+                                  else timeout)
+
+
+def _attempts(retry):
+    """Look-ups that may find nobody; None for any number."""
+    return None if retry is None or retry < 0 else retry + 1
+
+
+def _nobody(nobody, topic, message, timeout, at_least_once):
+    why = f'No service listens on {topic}'
+    if not nobody.attempts_used_up:
+        return errors.MessagingTimeout(
+            f'{why}, or none could be reached within {timeout} s')
+    if at_least_once:
+        return errors.undeliverable(topic, message, why)
+    return errors.MessageDeliveryFailure(f'{why}, or none could be reached')
+
+
+def _raise_if_failed(event, detail, delivery):
+    if event == deliveries.NOBODY:
+        raise directory.Nobody(attempts_used_up=True)
+    if event == deliveries.LOST:
+        raise errors.ServerGone(
+            f'The server of {delivery} was lost before it replied (instance '
+            f'{delivery.instance}); it may have been executed')
+    if event == deliveries.FAILED:
+        raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')
+
+
+def _refuse_patched_threads():
+    patcher = sys.modules.get('eventlet.patcher')
+    if patcher and getattr(patcher, 'is_monkey_patched',
+                           lambda _: False)('thread'):
+        raise errors.ConfigurationError(
+            'The zmq driver works with native threads; in this process '
+            'eventlet has patched them. Run the service with the threading '
+            'back end of oslo.service, or use another transport.')
+
+
+def _refuse_distributed(url):
+    if '+' in url.transport:
+        raise errors.ConfigurationError(
+            f'{url.transport}:// is not supported by this release; it has '
+            'the embedded registry of one machine, zmq://')
+
+
+@atexit.register
+def _cleanup_at_exit():
+    """Daemon threads end with the process: deliver what they hold first."""
+    for driver in list(_drivers):
+        driver.cleanup()

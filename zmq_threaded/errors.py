@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver raises, each a kind of oslo.messaging's own exceptions."""
+
+from oslo_messaging import exceptions
+from oslo_messaging._drivers import base
+
+MessagingTimeout = exceptions.MessagingTimeout
+MessageDeliveryFailure = exceptions.MessageDeliveryFailure
+MessageUndeliverable = exceptions.MessageUndeliverable
+
+
+class ConfigurationError(base.TransportDriverError):
+    """The driver cannot work as it is configured, or where it is."""
+
+
+class ListenError(base.TransportDriverError):
+    """A service could not bind its sockets."""
+
+
+class ServerGone(exceptions.MessagingTimeout):
+    """The server of a call was lost before it replied. The call may have
+    been executed, wholly, partly or not at all.
+    """
+
+
+class ExpiredMessage(exceptions.MessagingException):
+    """The sender no longer waits for this message; it must not be run."""
+
+
+class Refused(exceptions.MessagingException):
+    """The server speaks another version of the protocol."""
+
+
+def undeliverable(topic, body, why):
+    """MessageUndeliverable as the rabbit driver's users know it."""
+    return exceptions.MessageUndeliverable(
+        exception=why, exchange=topic.exchange, routing_key=topic.name,
+        message=body)

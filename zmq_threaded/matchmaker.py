@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry of listening instances, on tooz group membership.
+
+A group is the key of a Topic, a member an instance, its capabilities the
+record. Only the directory thread calls this; every call may block for as
+long as the engine does, and may raise whatever the engine's client raises.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import threading
+
+from tooz import coordination
+
+LOG = logging.getLogger(__name__)
+
+# tooz's file driver keeps class-wide locks that a forked child would inherit
+# in whatever state they are: no fork while an operation runs.
+_operation = threading.RLock()
+os.register_at_fork(before=_operation.acquire,
+                    after_in_parent=_operation.release,
+                    after_in_child=_operation.release)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One listening service.
+
+    :ivar id: 16 random bytes, new for each start of a service
+    :ivar endpoints: ZeroMQ endpoints, the preferred first
+    """
+
+    id: bytes
+    endpoints: tuple
+
+    def __str__(self):
+        return self.id.hex()
+
+
+def _serialised(method):
+    def operation(*args):
+        with _operation:
+            return method(*args)
+    return operation
+
+
+class Matchmaker:
+    """Registrations and look-ups of one driver in one process.
+
+    :param url: tooz coordination URL
+    :param expire: seconds after which a record that is not renewed is gone
+
+    Thread: directory.
+    """
+
+    def __init__(self, url, expire):
+        self._url = url
+        self._expire = expire
+        self._reader = None
+        self._members = {}
+
+    @_serialised
+    def lookup(self, key):
+        """The instances registered under a key.
+
+        :raises: Exception, whatever the engine's client raises
+        :returns: list of Instance, in a stable order
+        """
+        if self._reader is None:
+            self._reader = self._coordinator(b'reader-' + os.urandom(8))
+        try:
+            members = self._reader.get_members_with_capabilities(
+                key.encode()).get(timeout=self._expire)
+        except coordination.GroupNotCreated:
+            return []
+        found = (_instance(member, record)
+                 for member, record in members.items())
+        return sorted(filter(None, found), key=lambda instance: instance.id)
+
+    @_serialised
+    def register(self, instance, keys):
+        """Make an instance known under each key; repeating it is harmless.
+
+        :raises: Exception, whatever the engine's client raises
+        """
+        member = self._members.get(instance.id)
+        if member is None:
+            member = self._coordinator(instance.id.hex().encode())
+            self._members[instance.id] = member
+        record = {'endpoints': list(instance.endpoints)}
+        for key in keys:
+            with contextlib.suppress(coordination.MemberAlreadyExist):
+                self._join(member, key.encode(), record)
+
+    @_serialised
+    def beat(self, instance, keys):
+        """Renew the records of a registered instance, and put back those
+        that are missing: no engine does that by itself.
+
+        :raises: Exception, whatever the engine's client raises
+        """
+        member = self._members.get(instance.id)
+        if member is not None:
+            member.heartbeat()
+        missing = [key for key in keys if not self._listed(instance, key)]
+        if missing:
+            self.register(instance, missing)
+
+    @_serialised
+    def unregister(self, instance):
+        """Remove the records of an instance, if there are any.
+
+        :raises: Exception, whatever the engine's client raises
+        """
+        member = self._members.pop(instance.id, None)
+        if member is not None:
+            member.stop()
+
+    @_serialised
+    def close(self):
+        """Remove all that was registered here and end the connections."""
+        for coordinator in (*self._members.values(), self._reader):
+            if coordinator is not None:
+                with contextlib.suppress(Exception):
+                    coordinator.stop()
+        self._members.clear()
+        self._reader = None
+
+    def _join(self, member, group, record):
+        # tooz's own join_group_create() sleeps a second between its steps.
+        try:
+            member.join_group(group, record).get(timeout=self._expire)
+        except coordination.GroupNotCreated:
+            with contextlib.suppress(coordination.GroupAlreadyExist):
+                member.create_group(group).get(timeout=self._expire)
+            member.join_group(group, record).get(timeout=self._expire)
+
+    def _listed(self, instance, key):
+        try:
+            members = self._members[instance.id].get_members(
+                key.encode()).get(timeout=self._expire)
+        except (coordination.GroupNotCreated, KeyError):
+            return False
+        return instance.id.hex().encode() in members
+
+    def _coordinator(self, member_id):
+        coordinator = coordination.get_coordinator(self._url, member_id)
+        coordinator.start()
+        return coordinator
+
+
+def _instance(member, record):
+    # Anybody who may write to the registry may write nonsense into it.
+    try:
+        return Instance(bytes.fromhex(member.decode()),
+                        tuple(str(each) for each in record['endpoints']))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        LOG.warning('The registry holds a record that is none of ours: %r',
+                    member)
+        return None
+
+
+def embedded(ipc_dir, expire):
+    """The Matchmaker of one machine: files, and no server."""
+    folder = os.path.join(ipc_dir, 'registry')
+    os.makedirs(folder, exist_ok=True)
+    return Matchmaker(f'file://{folder}?timeout={int(expire)}&executor=sync',
+                      expire)

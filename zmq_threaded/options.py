@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of [oslo_messaging_zmq], and the Settings read from them.
+
+The names are those that operators have from the Kilo and Queens drivers; the
+names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
+"""
+
+import dataclasses
+import logging
+import os
+import socket
+
+from oslo_config import cfg
+
+from zmq_threaded import legacy_options
+
+LOG = logging.getLogger(__name__)
+
+GROUP = 'oslo_messaging_zmq'
+
+
+def _live(option_class, name, **kwargs):
+    return option_class(name, deprecated_group='DEFAULT', **kwargs)
+
+
+_OPTIONS = [
+    _live(cfg.StrOpt, 'rpc_zmq_matchmaker', default='embedded',
+          help='Where services are registered. "embedded" is a directory on '
+               'this machine (see rpc_zmq_ipc_dir) and needs no server; '
+               '"dummy" and the old MatchMakerLocalhost mean the same.'),
+    _live(cfg.StrOpt, 'rpc_zmq_ipc_dir', sample_default='/var/run/openstack',
+          help='Directory of the IPC sockets and of the embedded registry. '
+               'Processes find each other only in the same directory. When '
+               'it is not set and /var/run/openstack cannot be used, a '
+               'private directory of this user is taken, '
+               '/tmp/openstack-zmq-<uid>.'),
+    _live(cfg.StrOpt, 'rpc_zmq_transport', default='ipc',
+          choices=[('ipc', 'only from this machine'),
+                   ('tcp', 'over the network, and over IPC as well')],
+          help='How a service can be reached.'),
+    _live(cfg.StrOpt, 'rpc_zmq_bind_address', default='*',
+          help='Address to which a service binds its TCP port: "*" for all '
+               'of IPv4, an IP address of either version, or the name of an '
+               'interface. Used with rpc_zmq_transport=tcp.'),
+    _live(cfg.StrOpt, 'rpc_zmq_host', default=socket.gethostname(),
+          sample_default='localhost',
+          help='Name or address under which clients on other hosts reach the '
+               'TCP ports of this node.'),
+    _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153,
+          help='Lowest TCP port that a service may bind.'),
+    _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,
+          help='Highest TCP port that a service may bind. (65536, the '
+               'default of old, is read as 65535.)'),
+    _live(cfg.IntOpt, 'rpc_zmq_bind_port_retries', default=100, min=1,
+          help='How many ports of the range are tried before the service '
+               'gives up.'),
+    _live(cfg.IntOpt, 'rpc_zmq_contexts', default=1, min=1, max=64,
+          help='I/O threads of the ZeroMQ context. One moves about a '
+               'gigabyte per second.'),
+    _live(cfg.IntOpt, 'rpc_zmq_topic_backlog', default=1000, min=1,
+          help='How many messages a service holds that no worker has begun. '
+               'With more it stops reading, and its senders wait.'),
+    _live(cfg.IntOpt, 'rpc_zmq_outbox_limit', default=10000, min=1,
+          help='How many messages (casts, fanout copies) a sender keeps for '
+               'one topic until they are acknowledged. At the limit a sender '
+               'waits rpc_cast_timeout for a live service; with nobody there '
+               'the oldest message is dropped and reported.'),
+    _live(cfg.FloatOpt, 'rpc_cast_timeout', default=30.0, min=0.0,
+          help='Longest time in seconds for which a cast waits for room in '
+               'the outbox, and for which cleanup() and the exit of the '
+               'process wait for outstanding acknowledgements.'),
+    _live(cfg.IntOpt, 'rpc_message_ttl', default=300, min=1,
+          help='Seconds after which a message that nobody took is dropped '
+               'and reported, and for which a service remembers what it has '
+               'taken.'),
+    _live(cfg.IntOpt, 'zmq_linger', default=1, min=-1,
+          help='Longest time in seconds for which closing waits for what was '
+               'already handed to ZeroMQ. -1, for ever in the drivers of '
+               'old, is read as 30: no exit may hang on a dead peer.'),
+    _live(cfg.IntOpt, 'zmq_target_expire', default=30, min=3,
+          help='Seconds after which the record of a service that died is '
+               'gone. A living one renews its record three times as often.'),
+    _live(cfg.IntOpt, 'zmq_target_update', default=10, min=1,
+          help='Seconds after which a client looks again at the records of '
+               'the topics in use. Must be shorter than zmq_target_expire.'),
+    _live(cfg.StrOpt, 'rpc_zmq_serialization', default='json',
+          choices=('json', 'msgpack'),
+          help='Encoding of what this process sends; every process reads '
+               'both. A reply is encoded as its request was.'),
+    _live(cfg.IntOpt, 'rpc_conn_pool_size', default=128, min=1,
+          help='How many idle connections for calls are kept, over all '
+               'services.'),
+    _live(cfg.IntOpt, 'conn_pool_ttl', default=60, min=1,
+          help='Seconds after which an idle connection is closed.'),
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive', default=-1,
+          help='TCP keepalive: -1 leaves it to the system, 0 switches it '
+               'off, 1 on.'),
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_idle', default=-1,
+          help='Seconds of silence before the first keepalive probe; -1 '
+               'leaves it to the system.'),
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_cnt', default=-1,
+          help='Unanswered keepalive probes that end a connection; -1 leaves '
+               'it to the system.'),
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_intvl', default=-1,
+          help='Seconds between keepalive probes; -1 leaves it to the '
+               'system.'),
+]
+
+_DEFAULT_IPC_DIR = '/var/run/openstack'
+_FALLBACK_IPC_DIR = '/tmp/openstack-zmq-%d'
+_EMBEDDED = ('embedded', 'dummy', 'local',
+             'oslo_messaging._drivers.matchmaker.MatchMakerLocalhost',
+             'oslo.messaging._drivers.matchmaker.MatchMakerLocalhost')
+_LONGEST_LINGER = 30
+
+
+class InvalidOption(ValueError):
+    """An option has a value that cannot work; the text names the option."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the options say, checked and in units of seconds."""
+
+    matchmaker: str
+    ipc_dir: str
+    transport: str
+    bind_address: str
+    host: str
+    ports: range
+    bind_retries: int
+    io_threads: int
+    backlog: int
+    outbox_limit: int
+    cast_timeout: float
+    message_ttl: float
+    linger: float
+    expire: float
+    update: float
+    serialization: str
+    pool_size: int
+    pool_ttl: float
+    keepalive: int
+    keepalive_idle: int
+    keepalive_cnt: int
+    keepalive_intvl: int
+
+
+def list_opts():
+    """For oslo.config's sample generator (entry point oslo.config.opts)."""
+    return [(GROUP, _OPTIONS + legacy_options.OPTIONS)]
+
+
+def read(conf, query):
+    """Read and check the options, without touching the file system.
+
+    :param conf: oslo.config ConfigOpts
+    :param query: dict of the transport URL's query; it wins over the files
+    :raises: InvalidOption
+    :returns: Settings
+    """
+    conf.register_opts(_OPTIONS + legacy_options.OPTIONS, group=GROUP)
+    known = {option.dest for option in _OPTIONS + legacy_options.OPTIONS}
+    for name in query.keys() - known:
+        LOG.warning('The transport URL names an option that the zmq driver '
+                    'does not have: %s', name)
+    return _settings({option.dest: _value(conf, query, option)
+                      for option in _OPTIONS})
+
+
+def _value(conf, query, option):
+    try:
+        if option.dest in query:
+            return option.type(query[option.dest])
+        return getattr(getattr(conf, GROUP), option.dest)
+    except ValueError as error:
+        raise InvalidOption(f'{option.dest}: {error}') from None
+
+
+def _settings(value):
+    return Settings(
+        matchmaker=_matchmaker(value['rpc_zmq_matchmaker']),
+        ipc_dir=value['rpc_zmq_ipc_dir'] or '',
+        transport=value['rpc_zmq_transport'],
+        bind_address=value['rpc_zmq_bind_address'],
+        host=value['rpc_zmq_host'],
+        ports=_ports(value['rpc_zmq_min_port'], value['rpc_zmq_max_port']),
+        bind_retries=value['rpc_zmq_bind_port_retries'],
+        io_threads=value['rpc_zmq_contexts'],
+        backlog=value['rpc_zmq_topic_backlog'],
+        outbox_limit=value['rpc_zmq_outbox_limit'],
+        cast_timeout=value['rpc_cast_timeout'],
+        message_ttl=float(value['rpc_message_ttl']),
+        linger=_linger(value['zmq_linger']),
+        expire=float(value['zmq_target_expire']),
+        update=_update(value['zmq_target_update'],
+                       value['zmq_target_expire']),
+        serialization=value['rpc_zmq_serialization'],
+        pool_size=value['rpc_conn_pool_size'],
+        pool_ttl=float(value['conn_pool_ttl']),
+        keepalive=value['zmq_tcp_keepalive'],
+        keepalive_idle=value['zmq_tcp_keepalive_idle'],
+        keepalive_cnt=value['zmq_tcp_keepalive_cnt'],
+        keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
+
+
+def _matchmaker(name):
+    if name not in _EMBEDDED:
+        raise InvalidOption(
+            f'rpc_zmq_matchmaker: {name!r} is not supported by this release; '
+            'it has the embedded registry of one machine, "embedded"')
+    return 'embedded'
+
+
+def _ports(lowest, highest):
+    highest = min(highest, 65535)
+    if lowest > highest:
+        raise InvalidOption(f'rpc_zmq_min_port: {lowest} is above '
+                            f'rpc_zmq_max_port, {highest}')
+    return range(lowest, highest + 1)
+
+
+def _linger(seconds):
+    return float(seconds if 0 <= seconds <= _LONGEST_LINGER
+                 else _LONGEST_LINGER)
+
+
+def _update(update, expire):
+    if update >= expire:
+        raise InvalidOption(
+            f'zmq_target_update: {update} s is not shorter than '
+            f'zmq_target_expire, {expire} s; live services would be lost')
+    return float(update)
+
+
+def ipc_directory(settings):
+    """The directory for sockets and registry, made when it is missing.
+
+    A directory that was asked for by name never falls back: two users in
+    different directories would miss each other in silence.
+
+    :raises: InvalidOption
+    """
+    if settings.ipc_dir:
+        _ensure(settings.ipc_dir)
+        return settings.ipc_dir
+    try:
+        _ensure(_DEFAULT_IPC_DIR)
+        return _DEFAULT_IPC_DIR
+    except InvalidOption:
+        return _private_directory(_FALLBACK_IPC_DIR % os.getuid())
+
+
+def _ensure(path):
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise InvalidOption(f'rpc_zmq_ipc_dir: no permission for {path}')
+
+
+def _private_directory(path):
+    _ensure(path)
+    status = os.lstat(path)
+    # /tmp is everybody's: somebody else may have made it, or a link.
+    if (status.st_uid != os.getuid() or status.st_mode & 0o077
+            or not os.path.isdir(path) or os.path.islink(path)):
+        raise InvalidOption(f'rpc_zmq_ipc_dir: {path} is not a private '
+                            'directory of this user; set the option')
+    return path

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contexts, messages and results to bytes and back, without I/O.
+
+JSON is what oslo.serialization makes of an object, so that datetime, UUID
+and objects with to_dict() arrive as they do with the rabbit driver. msgpack
+makes the same of them; it differs only where JSON cannot hold a value
+(bytes stay bytes, keys that are no strings stay what they are).
+"""
+
+import json
+
+import msgpack
+from oslo_serialization import jsonutils
+
+from zmq_threaded import wire
+
+# jsonutils.dumps() builds an encoder for each call; this one is the same.
+_encode_json = json.JSONEncoder(default=jsonutils.to_primitive).encode
+
+
+def dump(objects, serialization):
+    """Encode each object into a frame of its own.
+
+    :param serialization: 'json' or 'msgpack'
+    :raises: TypeError or ValueError when an object cannot be encoded
+    :returns: (list of bytes, wire flags)
+    """
+    if serialization == 'msgpack':
+        try:
+            return [msgpack.packb(item, default=jsonutils.to_primitive)
+                    for item in objects], wire.MSGPACK
+        except OverflowError:
+            pass    # msgpack has no integer over 64 bits, JSON has
+    return [_encode_json(item).encode() for item in objects], 0
+
+
+def load(frame, flags):
+    """Decode one frame.
+
+    :param flags: wire flags of the message
+    :raises: ValueError when the frame is not what the flags say
+    """
+    try:
+        if flags & wire.MSGPACK:
+            return msgpack.unpackb(frame, strict_map_key=False)
+        return json.loads(frame.decode())
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException,
+            ) as error:
+        raise ValueError(f'payload: {type(error).__name__}') from None

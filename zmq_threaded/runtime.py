@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that one driver has in one process: context, sockets and threads."""
+
+import logging
+import os
+import time
+
+from zmq_threaded import counters
+from zmq_threaded import matchmaker
+from zmq_threaded import options
+from zmq_threaded import sockets
+from zmq_threaded import sweep
+from zmq_threaded.client import directory
+from zmq_threaded.client import outbox
+from zmq_threaded.client import requests
+from zmq_threaded.service import service
+
+LOG = logging.getLogger(__name__)
+
+_JOIN_LIMIT = 5.0
+_TERM_LIMIT = 5.0
+
+
+class Runtime:
+    """Wires the parts. Threads start with their first use.
+
+    A forked child must not touch its parent's Runtime, only drop it; the
+    driver sees to that.
+
+    :param settings: options.Settings
+    :raises: options.InvalidOption
+
+    Thread: any.
+    """
+
+    def __init__(self, settings):
+        self.pid = os.getpid()
+        self._settings = settings
+        self._services = []
+        self._swept = False
+        self._closed = False
+        self._ipc_dir = options.ipc_directory(settings)
+        LOG.info('zmq: sockets and embedded registry in %s', self._ipc_dir)
+        self.counters = counters.Counters()
+        self._context = sockets.new_context(settings)
+        self._directory = directory.Directory(
+            matchmaker.embedded(self._ipc_dir, settings.expire),
+            settings.update, settings.expire, self.counters, 'zmq-directory',
+            housekeeping=self._close_idle)
+        self.requests = requests.Requests(
+            self._context, settings, self._directory, self.counters)
+        self.outbox = outbox.Outbox(
+            self._context, settings, self._directory, self.counters,
+            'zmq-outbox')
+
+    def service(self, topics):
+        """A bound service, registered under these topics once it starts.
+
+        :raises: sockets.BindError
+        """
+        if not self._swept:
+            self._swept = True
+            sweep.sweep(self._ipc_dir, self._settings.expire)
+        listening = service.Service(
+            self._context, self._settings, self._ipc_dir, self._directory,
+            topics, self.counters)
+        self._services.append(listening)
+        return listening
+
+    def forget(self, listening):
+        """The service was cleaned up."""
+        if listening in self._services:
+            self._services.remove(listening)
+
+    def close(self):
+        """Deliver what can be delivered within rpc_cast_timeout, then stop
+        all threads and close all sockets, within a bounded time.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self.outbox.flush(time.monotonic() + self._settings.cast_timeout)
+        for listening in list(self._services):
+            listening.cleanup()
+        self.outbox.stop()
+        self._directory.stop()
+        deadline = time.monotonic() + _JOIN_LIMIT
+        self.outbox.join(deadline)
+        self._directory.join(deadline)
+        self.requests.close()
+        sockets.terminate(self._context, _TERM_LIMIT + self._settings.linger)
+
+    def _close_idle(self):
+        self.requests.close_idle()

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""futurist executors for a service without an oslo.messaging server.
+
+Under oslo.messaging the server brings its own executor; this is for tests,
+tools and programs on the bare :class:`zmq_threaded.service.service.Service`.
+Others can add executors under the entry point group zmq_threaded.executors.
+"""
+
+import logging
+import sys
+
+from stevedore import driver
+
+from zmq_threaded import errors
+
+LOG = logging.getLogger(__name__)
+
+ENTRY_POINTS = 'zmq_threaded.executors'
+
+
+def load(name, **options):
+    """Make an executor.
+
+    :param name: 'threading', 'dynamic', 'synchronous', or what others added
+    :param options: arguments of its class, such as max_workers
+    :raises: ConfigurationError when there is none of that name
+    """
+    try:
+        return driver.DriverManager(ENTRY_POINTS, name, invoke_on_load=True,
+                                    invoke_kwds=options).driver
+    except RuntimeError as error:
+        raise errors.ConfigurationError(
+            f'executor {name!r}: {error}') from None
+
+
+def submitting(executor, handler):
+    """A callback for Service.start() that runs a handler in an executor.
+
+    :param handler: called with (context, message); what it returns or raises
+        is the reply to a call
+    """
+    def on_incoming(incoming):
+        for each in incoming:
+            executor.submit(_run, handler, each)
+    return on_incoming
+
+
+def _run(handler, incoming):
+    try:
+        incoming.acknowledge()
+    except errors.ExpiredMessage as error:
+        LOG.info('%s', error)
+        return
+    try:
+        result = handler(incoming.ctxt, incoming.message)
+    except Exception:
+        incoming.reply(failure=sys.exc_info())
+    else:
+        incoming.reply(result)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request as the endpoint's thread sees it."""
+
+import logging
+import time
+
+from oslo_messaging._drivers import base
+from oslo_messaging._drivers import common
+
+from zmq_threaded import errors
+from zmq_threaded import payload
+from zmq_threaded import wire
+
+LOG = logging.getLogger(__name__)
+
+
+class Incoming(base.RpcIncomingMessage):
+    """One request of one client.
+
+    :param message: wire.Message
+    :param envelope: where the answers go
+    :param port: the service's side of it: replies, held, released()
+
+    Thread: any, one at a time; the poller made it.
+    """
+
+    def __init__(self, ctxt, body, message, envelope, port):
+        super().__init__(ctxt, body, msg_id=message.id.hex())
+        self.id = message.id
+        self.envelope = envelope
+        # The dispatcher sends heartbeats for whole seconds only.
+        self.client_timeout = message.client_timeout or None
+        self._kind = message.kind
+        self._serialization = ('msgpack' if message.flags & wire.MSGPACK
+                               else 'json')
+        self._expires = time.monotonic() + message.expiry
+        self._port = port
+
+    def acknowledge(self):
+        """Tell the sender that this message is run now; it lets go of it.
+
+        :raises: ExpiredMessage when the sender has given up meanwhile: the
+            server then skips the message
+        """
+        if time.monotonic() >= self._expires:
+            self._refuse_expired()
+        self._port.held.release(self)
+        if self._kind != wire.CALL:
+            self._port.replies.acknowledge(self.envelope, self.id)
+        self._port.released()
+
+    def _refuse_expired(self):
+        self._port.held.release(self)
+        self._port.counters.add('expired')
+        self._port.replies.put(self.envelope, wire.encode_nack(
+            self._port.instance.id, self.id, wire.EXPIRED))
+        self._port.released()
+        raise errors.ExpiredMessage(
+            f'Message {self.msg_id} has expired before a worker was free')
+
+    def requeue(self):
+        """Not for RPC; notification listeners come with their own release.
+        """
+        LOG.warning('Message %s cannot be requeued', self.msg_id)
+
+    def reply(self, reply=None, failure=None):
+        """Send the result of a call, or its exception; one message.
+
+        It is encoded here, in the endpoint's thread: afterwards the endpoint
+        may change the object that it returned.
+
+        :param failure: sys.exc_info() of the exception
+        """
+        if self._kind != wire.CALL:
+            return
+        try:
+            body, flags = (_encode_failure(failure) if failure else
+                           payload.dump((reply,), self._serialization))
+        except Exception as error:
+            LOG.exception('The reply to call %s cannot be encoded',
+                          self.msg_id)
+            body, flags = _encode_failure(
+                (type(error), error, error.__traceback__))
+        self._port.replies.put(self.envelope, wire.encode(
+            wire.REPLY, self._port.instance.id, self.id, body,
+            flags | wire.ENDING))
+
+    def heartbeat(self):
+        """Tell a monitoring client that the call is still being run."""
+        self._port.replies.put(self.envelope, wire.encode(
+            wire.HEARTBEAT, self._port.instance.id, self.id))
+
+
+def _encode_failure(failure):
+    text = common.serialize_remote_exception(failure)
+    return [text.encode()], wire.FAILURE

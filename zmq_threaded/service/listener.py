@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service as oslo.messaging's server sees it."""
+
+from oslo_messaging._drivers import base
+
+
+class ZmqListener(base.Listener):
+    """The Listener of one service; the server's executor does the work.
+
+    :param service: service.service.Service, bound
+    :param forget: called with the service when it is cleaned up
+
+    Thread: any.
+    """
+
+    def __init__(self, service, forget, batch_size, batch_timeout):
+        super().__init__(batch_size, batch_timeout)
+        self._service = service
+        self._forget = forget
+
+    def start(self, on_incoming_callback):
+        super().start(on_incoming_callback)
+        self._service.start(on_incoming_callback)
+
+    def stop(self):
+        """When this returns, the callback is not called again."""
+        self._service.stop()
+        super().stop()
+
+    def cleanup(self):
+        self._service.cleanup()
+        self._forget(self._service)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The poller thread: the only reader of a service's ROUTER."""
+
+import collections
+import logging
+import queue
+import select
+import time
+
+from zmq_threaded import threads
+
+LOG = logging.getLogger(__name__)
+
+# The wake-ups are complete; the time-out only bounds the harm of a bug.
+_LONGEST_WAIT = 1.0
+_READ_AT_ONCE = 64
+
+
+class Poller:
+    """Reads requests and hands each to the executor.
+
+    It stops reading while the service holds as many messages as it may, so
+    that its senders feel it.
+
+    :param backlog: how many messages may be held unacknowledged
+
+    Thread: any for the public methods, poller for the rest.
+    """
+
+    def __init__(self, router, wakeup, reception, backlog, counters, name):
+        self._router = router
+        self._wakeup = wakeup
+        self._reception = reception
+        self._backlog = backlog
+        self._on_incoming = None
+        self._tasks = collections.deque()
+        self._paused = False
+        self.last_read = 0.0
+        self._epoll = select.epoll()
+        self._epoll.register(wakeup.fd, select.EPOLLIN)
+        self._epoll.register(router.fd, select.EPOLLIN)
+        self._loop = threads.Loop(name, self._turn, wakeup.set, counters)
+
+    def start(self, on_incoming):
+        """:param on_incoming: called with a list of Incoming"""
+        self._on_incoming = on_incoming
+        self._loop.start()
+
+    def refuse_from_now_on(self):
+        """Hand over what has arrived, refuse what still comes; returns when
+        no callback can follow. Safe in a signal handler.
+        """
+        if self._loop.is_current() or not self._loop.is_alive():
+            self._reception.accepting = False
+            return
+        done = queue.SimpleQueue()
+        self._tasks.append(lambda: done.put(self._drain_and_refuse()))
+        self._wakeup.set()
+        while self._loop.is_alive():
+            try:
+                return done.get(timeout=_LONGEST_WAIT)
+            except queue.Empty:
+                LOG.debug('The poller is still in a callback')
+
+    def released(self):
+        """A message was acknowledged: there may be room again."""
+        if self._paused and len(self._reception.held) < self._backlog:
+            self._wakeup.set()
+
+    def stop(self):
+        self._loop.stop()
+
+    def join(self, deadline):
+        """:param deadline: monotonic seconds"""
+        ended = self._loop.join(deadline)
+        if ended:
+            self._epoll.close()
+        return ended
+
+    def _turn(self):
+        self._epoll.poll(_LONGEST_WAIT)
+        self._wakeup.clear()
+        self._read()
+        while self._tasks:
+            self._tasks.popleft()()
+
+    def _read(self):
+        room = self._room()
+        while room > 0:
+            limit = min(room, _READ_AT_ONCE)
+            received = self._router.receive(limit)
+            if received:
+                self.last_read = time.monotonic()
+            for frames in received:
+                self._handle(frames)
+            if len(received) < limit:
+                break
+            room = self._room()
+        self._pause_or_resume(room <= 0)
+
+    def _room(self):
+        if not self._reception.accepting:
+            return _READ_AT_ONCE
+        return self._backlog - len(self._reception.held)
+
+    def _pause_or_resume(self, full):
+        if full == self._paused:
+            return
+        self._paused = full
+        if not full:
+            self._epoll.register(self._router.fd, select.EPOLLIN)
+            return
+        # Left in, a readable descriptor that nobody reads would spin.
+        self._epoll.unregister(self._router.fd)
+        # Who acknowledged before the flag was up has not woken us.
+        self.released()
+
+    def _handle(self, frames):
+        incoming = self._reception.admit(frames)
+        if incoming is None:
+            return
+        try:
+            self._on_incoming([incoming])
+        except Exception:
+            LOG.exception('Message %s could not be handed to the executor; '
+                          'its sender will choose again', incoming.msg_id)
+            self._reception.refuse_busy(incoming)
+
+    def _drain_and_refuse(self):
+        self._read()
+        self._reception.accepting = False
+        # What is over the backlog is refused now, not when there is room.
+        self._read()

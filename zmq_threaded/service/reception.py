@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a service makes of each multipart that reaches it."""
+
+import logging
+
+from zmq_threaded import payload
+from zmq_threaded import wire
+from zmq_threaded.service import incoming as incomings
+
+LOG = logging.getLogger(__name__)
+
+
+class Reception:
+    """Decodes, refuses, recognises duplicates and answers queries.
+
+    :param instance: the Instance that this service is
+    :param replies: service.replies.Replies
+    :param held: service.held.Held
+    :param released: called when a message was acknowledged
+
+    Thread: poller.
+    """
+
+    def __init__(self, instance, replies, held, counters, released):
+        self.instance = instance
+        self.replies = replies
+        self.held = held
+        self.counters = counters
+        self.released = released
+        self.accepting = True
+
+    def admit(self, frames):
+        """The Incoming that a multipart is, or None if it needs no handling.
+        """
+        envelope = None
+        try:
+            envelope, frames = wire.split_envelope(frames)
+            return self._dispatch(envelope, wire.decode(frames))
+        except wire.WrongVersion as error:
+            self.counters.add('wrong_version')
+            LOG.warning('Refused a message: %s', error)
+            self._refuse(envelope, error.header, wire.VERSION, str(error))
+        except ValueError as error:
+            self.counters.add('malformed')
+            LOG.warning('Dropped a malformed message: %s', error)
+        return None
+
+    def refuse_busy(self, incoming):
+        """Give back a message that could not be handed to the executor."""
+        self.held.forget(incoming)
+        self.replies.put(incoming.envelope, wire.encode_nack(
+            self.instance.id, incoming.id, wire.BUSY))
+
+    def _dispatch(self, envelope, message):
+        if message.kind in wire.REQUESTS:
+            return self._request(envelope, message)
+        if message.kind == wire.QUERY:
+            self._answer_query(envelope, message)
+            return None
+        raise wire.Malformed(
+            f'{wire.KIND_NAMES[message.kind]} is not for a service')
+
+    def _request(self, envelope, message):
+        if message.instance != self.instance.id:
+            self._refuse(envelope, message, wire.GONE)
+        elif message.expiry <= 0:
+            self._refuse(envelope, message, wire.EXPIRED)
+        elif self._is_duplicate(envelope, message):
+            self.counters.add('duplicates_dropped')
+        elif not self.accepting:
+            self._refuse(envelope, message, wire.STOPPING)
+        else:
+            return self._take(envelope, message)
+        return None
+
+    def _take(self, envelope, message):
+        ctxt, body = (payload.load(frame, message.flags)
+                      for frame in message.body[:2])
+        if not isinstance(ctxt, dict) or not isinstance(body, dict):
+            raise wire.Malformed('context and message are no dicts')
+        incoming = incomings.Incoming(ctxt, body, message, envelope, self)
+        self.held.add(incoming)
+        if message.flags & wire.CONFIRM:
+            self._put_status(envelope, [(message.id, wire.KNOWN)])
+        return incoming
+
+    def _is_duplicate(self, envelope, message):
+        if message.kind == wire.CALL:
+            return False    # never sent twice to one instance
+        held = self.held.get(message.id)
+        if held is not None:
+            # The connection on which it came first may be dead.
+            held.envelope = envelope
+            return True
+        if self.held.was_seen(message.id):
+            self.replies.acknowledge(envelope, message.id)
+            return True
+        return False
+
+    def _answer_query(self, envelope, message):
+        states = []
+        for message_id in wire.split_ids(message.body[0]):
+            held = self.held.get(message_id)
+            if held is not None:
+                held.envelope = envelope
+                states.append((message_id, wire.KNOWN))
+            elif self.held.was_seen(message_id):
+                states.append((message_id, wire.ACKNOWLEDGED))
+            else:
+                states.append((message_id, wire.UNKNOWN))
+        self._put_status(envelope, states)
+
+    def _put_status(self, envelope, states):
+        self.replies.put(envelope,
+                         wire.encode_status(self.instance.id, states))
+
+    def _refuse(self, envelope, message, reason, text=''):
+        self.counters.add('refused_' + wire.REASON_NAMES[reason])
+        self.replies.put(envelope, wire.encode_nack(
+            self.instance.id, message.id, reason, text))

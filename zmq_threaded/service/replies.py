@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reply thread: the only writer of a service's ROUTER."""
+
+import collections
+import logging
+import queue
+import time
+
+from zmq_threaded import threads
+from zmq_threaded import wire
+from zmq_threaded.service import router as routers
+
+LOG = logging.getLogger(__name__)
+
+_BATCH = 64
+# A full pipe of one client has no event of its own: try again on a tick.
+_RETRY_SLOW = 0.02
+_IDLE_WAIT = 5.0
+_SLOW_LIMIT = 1000
+
+
+class Replies:
+    """Takes replies, acknowledgements and refusals from any thread and writes
+    them, in order for each client.
+
+    Thread: any for put(), acknowledge() and the like; reply for the rest.
+    """
+
+    def __init__(self, router, instance_id, counters, name):
+        self._router = router
+        self._instance_id = instance_id
+        self._counters = counters
+        self._queue = queue.SimpleQueue()
+        self._slow = {}
+        self._busy = False
+        self._loop = threads.Loop(name, self._turn, self._wake, counters)
+
+    def start(self):
+        self._loop.start()
+
+    def put(self, envelope, frames):
+        """Send a message to where a request came from.
+
+        :param envelope: the envelope of the request
+        :param frames: wire frames
+        """
+        self._queue.put((envelope, frames))
+
+    def acknowledge(self, envelope, message_id):
+        """Send an ACK; those for one client travel together."""
+        self._queue.put((envelope, message_id))
+
+    def is_empty(self):
+        return self._queue.empty() and not self._busy and not self._slow
+
+    def stop(self):
+        self._loop.stop()
+
+    def join(self, deadline):
+        """:param deadline: monotonic seconds"""
+        return self._loop.join(deadline)
+
+    def _wake(self):
+        self._queue.put(None)
+
+    def _turn(self):
+        items = self._next_items()
+        try:
+            self._retry_slow()
+            self._write(_multiparts(items, self._instance_id))
+        finally:
+            self._busy = False
+
+    def _next_items(self):
+        try:
+            items = [self._queue.get(timeout=_RETRY_SLOW if self._slow
+                                     else _IDLE_WAIT)]
+        except queue.Empty:
+            return []
+        self._busy = True
+        while len(items) < _BATCH:
+            try:
+                items.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return [item for item in items if item is not None]
+
+    def _write(self, batch):
+        behind = [frames for frames in batch if frames[0] in self._slow]
+        for frames in behind:
+            self._keep(frames)
+        ready = ([frames for frames in batch if frames[0] not in self._slow]
+                 if behind else batch)
+        for frames, outcome in zip(ready, self._router.send(ready)):
+            if outcome is routers.SLOW:
+                self._keep(frames)
+            elif outcome is routers.GONE:
+                self._counters.add('replies_to_vanished_clients')
+
+    def _keep(self, frames):
+        waiting = self._slow.setdefault(frames[0], collections.deque())
+        waiting.append(frames)
+        if len(waiting) > _SLOW_LIMIT:
+            waiting.popleft()
+            self._counters.add('replies_dropped')
+            LOG.warning('A client does not read its replies; dropped the '
+                        'oldest of %d', _SLOW_LIMIT)
+
+    def _retry_slow(self):
+        for client, waiting in list(self._slow.items()):
+            while waiting:
+                outcome, = self._router.send([waiting[0]])
+                if outcome is routers.SLOW:
+                    break
+                waiting.popleft()
+                if outcome is routers.GONE:
+                    waiting.clear()
+            if not waiting:
+                del self._slow[client]
+
+
+def _multiparts(items, instance_id):
+    batch, acks = [], {}
+    for envelope, what in items:
+        if isinstance(what, list):
+            batch.append([*envelope, *what])
+        else:
+            acks.setdefault(tuple(envelope), []).append(what)
+    for envelope, ids in acks.items():
+        batch.append([*envelope, *wire.encode(
+            wire.ACK, instance_id, wire.NO_ID, (wire.join_ids(ids),))])
+    return batch
+
+
+def wait_until_empty(replies, deadline):
+    """Wait until all replies are handed to libzmq.
+
+    :param deadline: monotonic seconds
+    """
+    while not replies.is_empty() and time.monotonic() < deadline:
+        time.sleep(0.002)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROUTER socket that two threads share, made safe.
+
+The poller reads and the reply thread writes. ZMQ_FD signals a change once,
+and any operation on the socket may swallow the signal for a message that has
+just arrived: so the writer looks at ZMQ_EVENTS after every send, inside the
+lock, and wakes the poller when there is something to read. Without that, 29
+of 3,000 requests that arrived during a send were found only by a time-out
+(tests/functional/test_shared_router.py keeps that pair).
+"""
+
+import threading
+
+import zmq
+
+SENT, SLOW, GONE = 'sent', 'slow', 'gone'
+
+
+class SharedRouter:
+    """A bound ROUTER, read by one thread and written by another.
+
+    :param wake_reader: makes the reading thread call receive()
+
+    Thread: poller for receive(), reply for send().
+    """
+
+    def __init__(self, socket, wake_reader):
+        self._socket = socket
+        self._wake_reader = wake_reader
+        self._lock = threading.Lock()
+        self.fd = socket.fd
+
+    def receive(self, limit):
+        """Read what is there.
+
+        :param limit: multiparts at most, so that the writer gets its turn
+        :returns: list of multiparts; shorter than the limit only when
+            nothing is left, and ZMQ_FD will signal the next one
+        """
+        received = []
+        with self._lock:
+            while len(received) < limit:
+                try:
+                    received.append(self._socket.recv_multipart(zmq.NOBLOCK))
+                except zmq.Again:
+                    if not self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+                        break
+        return received
+
+    def send(self, batch):
+        """Write some multiparts, each to the client that its first frame
+        names; never blocks.
+
+        :param batch: list of multiparts
+        :returns: list of SENT, SLOW (its client takes no more for now) or
+            GONE (its client has vanished), one for each
+        """
+        outcomes, readable = [], False
+        with self._lock:
+            for frames in batch:
+                outcomes.append(self._send(frames))
+                readable |= self._socket.get(zmq.EVENTS) & zmq.POLLIN
+        if readable:
+            self._wake_reader()
+        return outcomes
+
+    def _send(self, frames):
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return SLOW
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return GONE
+            raise
+        return SENT
+
+    def close(self):
+        """Close the socket, when both threads have ended."""
+        with self._lock:
+            self._socket.close()

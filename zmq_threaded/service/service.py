@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service: one ROUTER, its poller thread and its reply thread.
+
+It needs no oslo.messaging server: give start() any callable, for instance
+one of :mod:`zmq_threaded.service.executors`.
+"""
+
+import contextlib
+import logging
+import os
+import time
+
+from zmq_threaded import matchmaker
+from zmq_threaded import sockets
+from zmq_threaded import threads
+from zmq_threaded import wire
+from zmq_threaded.service import held as helds
+from zmq_threaded.service import poller as pollers
+from zmq_threaded.service import reception as receptions
+from zmq_threaded.service import replies as reply_threads
+from zmq_threaded.service import router as routers
+
+LOG = logging.getLogger(__name__)
+
+# Before closing, wait for requests that clients sent before they heard of it.
+_QUIET, _QUIET_LIMIT = 0.05, 1.0
+_REPLIES_LIMIT = 2.0
+_JOIN_LIMIT = 5.0
+
+
+class Service:
+    """One listening instance, registered under some topics.
+
+    Construction binds; nothing is read before start().
+
+    :param context: zmq.Context
+    :param topics: list of Topic
+    :raises: sockets.BindError
+
+    Thread: any.
+    """
+
+    def __init__(self, context, settings, ipc_dir, directory, topics,
+                 counters):
+        self._directory = directory
+        self._topics = topics
+        self._registered = False
+        instance_id = wire.new_id()
+        self._ipc_path = os.path.join(ipc_dir, f'{instance_id.hex()}.sock')
+        socket = sockets.router_socket(context, settings)
+        try:
+            self.instance = matchmaker.Instance(
+                instance_id, self._bind(socket, settings))
+        except sockets.BindError:
+            socket.close(linger=0)
+            self._unlink()
+            raise
+        self._wakeup = threads.Wakeup()
+        self._router = routers.SharedRouter(socket, self._wakeup.set)
+        name = instance_id.hex()[:8]
+        self._replies = reply_threads.Replies(
+            self._router, instance_id, counters, f'zmq-reply-{name}')
+        self._reception = receptions.Reception(
+            self.instance, self._replies, helds.Held(settings.message_ttl),
+            counters, self._released)
+        self._poller = pollers.Poller(
+            self._router, self._wakeup, self._reception, settings.backlog,
+            counters, f'zmq-poller-{name}')
+
+    def start(self, on_incoming):
+        """Begin to listen; returns when the registry lists the service, or
+        after a few seconds if it cannot be reached.
+
+        :param on_incoming: called by the poller thread with a list of
+            Incoming; it should only pass them on
+        """
+        self._replies.start()
+        self._poller.start(on_incoming)
+        self._registered = True
+        self._directory.register(self.instance, self._topics)
+
+    def stop(self):
+        """Take no new requests. When this returns, no callback follows; the
+        answers to earlier requests still go out.
+        """
+        if self._registered:
+            self._registered = False
+            self._directory.unregister(self.instance)
+        self._poller.refuse_from_now_on()
+
+    def cleanup(self):
+        """Close everything, within a few seconds."""
+        self.stop()
+        reply_threads.wait_until_empty(
+            self._replies, time.monotonic() + _REPLIES_LIMIT)
+        self._wait_for_quiet()
+        self._poller.stop()
+        self._replies.stop()
+        deadline = time.monotonic() + _JOIN_LIMIT
+        if self._poller.join(deadline) & self._replies.join(deadline):
+            self._router.close()
+        self._unlink()
+
+    def _bind(self, socket, settings):
+        endpoints = [sockets.bind_ipc(socket, self._ipc_path)]
+        if settings.transport == 'tcp':
+            endpoints.append(sockets.bind_tcp(socket, settings))
+        return tuple(endpoints)
+
+    def _released(self):
+        self._poller.released()
+
+    def _wait_for_quiet(self):
+        limit = time.monotonic() + _QUIET_LIMIT
+        while (time.monotonic() < limit
+               and time.monotonic() - self._poller.last_read < _QUIET):
+            time.sleep(_QUIET / 5)
+
+    def _unlink(self):
+        with contextlib.suppress(OSError):
+            os.unlink(self._ipc_path)

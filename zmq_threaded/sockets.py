@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ZeroMQ contexts and sockets, with every option set here and nowhere else.
+
+All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
+"""
+
+import logging
+import os
+import random
+import socket as system_socket
+import threading
+
+import zmq
+
+LOG = logging.getLogger(__name__)
+
+# A connection without traffic is pinged every HEARTBEAT_IVL by the I/O
+# thread, however busy Python is; a paused peer or a cut wire is noticed after
+# at most IVL + TIMEOUT.
+_HEARTBEAT_IVL = 2000
+_HEARTBEAT_TIMEOUT = 4000
+_HANDSHAKE_IVL = 2000
+_CONNECT_TIMEOUT = 3000
+# Callers look at their connection every CALL_SLICE; a peer that died and came
+# back in between would go unnoticed, so reconnecting must take longer.
+CALL_SLICE = 0.2
+_RECONNECT_IVL = 500
+_RECONNECT_IVL_MAX = 5000
+_MAX_SOCKETS = 16384
+# Above the window of a link (client/link.py): a full pipe has no POLLOUT and
+# would look like a lost peer.
+_DEALER_SNDHWM = 2000
+
+IPC_PATH_LIMIT = 107
+
+
+class BindError(Exception):
+    """A service could not bind; the text names the address."""
+
+
+def new_context(settings):
+    """A zmq.Context for one driver in this process."""
+    context = zmq.Context(io_threads=settings.io_threads)
+    # Later than the first socket this option would be ignored.
+    context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+    return context
+
+
+def terminate(context, limit):
+    """Terminate a context whose sockets are closed or about to be.
+
+    :param limit: seconds to wait; a socket that somebody still holds would
+        otherwise block for ever
+    :returns: whether it ended in time
+    """
+    thread = threading.Thread(target=context.term, daemon=True,
+                              name='zmq-term')
+    thread.start()
+    thread.join(limit)
+    if thread.is_alive():
+        LOG.warning('A ZeroMQ context did not end within %.1f s', limit)
+    return not thread.is_alive()
+
+
+def request_socket(context, settings, endpoint):
+    """A REQ socket, connected. Waits for nothing.
+
+    RELAXED and CORRELATE belong together: after a timeout the socket can be
+    used again, and the late reply is dropped by libzmq.
+    """
+    socket = context.socket(zmq.REQ)
+    socket.set(zmq.REQ_RELAXED, 1)
+    socket.set(zmq.REQ_CORRELATE, 1)
+    return _connect(socket, settings, endpoint)
+
+
+def dealer_socket(context, settings, endpoint):
+    """A DEALER socket, connected. Waits for nothing."""
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.SNDHWM, _DEALER_SNDHWM)
+    return _connect(socket, settings, endpoint)
+
+
+def _connect(socket, settings, endpoint):
+    _set_common(socket, settings)
+    # With IMMEDIATE nothing is queued for a peer that has not shaken hands,
+    # so POLLOUT means a living peer and its loss a lost one.
+    socket.set(zmq.IMMEDIATE, 1)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT)
+    socket.set(zmq.RECONNECT_IVL, _RECONNECT_IVL)
+    socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_IVL_MAX)
+    socket.connect(endpoint)
+    return socket
+
+
+def router_socket(context, settings):
+    """An unbound ROUTER socket of a service."""
+    socket = context.socket(zmq.ROUTER)
+    _set_common(socket, settings)
+    # Without MANDATORY a reply to a slow or vanished client is dropped with
+    # no error.
+    socket.set(zmq.ROUTER_MANDATORY, 1)
+    socket.set(zmq.LINGER, int(settings.linger * 1000))
+    return socket
+
+
+def _set_common(socket, settings):
+    socket.set(zmq.IPV6, 1)
+    socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
+    socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_IVL)
+    for option, value in (
+            (zmq.TCP_KEEPALIVE, settings.keepalive),
+            (zmq.TCP_KEEPALIVE_IDLE, settings.keepalive_idle),
+            (zmq.TCP_KEEPALIVE_CNT, settings.keepalive_cnt),
+            (zmq.TCP_KEEPALIVE_INTVL, settings.keepalive_intvl)):
+        if value >= 0:
+            socket.set(option, value)
+
+
+def bind_ipc(socket, path):
+    """Bind to a Unix socket and return its endpoint.
+
+    The path must be new: libzmq takes a live one away from its owner without
+    an error.
+
+    :raises: BindError
+    """
+    if len(os.fsencode(path)) > IPC_PATH_LIMIT:
+        raise BindError(f'rpc_zmq_ipc_dir: {path} is longer than the '
+                        f'{IPC_PATH_LIMIT} bytes of a Unix socket')
+    endpoint = f'ipc://{path}'
+    try:
+        socket.bind(endpoint)
+        # Whoever may enter the directory may connect (0700, or a group's).
+        os.chmod(path, 0o770)
+    except (zmq.ZMQError, OSError) as error:
+        raise BindError(f'{endpoint}: {error}') from None
+    return endpoint
+
+
+def bind_tcp(socket, settings):
+    """Bind to a free port of the configured range.
+
+    :raises: BindError
+    :returns: the endpoint under which other hosts reach it
+    """
+    address = _bracketed(settings.bind_address)
+    tries = min(settings.bind_retries, len(settings.ports))
+    for port in random.sample(settings.ports, tries):
+        try:
+            # IPv6 sockets bound to '*' take IPv4 too.
+            socket.bind(f'tcp://{address}:{port}')
+            return f'tcp://{_bracketed(settings.host)}:{port}'
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise BindError(f'rpc_zmq_bind_address: tcp://{address}:'
+                                f'{port}: {error}') from None
+    raise BindError(
+        f'no free port on {address} in {tries} tries between '
+        f'rpc_zmq_min_port {settings.ports.start} and '
+        f'rpc_zmq_max_port {settings.ports.stop - 1}')
+
+
+def _bracketed(address):
+    plain = ':' in address and not address.startswith('[')
+    return f'[{address}]' if plain else address
+
+
+def reachable(endpoints):
+    """The first endpoint that this process can use: IPC where its file is
+    on this machine, else TCP; None when there is none.
+    """
+    for endpoint in endpoints:
+        if not endpoint.startswith('ipc://') or os.path.exists(endpoint[6:]):
+            return endpoint
+    return None
+
+
+def is_dead(endpoint):
+    """Whether nobody listens on an endpoint, known for certain: libzmq says
+    nothing about it and tries for ever. False for TCP, where a host that is
+    down gives no answer either way.
+    """
+    if not endpoint.startswith('ipc://'):
+        return False
+    with system_socket.socket(system_socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(endpoint[6:])
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            pass    # busy, or not ours to judge
+        return False

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topic object: what a Target means to the registry."""
+
+import dataclasses
+import functools
+from urllib import parse
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Topic:
+    """One address under which instances register and are looked up.
+
+    :ivar key: the name of its group in the registry, ASCII. Every part is
+        escaped, so that no name can collide with another or be cut.
+    """
+
+    exchange: str
+    name: str
+    server: str | None
+    key: str
+
+    def __str__(self):
+        where = f'{self.name} (exchange {self.exchange})'
+        return f'{self.server} of {where}' if self.server else where
+
+
+@functools.lru_cache(maxsize=8192)
+def rpc(exchange, name, server=None):
+    """The Topic of a call, cast or fanout.
+
+    :param server: None or '' for any server of the topic
+    """
+    parts = (exchange, name, server) if server else (exchange, name)
+    return Topic(exchange, name, server or None, _key('rpc', parts))
+
+
+def of_target(target, default_exchange):
+    """The Topic of an oslo.messaging Target."""
+    return rpc(target.exchange or default_exchange or '', target.topic,
+               target.server)
+
+
+def _key(kind, parts):
+    # ':' never survives quote(); lone surrogates are legal in a Python str.
+    return ':'.join([kind, *(parse.quote(part, safe='', errors='surrogatepass')
+                             for part in parts)])
