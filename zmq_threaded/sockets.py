@@ -34,6 +34,14 @@ _DEALER_SNDHWM = 2000
 IPC_PATH_LIMIT = 107
 
 
+# Plain ints: operators on pyzmq's enums cost more than the calls they steer
+# (a five-frame recv_multipart() 66 us, receive() 24 us).
+POLLIN, POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
+
+
 class BindError(Exception):
     """A service could not bind; the text names the address."""
 
@@ -166,6 +174,36 @@ def bind_tcp(socket, settings):
 def _bracketed(address):
     plain = ':' in address and not address.startswith('[')
     return f'[{address}]' if plain else address
+
+
+def send(socket, frames):
+    """Send a multipart without blocking.
+
+    :raises: zmq.Again, zmq.ZMQError; then nothing of it was sent
+    """
+    send_frame = socket.send
+    last = len(frames) - 1
+    for frame in frames[:last]:
+        send_frame(frame, _NOBLOCK_MORE)
+    send_frame(frames[last], _NOBLOCK)
+
+
+def receive(socket, flags=_NOBLOCK):
+    """Receive a multipart, by default without blocking.
+
+    :raises: zmq.Again when there is none
+    :returns: list of bytes
+    """
+    receive_frame, get = socket.recv, socket.get
+    frames = [receive_frame(flags)]
+    while get(_RCVMORE):
+        frames.append(receive_frame(flags))
+    return frames
+
+
+def events(socket):
+    """POLLIN and POLLOUT, as ZMQ_EVENTS has them."""
+    return socket.get(_EVENTS)
 
 
 def reachable(endpoints):

@@ -48,13 +48,13 @@ class Link:
         """Receive and send all that is possible now. ZMQ_FD signals changes
         only once, so this ends when nothing is left to do.
         """
-        events = zmq.POLLIN | zmq.POLLOUT
-        while events & zmq.POLLIN or (events & zmq.POLLOUT
-                                      and self._may_send()):
+        events = sockets.POLLIN | sockets.POLLOUT
+        while events & sockets.POLLIN or (events & sockets.POLLOUT
+                                          and self._may_send()):
             self._receive()
             self._send(time.monotonic())
-            events = self._socket.get(zmq.EVENTS)
-        self._note_connection(bool(events & zmq.POLLOUT))
+            events = sockets.events(self._socket)
+        self._note_connection(bool(events & sockets.POLLOUT))
 
     def _may_send(self):
         return self.queue and len(self.sent) < _WINDOW
@@ -62,7 +62,7 @@ class Link:
     def _receive(self):
         while True:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = sockets.receive(self._socket)
             except zmq.Again:
                 return
             self._on_message(self, frames)
@@ -71,8 +71,7 @@ class Link:
         while self._may_send():
             delivery = self.queue[0]
             try:
-                self._socket.send_multipart([b'', *delivery.frames(now)],
-                                            zmq.NOBLOCK)
+                sockets.send(self._socket, [b'', *delivery.frames(now)])
             except zmq.Again:
                 return
             self.queue.popleft()
@@ -120,7 +119,7 @@ class Link:
                 wire.QUERY, self.instance.id, wire.NO_ID,
                 (wire.join_ids(old[start:start + _IDS_PER_QUERY]),))
             try:
-                self._socket.send_multipart([b'', *query], zmq.NOBLOCK)
+                sockets.send(self._socket, [b'', *query])
             except zmq.Again:
                 return
 

@@ -42,7 +42,7 @@ class _Connection:
     def send(self, frames):
         """False when there is no peer to take it."""
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            sockets.send(self.socket, frames)
         except zmq.Again:
             return False
         return True
@@ -58,9 +58,9 @@ class _Connection:
                 return None
             self._set_timeout(min(left, sockets.CALL_SLICE))
             try:
-                return self.socket.recv_multipart()
+                return sockets.receive(self.socket, flags=0)
             except zmq.Again:
-                if not self.socket.get(zmq.EVENTS) & zmq.POLLOUT:
+                if not sockets.events(self.socket) & sockets.POLLOUT:
                     raise errors.ServerGone() from None
 
     def _set_timeout(self, seconds):
@@ -273,4 +273,4 @@ def _is_ready(socket, endpoint, deadline):
 
 def _poll_out(socket, deadline):
     left = max(0.0, deadline - time.monotonic())
-    return bool(socket.poll(int(left * 1000) + 1, zmq.POLLOUT))
+    return bool(socket.poll(int(left * 1000) + 1, sockets.POLLOUT))

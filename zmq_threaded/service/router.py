@@ -13,6 +13,8 @@ import threading
 
 import zmq
 
+from zmq_threaded import sockets
+
 SENT, SLOW, GONE = 'sent', 'slow', 'gone'
 
 
@@ -41,9 +43,9 @@ class SharedRouter:
         with self._lock:
             while len(received) < limit:
                 try:
-                    received.append(self._socket.recv_multipart(zmq.NOBLOCK))
+                    received.append(sockets.receive(self._socket))
                 except zmq.Again:
-                    if not self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+                    if not sockets.events(self._socket) & sockets.POLLIN:
                         break
         return received
 
@@ -59,14 +61,14 @@ class SharedRouter:
         with self._lock:
             for frames in batch:
                 outcomes.append(self._send(frames))
-                readable |= self._socket.get(zmq.EVENTS) & zmq.POLLIN
+                readable |= sockets.events(self._socket) & sockets.POLLIN
         if readable:
             self._wake_reader()
         return outcomes
 
     def _send(self, frames):
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            sockets.send(self._socket, frames)
         except zmq.Again:
             return SLOW
         except zmq.ZMQError as error:
