@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 
+import fasteners
 from tooz import coordination
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ class Instance:
         return self.id.hex()
 
 
+# Somebody may delete an empty group between our creating and joining it.
+_JOIN_TRIES = 5
+
+
 def _serialised(method):
     def operation(*args):
         with _operation:
@@ -51,13 +56,16 @@ class Matchmaker:
 
     :param url: tooz coordination URL
     :param expire: seconds after which a record that is not renewed is gone
+    :param deletion_lock: held while empty groups are deleted, for engines
+        where a join could come in between
 
     Thread: directory.
     """
 
-    def __init__(self, url, expire):
+    def __init__(self, url, expire, deletion_lock=None):
         self._url = url
         self._expire = expire
+        self._deletion_lock = deletion_lock or contextlib.nullcontext()
         self._reader = None
         self._members = {}
 
@@ -109,14 +117,20 @@ class Matchmaker:
             self.register(instance, missing)
 
     @_serialised
-    def unregister(self, instance):
-        """Remove the records of an instance, if there are any.
+    def unregister(self, instance, keys):
+        """Remove the records of an instance, and the groups left empty.
 
         :raises: Exception, whatever the engine's client raises
         """
         member = self._members.pop(instance.id, None)
-        if member is not None:
-            member.stop()
+        if member is None:
+            return
+        for key in keys:
+            with contextlib.suppress(coordination.MemberNotJoined,
+                                     coordination.GroupNotCreated):
+                member.leave_group(key.encode()).get(timeout=self._expire)
+        self._delete_empty(member, keys)
+        member.stop()
 
     @_serialised
     def close(self):
@@ -130,12 +144,22 @@ class Matchmaker:
 
     def _join(self, member, group, record):
         # tooz's own join_group_create() sleeps a second between its steps.
-        try:
-            member.join_group(group, record).get(timeout=self._expire)
-        except coordination.GroupNotCreated:
-            with contextlib.suppress(coordination.GroupAlreadyExist):
-                member.create_group(group).get(timeout=self._expire)
-            member.join_group(group, record).get(timeout=self._expire)
+        for _ in range(_JOIN_TRIES):
+            try:
+                return member.join_group(group, record).get(
+                    timeout=self._expire)
+            except coordination.GroupNotCreated:
+                with contextlib.suppress(coordination.GroupAlreadyExist):
+                    member.create_group(group).get(timeout=self._expire)
+        raise coordination.GroupNotCreated(group)
+
+    def _delete_empty(self, member, keys):
+        with self._deletion_lock:
+            for key in keys:
+                with contextlib.suppress(coordination.GroupNotEmpty,
+                                         coordination.GroupNotCreated):
+                    member.delete_group(key.encode()).get(
+                        timeout=self._expire)
 
     def _listed(self, instance, key):
         try:
@@ -166,5 +190,7 @@ def embedded(ipc_dir, expire):
     """The Matchmaker of one machine: files, and no server."""
     folder = os.path.join(ipc_dir, 'registry')
     os.makedirs(folder, exist_ok=True)
-    return Matchmaker(f'file://{folder}?timeout={int(expire)}&executor=sync',
-                      expire)
+    # tooz joins under this lock, and deletes without it.
+    return Matchmaker(
+        f'file://{folder}?timeout={int(expire)}&executor=sync', expire,
+        fasteners.InterProcessLock(os.path.join(folder, '.driver_lock')))

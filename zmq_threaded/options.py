@@ -6,15 +6,12 @@ names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
 """
 
 import dataclasses
-import logging
 import os
 import socket
 
 from oslo_config import cfg
 
 from zmq_threaded import legacy_options
-
-LOG = logging.getLogger(__name__)
 
 GROUP = 'oslo_messaging_zmq'
 
@@ -162,8 +159,7 @@ def read(conf, query):
     conf.register_opts(_OPTIONS + legacy_options.OPTIONS, group=GROUP)
     known = {option.dest for option in _OPTIONS + legacy_options.OPTIONS}
     for name in query.keys() - known:
-        LOG.warning('The transport URL names an option that the zmq driver '
-                    'does not have: %s', name)
+        raise InvalidOption(f'{name}: the zmq driver has no such option')
     return _settings({option.dest: _value(conf, query, option)
                       for option in _OPTIONS})
 

@@ -2,7 +2,7 @@
 """Contexts, messages and results to bytes and back, without I/O.
 
 JSON is what oslo.serialization makes of an object, so that datetime, UUID
-and objects with to_dict() arrive as they do with the rabbit driver. msgpack
+and dict-like objects arrive as they do with the rabbit driver. msgpack
 makes the same of them; it differs only where JSON cannot hold a value
 (bytes stay bytes, keys that are no strings stay what they are).
 """

@@ -16,10 +16,6 @@ LOG = logging.getLogger(__name__)
 _PAUSE_AFTER_ERROR = 0.1
 
 
-def _nothing():
-    pass
-
-
 class Wakeup:
     """An eventfd that interrupts an epoll; any number of set() is one event.
 
@@ -30,11 +26,15 @@ class Wakeup:
     def __init__(self):
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._signalled = False
+        # Reentrant: a signal handler may interrupt its own thread in set().
+        self._lock = threading.RLock()
 
     def set(self):
         if not self._signalled:
-            self._signalled = True
-            os.eventfd_write(self.fd, 1)
+            with self._lock:
+                if self.fd is not None:
+                    self._signalled = True
+                    os.eventfd_write(self.fd, 1)
 
     def clear(self):
         """To be called before looking for work, never after."""
@@ -46,10 +46,14 @@ class Wakeup:
         # may stay silent; the other order would leave the flag set for ever.
         self._signalled = False
 
-    def __del__(self):
-        # Not earlier: a set() by another thread could write to whatever got
-        # this number next.
-        os.close(self.fd)
+    def close(self):
+        """Later calls of set() do nothing; without the lock they could write
+        to whatever got this number next.
+        """
+        with self._lock:
+            fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 class Loop:
@@ -72,23 +76,26 @@ class Loop:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name,
                                         daemon=True)
-        self._starts = itertools.count()
+        self._claims = itertools.count()
         self._begun = False
 
     def start(self):
         """Start the thread; by any number of threads, it happens once, and
         not at all after stop().
         """
-        if self._begun or self._stopping or next(self._starts):
+        if self._begun or self._stopping or next(self._claims):
             return
-        self._thread.start()
         self._begun = True
+        self._thread.start()
 
     def stop(self):
-        """Ask the thread to end; does not wait. Twice, or unstarted, is fine.
+        """Ask the thread to end; does not wait. Twice is fine. If it was
+        never started, its last act is done here.
         """
         self._stopping = True
-        if self._begun:
+        if not next(self._claims):
+            self._end()
+        elif self._wake:
             self._wake()
 
     def join(self, deadline):
@@ -113,12 +120,14 @@ class Loop:
     def _run(self):
         while not self._stopping:
             self._survive(self._turn)
+        self._end()
+
+    def _end(self):
         if self._finish:
             self._survive(self._finish)
-        # The owner and its Loop refer to each other; part them, so that file
-        # descriptors go at once and not with the next garbage collection.
-        self._turn = self._finish = None
-        self._wake = _nothing
+        # The owner and its Loop refer to each other; part them, so that
+        # memory goes at once and not with the next garbage collection.
+        self._turn = self._finish = self._wake = None
 
     def _survive(self, step):
         try:

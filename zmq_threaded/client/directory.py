@@ -310,8 +310,8 @@ class Directory:
         return listed
 
     def _unregister(self, instance):
-        self._registered.pop(instance.id, None)
-        return self._attempt(self._matchmaker.unregister, instance)
+        _, keys = self._registered.pop(instance.id, (None, ()))
+        return self._attempt(self._matchmaker.unregister, instance, keys)
 
     def _attempt(self, operation, *args):
         try:

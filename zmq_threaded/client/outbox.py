@@ -170,6 +170,7 @@ class Outbox:
             self._drop(delivery, 'the driver was closed before it was '
                        'acknowledged')
         self._epoll.close()
+        self._wakeup.close()
 
     # Routing
 

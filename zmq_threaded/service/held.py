@@ -4,25 +4,27 @@
 import collections
 import time
 
-# About 30 MB of ids at the most, whatever rpc_message_ttl says.
-_SEEN_LIMIT = 200_000
+# About 20 MB of ids at the most, whatever rpc_message_ttl says.
+_SEEN_LIMIT = 100_000
 
 
 class Held:
-    """Unacknowledged messages by id, and a bounded memory of finished ones.
+    """Messages by id: unacknowledged ones, calls that are being run, and a
+    bounded memory of acknowledged casts.
 
     Dict and deque operations that are atomic under the GIL take the place of
     a lock, so that acknowledge() is cheap and safe anywhere.
 
     :param ttl: seconds for which acknowledged ids are remembered
 
-    Thread: poller; any for release() and forget().
+    Thread: poller; any for begin(), release() and forget().
     """
 
     def __init__(self, ttl):
         self._ttl = ttl
         self._unacknowledged = {}
-        self._released = collections.deque()
+        self._running = {}
+        self._released = collections.deque(maxlen=_SEEN_LIMIT)
         self._seen = {}
 
     def __len__(self):
@@ -32,18 +34,25 @@ class Held:
         self._unacknowledged[incoming.id] = incoming
 
     def get(self, message_id):
-        """The unacknowledged message with this id, or None."""
-        return self._unacknowledged.get(message_id)
+        """The message with this id, unacknowledged or being run, or None."""
+        return (self._unacknowledged.get(message_id)
+                or self._running.get(message_id))
+
+    def begin(self, incoming):
+        """A call is run now, and no longer counts as held."""
+        # In this order, so that a look in between finds it twice, not never.
+        self._running[incoming.id] = incoming
+        self._unacknowledged.pop(incoming.id, None)
 
     def release(self, incoming):
-        """The message was acknowledged: no longer held, but remembered."""
-        # In this order, so that a look in between finds it twice, not never.
+        """A cast was acknowledged: no longer held, but remembered."""
         self._released.append((incoming.id, time.monotonic()))
-        self.forget(incoming)
+        self._unacknowledged.pop(incoming.id, None)
 
     def forget(self, incoming):
-        """The message is neither held nor remembered any more."""
+        """Neither held, nor run, nor remembered any more."""
         self._unacknowledged.pop(incoming.id, None)
+        self._running.pop(incoming.id, None)
 
     def was_seen(self, message_id):
         """Whether a message was acknowledged lately."""

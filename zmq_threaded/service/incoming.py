@@ -44,13 +44,15 @@ class Incoming(base.RpcIncomingMessage):
         """
         if time.monotonic() >= self._expires:
             self._refuse_expired()
-        self._port.held.release(self)
-        if self._kind != wire.CALL:
+        if self._kind == wire.CALL:
+            self._port.held.begin(self)
+        else:
+            self._port.held.release(self)
             self._port.replies.acknowledge(self.envelope, self.id)
         self._port.released()
 
     def _refuse_expired(self):
-        self._port.held.release(self)
+        self._port.held.forget(self)
         self._port.counters.add('expired')
         self._port.replies.put(self.envelope, wire.encode_nack(
             self._port.instance.id, self.id, wire.EXPIRED))
@@ -84,6 +86,7 @@ class Incoming(base.RpcIncomingMessage):
         self._port.replies.put(self.envelope, wire.encode(
             wire.REPLY, self._port.instance.id, self.id, body,
             flags | wire.ENDING))
+        self._port.held.forget(self)
 
     def heartbeat(self):
         """Tell a monitoring client that the call is still being run."""

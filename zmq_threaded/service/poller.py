@@ -39,7 +39,8 @@ class Poller:
         self._epoll = select.epoll()
         self._epoll.register(wakeup.fd, select.EPOLLIN)
         self._epoll.register(router.fd, select.EPOLLIN)
-        self._loop = threads.Loop(name, self._turn, wakeup.set, counters)
+        self._loop = threads.Loop(name, self._turn, wakeup.set, counters,
+                                  finish=self._finish)
 
     def start(self, on_incoming):
         """:param on_incoming: called with a list of Incoming"""
@@ -72,10 +73,11 @@ class Poller:
 
     def join(self, deadline):
         """:param deadline: monotonic seconds"""
-        ended = self._loop.join(deadline)
-        if ended:
-            self._epoll.close()
-        return ended
+        return self._loop.join(deadline)
+
+    def _finish(self):
+        self._epoll.close()
+        self._wakeup.close()
 
     def _turn(self):
         self._epoll.poll(_LONGEST_WAIT)

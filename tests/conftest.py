@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Native threads before anything else, and a check that nothing is left."""
+
+import native_threads
+
+native_threads.use_native_threads()
+
+import shutil     # noqa: E402
+import tempfile   # noqa: E402
+
+import pytest     # noqa: E402
+
+from tests.support import leaks     # noqa: E402
+from tests.support import rpc       # noqa: E402
+
+
+@pytest.fixture
+def ipc_dir():
+    """A short path: a Unix socket's has 107 bytes."""
+    path = tempfile.mkdtemp(prefix='zt-')
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def no_leaks(ipc_dir):
+    """After the test no thread, socket, child or ipc file of ours is left."""
+    with leaks.nothing_left(ipc_dir):
+        yield
+
+
+@pytest.fixture
+def node(no_leaks, ipc_dir):
+    """Servers, clients and server processes that share a registry, closed at
+    the end of the test.
+    """
+    with rpc.Node(ipc_dir) as node:
+        yield node

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the sender learns when something is not there, late, or dies."""
+
+import threading
+import time
+
+import oslo_messaging
+import pytest
+
+from tests.support import waiting
+from zmq_threaded import errors
+
+AT_LEAST_ONCE = oslo_messaging.TransportOptions(at_least_once=True)
+
+
+def _seconds(function, *args, **kwargs):
+    started = time.monotonic()
+    function(*args, **kwargs)
+    return time.monotonic() - started
+
+
+def _raises(exception, function, *args, **kwargs):
+    def check():
+        with pytest.raises(exception):
+            function(*args, **kwargs)
+    return _seconds(check)
+
+
+@pytest.mark.parametrize('timeout', [1, 0.5])
+def test_call_to_nobody_times_out_in_time(node, timeout):
+    client = node.client(timeout=timeout)
+    assert timeout <= _raises(oslo_messaging.MessagingTimeout, client.call,
+                              {}, 'echo', value=1) < timeout + 1
+
+
+@pytest.mark.parametrize('retry', [None, -1])
+def test_without_a_limit_of_retries_a_call_waits_for_its_server(node, retry):
+    client = node.client(retry=retry)
+    result = []
+    thread = threading.Thread(target=lambda: result.append(
+        client.call({}, 'echo', value='late')))
+    thread.start()
+    node.server()
+    thread.join(10)
+    assert result == ['late']
+
+
+@pytest.mark.parametrize('retry, least', [(0, 0), (3, 0.3)])
+def test_retries_used_up_fail_call_and_cast(node, retry, least):
+    client = node.client(retry=retry, timeout=30)
+    for send in (client.call, client.cast):
+        assert least <= _raises(oslo_messaging.MessageDeliveryFailure, send,
+                                {}, 'note', value=1) < least + 3
+
+
+@pytest.mark.parametrize('retry', [0, 2, None])
+def test_retry_does_not_matter_with_a_server(node, retry):
+    server = node.server()
+    client = node.client(retry=retry)
+    assert client.call({}, 'echo', value=1) == 1
+    client.cast({}, 'note', value=2)
+    waiting.until(lambda: server.endpoint.seen == [2])
+
+
+def test_call_timeout_wins_over_retries(node):
+    client = node.client(retry=1000, timeout=0.5)
+    assert _raises(oslo_messaging.MessagingTimeout, client.call, {}, 'echo',
+                   value=1) < 2
+
+
+@pytest.mark.parametrize('method', ['call', 'cast'])
+def test_at_least_once_to_nobody_is_undeliverable_at_once(node, method):
+    client = node.client(transport_options=AT_LEAST_ONCE, timeout=60)
+    with pytest.raises(oslo_messaging.MessageUndeliverable) as raised:
+        getattr(client, method)({}, 'note', value=1)
+    assert raised.value.routing_key == 'topic'
+    assert raised.value.exchange == 'openstack'
+    assert raised.value.message['args'] == {'value': 1}
+
+
+def test_at_least_once_cast_returns_when_the_server_has_it(node):
+    server = node.server(workers=1)
+    client = node.client(transport_options=AT_LEAST_ONCE)
+    client.cast({}, 'wait', value=1)
+    # The only worker is busy, and yet the second cast is confirmed.
+    waiting.until(lambda: server.endpoint.seen == [1])
+    assert _seconds(client.cast, {}, 'note', value=2) < 5
+    assert server.endpoint.seen == [1]
+    server.endpoint.release.set()
+    waiting.until(lambda: server.endpoint.seen == [1, 2])
+
+
+def test_cast_to_nobody_does_not_block_and_waits_for_its_server(node):
+    client = node.client()
+    for number in range(100):
+        assert _seconds(client.cast, {}, 'note', value=number) < 1
+    server = node.server()
+    waiting.until(lambda: sorted(server.endpoint.seen) == list(range(100)))
+
+
+def test_cast_to_nobody_does_not_delay_other_topics(node):
+    transport = node.transport()
+    server = node.server()
+    for number in range(100):
+        node.client(transport, topic='nobody').cast({}, 'note', value=number)
+    client = node.client(transport)
+    client.cast({}, 'note', value='here')
+    waiting.until(lambda: server.endpoint.seen == ['here'], seconds=2)
+
+
+def test_slow_call_times_out_and_its_late_reply_harms_nobody(node):
+    server = node.server(workers=4)
+    transport = node.transport()
+    with pytest.raises(oslo_messaging.MessagingTimeout, match='topic'):
+        node.client(transport, timeout=0.3).call({}, 'wait', value='slow')
+    client = node.client(transport)
+    assert client.call({}, 'echo', value='next') == 'next'
+    server.endpoint.release.set()
+    for number in range(50):
+        assert client.call({}, 'echo', value=number) == number
+
+
+def test_expired_requests_are_not_executed(node):
+    server = node.server(workers=1)
+    transport = node.transport()
+    node.client(transport).cast({}, 'wait', value='busy')
+    waiting.until(lambda: server.endpoint.seen == ['busy'])
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        node.client(transport, timeout=0.3).call({}, 'note', value='expired')
+    server.endpoint.release.set()
+    client = node.client(transport)
+    client.call({}, 'note', value='after')
+    assert server.endpoint.seen == ['busy', 'after']
+
+
+def test_monitored_call_outlives_its_monitor_timeout(node):
+    node.server()
+    client = node.client(timeout=60, call_monitor_timeout=2)
+    server = node.process(topic='long')
+    client = client.prepare(topic='long')
+    assert client.call({}, 'sleep', seconds=3) == server.pid
+
+
+def test_monitored_call_ends_when_its_server_dies(node):
+    server = node.process()
+    client = node.client(timeout=60, call_monitor_timeout=30)
+    client.call({}, 'echo', value=1)
+    threading.Timer(0.3, server.kill).start()
+    assert _raises(errors.ServerGone, client.call, {}, 'sleep',
+                   seconds=60) < 3
+
+
+def test_monitored_call_to_nobody_times_out(node):
+    client = node.client(timeout=60, call_monitor_timeout=1)
+    assert _raises(oslo_messaging.MessagingTimeout, client.call, {}, 'echo',
+                   value=1) < 3
+
+
+def test_monitored_call_returns_exceptions(node):
+    node.server()
+    with pytest.raises(ValueError, match='why'):
+        node.client(call_monitor_timeout=5).call({}, 'fail', text='why')
+
+
+def test_call_in_progress_ends_when_its_server_is_killed(node):
+    server = node.process()
+    client = node.client(timeout=60)
+    client.call({}, 'echo', value=1)
+    threading.Timer(0.3, server.kill).start()
+    with pytest.raises(errors.ServerGone, match='may have been executed'):
+        client.call({}, 'sleep', seconds=60)
+
+
+def test_one_of_three_killed_the_next_calls_succeed_at_once(node):
+    servers = [node.process(server=name) for name in 'abc']
+    client = node.client(timeout=30)
+    pids = {client.call({}, 'pid') for _ in range(6)}
+    assert pids == {server.pid for server in servers}
+    servers[0].kill()
+    for _ in range(50):
+        assert _seconds(client.call, {}, 'pid') < 1
+
+
+def test_casts_to_a_killed_server_go_to_the_next(node):
+    first = node.process(server='first')
+    client = node.client()
+    client.call({}, 'echo', value=1)
+    first.kill()
+    for number in range(20):
+        client.cast({}, 'note', value=number)
+    second = node.process(server='second')
+    waiting.until(lambda: sorted(second.ask('seen')) == list(range(20)))
+
+
+def test_a_paused_server_ends_its_calls_and_others_go_on(node):
+    paused, other = node.process(server='a'), node.process(server='b')
+    client = node.client(timeout=60)
+    for _ in range(4):
+        client.call({}, 'pid')
+    paused.pause()
+    ended = [_end_of(client) for _ in range(6)]
+    assert {other.pid} < set(ended) <= {other.pid, 'gone'}
+    paused.resume()
+
+
+def _end_of(client):
+    try:
+        return client.call({}, 'pid')
+    except errors.ServerGone:
+        return 'gone'
+
+
+def test_all_servers_restarted_the_next_call_succeeds(node):
+    client = node.client(node.transport(zmq_target_update=1))
+    server = node.server()
+    assert client.call({}, 'echo', value=1) == 1
+    node.stop(server)
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        client.prepare(timeout=2.5).call({}, 'echo', value=1)
+    server.start(override_pool_size=1)
+    assert client.call({}, 'echo', value=2) == 2
+
+
+def test_cast_is_reported_when_nobody_takes_it_in_time(node, caplog):
+    transport = node.transport(rpc_message_ttl=1)
+    node.client(transport).cast({}, 'note', value=1)
+    counters = transport._driver.counters
+    waiting.until(lambda: counters().get('dropped') == 1)
+    assert 'rpc_message_ttl' in caplog.text

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Server processes that a test can kill, stop and continue."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from zmq_threaded import sockets
+
+_MAIN = os.path.join(os.path.dirname(__file__), 'server_main.py')
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(_MAIN)))
+
+
+class ServerProcess:
+    """One RPC server in a child process; it ends when its stdin does."""
+
+    def __init__(self, url, ipc_dir, topic, server):
+        self._ipc_dir = ipc_dir
+        path = os.pathsep.join((_ROOT, os.path.join(_ROOT, 'tools')))
+        self._popen = subprocess.Popen(
+            [sys.executable, _MAIN, url, topic, server],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, 'PYTHONPATH': path})
+        self.pid = self._popen.pid
+        assert self._popen.stdout.readline() == 'ready\n'
+
+    def ask(self, question):
+        """'seen': what was noted; 'counters': of the driver; 'stop': stop
+        serving cleanly.
+        """
+        print(question, file=self._popen.stdin, flush=True)
+        return json.loads(self._popen.stdout.readline())
+
+    def kill(self):
+        self._popen.kill()
+        self._popen.wait(10)
+
+    def _clear_away(self):
+        # As the sweep of a service that starts a minute later would.
+        for name in os.listdir(self._ipc_dir):
+            path = os.path.join(self._ipc_dir, name)
+            if name.endswith('.sock') and sockets.is_dead(f'ipc://{path}'):
+                os.unlink(path)
+
+    def pause(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+    def end(self):
+        """Let it stop cleanly, if it still runs."""
+        if self._popen.poll() is None:
+            self.resume()
+            self._popen.stdin.close()
+            try:
+                self._popen.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError('a server process did not end') from None
+        else:
+            self._clear_away()
+        self._popen.stdout.close()
+        if not self._popen.stdin.closed:
+            self._popen.stdin.close()

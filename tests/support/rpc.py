@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers and clients of oslo.messaging for the tests."""
+
+import contextlib
+import threading
+from urllib import parse
+
+from oslo_config import cfg
+import oslo_messaging
+
+from tests.support import processes
+from zmq_threaded import options
+from zmq_threaded import runtime
+
+cfg.CONF([], project='zmq_threaded_tests')
+
+
+class Recorder:
+    """An endpoint that keeps what it was called with."""
+
+    def __init__(self):
+        self.seen = []
+        self.release = threading.Event()
+
+    def echo(self, ctxt, value):
+        return value
+
+    def note(self, ctxt, value):
+        self.seen.append(value)
+
+    def wait(self, ctxt, value):
+        self.seen.append(value)
+        self.release.wait(30)
+        return value
+
+    def fail(self, ctxt, text):
+        raise ValueError(text)
+
+
+class Node:
+    """One IPC directory, and everything that a test opens in it."""
+
+    def __init__(self, ipc_dir):
+        self.ipc_dir = ipc_dir
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self._stack.close()
+
+    def url(self, **query):
+        query = {'rpc_zmq_ipc_dir': self.ipc_dir, 'rpc_cast_timeout': 5,
+                 **query}
+        return 'zmq://?' + parse.urlencode(query)
+
+    def transport(self, allowed_remote_exmods=None, **query):
+        transport = oslo_messaging.get_rpc_transport(
+            cfg.CONF, self.url(**query),
+            allowed_remote_exmods=allowed_remote_exmods)
+        self._stack.callback(transport.cleanup)
+        return transport
+
+    def server(self, topic='topic', server='server', endpoint=None,
+               transport=None, exchange=None, workers=None):
+        """A started server in this process, and its endpoint as .endpoint."""
+        endpoint = endpoint or Recorder()
+        listening = oslo_messaging.get_rpc_server(
+            transport or self.transport(),
+            oslo_messaging.Target(topic=topic, server=server,
+                                  exchange=exchange), [endpoint])
+        listening.endpoint = endpoint
+        listening.start(override_pool_size=workers or 8)
+        self._stack.callback(self.stop, listening)
+        return listening
+
+    @staticmethod
+    def stop(listening):
+        if isinstance(listening.endpoint, Recorder):
+            listening.endpoint.release.set()
+        listening.stop()
+        listening.wait()
+
+    def client(self, transport=None, timeout=10, retry=None,
+               transport_options=None, call_monitor_timeout=None, **target):
+        target.setdefault('topic', 'topic')
+        return oslo_messaging.get_rpc_client(
+            transport or self.transport(), oslo_messaging.Target(**target),
+            timeout=timeout, retry=retry, transport_options=transport_options,
+            call_monitor_timeout=call_monitor_timeout)
+
+    def process(self, topic='topic', server='server', **query):
+        """A server in a process of its own; see server_main.py."""
+        process = processes.ServerProcess(self.url(**query), self.ipc_dir,
+                                          topic, server)
+        self._stack.callback(process.end)
+        return process
+
+    def runtime(self, **query):
+        """The driver's parts without oslo.messaging."""
+        parts = runtime.Runtime(self.settings(**query))
+        self._stack.callback(parts.close)
+        return parts
+
+    def settings(self, **query):
+        query = dict(parse.parse_qsl(parse.urlparse(self.url(**query)).query))
+        return options.read(cfg.CONF, query)
+
+
+def driver(transport):
+    """The ZmqDriver of a transport."""
+    return transport._driver

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child process of processes.ServerProcess."""
+
+import json
+import os
+import sys
+import time
+
+import native_threads
+
+native_threads.use_native_threads()
+
+from oslo_config import cfg    # noqa: E402
+import oslo_messaging          # noqa: E402
+
+
+class Endpoint:
+    def __init__(self):
+        self.seen = []
+
+    def echo(self, ctxt, value):
+        return value
+
+    def pid(self, ctxt):
+        return os.getpid()
+
+    def note(self, ctxt, value):
+        self.seen.append(value)
+
+    def sleep(self, ctxt, seconds):
+        time.sleep(seconds)
+        return os.getpid()
+
+
+def main(url, topic, server):
+    cfg.CONF([], project='zmq_threaded_tests')
+    endpoint = Endpoint()
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, url)
+    listening = oslo_messaging.get_rpc_server(
+        transport, oslo_messaging.Target(topic=topic, server=server),
+        [endpoint])
+    listening.start()
+    print('ready', flush=True)
+    for question in sys.stdin:
+        print(json.dumps(_answer(question.strip(), endpoint, transport,
+                                 listening)), flush=True)
+    listening.stop()
+    listening.wait()
+    transport.cleanup()
+
+
+def _answer(question, endpoint, transport, listening):
+    if question == 'seen':
+        return endpoint.seen
+    if question == 'counters':
+        return transport._driver.counters()
+    if question == 'stop':
+        listening.stop()
+        listening.wait()
+        return 'stopped'
+    raise ValueError(question)
+
+
+main(*sys.argv[1:])

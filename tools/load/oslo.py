@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ends of a contestant that is an oslo.messaging transport URL.
+
+Both sides use the global cfg.CONF: oslo.messaging registers its tracing options
+only there, and RPC with a private ConfigOpts fails with NoSuchOptError.
+"""
+
+import logging
+import socket
+import warnings
+
+from native_threads import use_native_threads
+
+# Before anything of oslo is imported.
+use_native_threads()
+
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
+
+from load import errors  # noqa: E402
+from load import payload as payloads  # noqa: E402
+
+_BROKER_PORTS = {'rabbit': 5672, 'kombu': 5672, 'amqp': 5672, 'kafka': 9092}
+_BROKER_CONNECT_SECONDS = 3
+_PROBE_TIMEOUT_SECONDS = 2
+_NO_CONTEXT = {}
+
+
+def configure(verbose, warnings_to_stderr):
+    """Set up cfg.CONF and logging, once in each process."""
+    cfg.CONF([], project='rpc_load', default_config_files=[], default_config_dirs=[])
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format='%(process)d %(name)s: %(message)s')
+        return
+    warnings.simplefilter('ignore')
+    handler = logging.StreamHandler() if warnings_to_stderr else logging.NullHandler()
+    logging.basicConfig(level=logging.WARNING, format='%(message)s', handlers=[handler])
+
+
+def open_transport(url):
+    """Return an RPC transport; raises UsageError for a URL that no driver takes."""
+    try:
+        parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
+        if parsed.transport in ('rabbit', 'kombu'):
+            # Leave nothing behind in the broker. This is why the exchange must be one that
+            # nobody else uses: it goes too, and others may have declared theirs to stay.
+            parsed.query.setdefault('amqp_auto_delete', 'true')
+        return oslo_messaging.get_rpc_transport(cfg.CONF, parsed)
+    except Exception as error:
+        raise errors.UsageError(errors.first_line(error)) from error
+
+
+def check_broker(url):
+    """Raise StartError if the URL names a broker and none of its hosts takes connections.
+
+    The rabbit driver would try again for ever. For a URL that open_transport() took.
+    """
+    parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
+    default_port = _BROKER_PORTS.get(parsed.transport)
+    if default_port is None:
+        return
+    places = [(host.hostname or '127.0.0.1', host.port or default_port)
+              for host in parsed.hosts] or [('127.0.0.1', default_port)]
+    problems = [_connect_problem(place) for place in places]
+    if all(problems):
+        raise errors.StartError('no broker at ' + ', '.join(problems))
+
+
+def _connect_problem(place):
+    try:
+        with socket.create_connection(place, timeout=_BROKER_CONNECT_SECONDS):
+            return None
+    except OSError as error:
+        return f'{place[0]}:{place[1]} ({error.strerror or error})'
+
+
+class OsloClient:
+    """The sending end: one transport shared by all client threads."""
+
+    def __init__(self, url, topic, mode, token, size, timeout):
+        self.pool = payloads.make_pool(size)
+        self._mode = mode
+        self._token = token
+        self._transport = open_transport(url)
+        target = oslo_messaging.Target(exchange=topic, topic=topic,
+                                       fanout=mode.every_server or None)
+        client = oslo_messaging.get_rpc_client(self._transport, target)
+        # prepare() costs time, and client.call() would do it each time.
+        self._context = client.prepare(timeout=timeout)
+        self._probing = client.prepare(timeout=_PROBE_TIMEOUT_SECONDS)
+
+    def operation(self, thread):
+        """Return operation(ident, payload) -> bool; False is a wrong reply."""
+        return _OPERATIONS[self._mode.name](self._context, self._token)
+
+    def probe(self):
+        """Send one message that servers only count; may raise."""
+        send = self._probing.call if self._mode.replies else self._probing.cast
+        send(_NO_CONTEXT, 'probe')
+
+    def close(self):
+        """Release the transport."""
+        self._transport.cleanup()
+
+
+def _call_operation(context, token):
+    call = context.call
+
+    def operation(ident, payload):
+        sent = {'id': ident, 'token': token, 'payload': payload}
+        return call(_NO_CONTEXT, 'echo', **sent) == sent
+    return operation
+
+
+def _cast_operation(context, token):
+    cast = context.cast
+
+    def operation(ident, payload):
+        cast(_NO_CONTEXT, 'take', id=ident, token=token, payload=payload)
+        return True
+    return operation
+
+
+_OPERATIONS = {'call': _call_operation, 'cast': _cast_operation, 'fanout': _cast_operation}
+
+
+class _Endpoint:
+    def __init__(self, receiver):
+        self._receiver = receiver
+
+    def echo(self, ctxt, id, token, payload):
+        self._receiver.accept(id, token, payload)
+        return {'id': id, 'token': token, 'payload': payload}
+
+    def take(self, ctxt, id, token, payload):
+        self._receiver.accept(id, token, payload)
+
+    def probe(self, ctxt):
+        self._receiver.probed()
+
+
+class OsloServer:
+    """The receiving end: one RPC server in a process of its own."""
+
+    def __init__(self, spec, receiver):
+        self._transport = open_transport(spec['url'])
+        target = oslo_messaging.Target(exchange=spec['topic'], topic=spec['topic'],
+                                       server=spec['name'])
+        self._server = oslo_messaging.get_rpc_server(
+            self._transport, target, [_Endpoint(receiver)])
+        # Only now is the option registered; start() reads it.
+        cfg.CONF.set_override('executor_thread_pool_size', spec['workers'])
+
+    def start(self):
+        """Start listening; a driver may block here for as long as its broker is away."""
+        self._server.start()
+
+    def stop(self):
+        """Finish what was received and release everything."""
+        self._server.stop()
+        self._server.wait()
+        self._transport.cleanup()
