@@ -19,7 +19,7 @@ _encode_json = json.JSONEncoder(default=jsonutils.to_primitive).encode
 
 
 def dump(objects, serialization):
-    """Encode each object into a frame of its own.
+    """Encode each object into a part of its own.
 
     :param serialization: 'json' or 'msgpack'
     :raises: TypeError or ValueError when an object cannot be encoded
@@ -34,16 +34,16 @@ def dump(objects, serialization):
     return [_encode_json(item).encode() for item in objects], 0
 
 
-def load(frame, flags):
-    """Decode one frame.
+def load(part, flags):
+    """Decode one part.
 
     :param flags: wire flags of the message
-    :raises: ValueError when the frame is not what the flags say
+    :raises: ValueError when the part is not what the flags say
     """
     try:
         if flags & wire.MSGPACK:
-            return msgpack.unpackb(frame, strict_map_key=False)
-        return json.loads(frame.decode())
+            return msgpack.unpackb(part, strict_map_key=False)
+        return json.loads(part.decode())
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException,
             ) as error:
         raise ValueError(f'payload: {type(error).__name__}') from None

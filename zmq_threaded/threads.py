@@ -36,12 +36,15 @@ class Wakeup:
                     self._signalled = True
                     os.eventfd_write(self.fd, 1)
 
-    def clear(self):
-        """To be called before looking for work, never after."""
-        try:
-            os.eventfd_read(self.fd)
-        except BlockingIOError:
-            pass
+    def clear_if(self, ready):
+        """Take back what was set; to be called before looking for work,
+        never after.
+
+        :param ready: what epoll returned
+        """
+        if not any(fd == self.fd for fd, _ in ready):
+            return
+        os.eventfd_read(self.fd)
         # Only after the read: a set() in between has its work in place and
         # may stay silent; the other order would leave the flag set for ever.
         self._signalled = False

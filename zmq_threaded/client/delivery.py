@@ -37,7 +37,7 @@ class Delivery:
     destination: object = None
     sent_at: float = 0.0
 
-    def frames(self, now):
+    def frame(self, now):
         return wire.encode(self.kind, self.instance.id, self.id, self.body,
                            self.flags, max(0.0, self.expires - now),
                            self.client_timeout)

@@ -22,7 +22,7 @@ _IDS_PER_QUERY = 1000
 class Link:
     """The way from the outbox to one instance.
 
-    :param on_message: called with each message (wire frames) that arrives
+    :param on_message: called with each multipart that arrives
 
     Thread: outbox.
     """
@@ -48,30 +48,25 @@ class Link:
         """Receive and send all that is possible now. ZMQ_FD signals changes
         only once, so this ends when nothing is left to do.
         """
-        events = sockets.POLLIN | sockets.POLLOUT
-        while events & sockets.POLLIN or (events & sockets.POLLOUT
-                                          and self._may_send()):
-            self._receive()
-            self._send(time.monotonic())
+        events = sockets.events(self._socket)
+        while True:
+            if events & sockets.POLLIN:
+                self._on_message(self, sockets.receive(self._socket))
+            elif events & sockets.POLLOUT and self._may_send():
+                self._send(time.monotonic())
+            else:
+                break
             events = sockets.events(self._socket)
         self._note_connection(bool(events & sockets.POLLOUT))
 
     def _may_send(self):
         return self.queue and len(self.sent) < _WINDOW
 
-    def _receive(self):
-        while True:
-            try:
-                frames = sockets.receive(self._socket)
-            except zmq.Again:
-                return
-            self._on_message(self, frames)
-
     def _send(self, now):
         while self._may_send():
             delivery = self.queue[0]
             try:
-                sockets.send(self._socket, [b'', *delivery.frames(now)])
+                sockets.send(self._socket, [b'', delivery.frame(now)])
             except zmq.Again:
                 return
             self.queue.popleft()
@@ -119,7 +114,7 @@ class Link:
                 wire.QUERY, self.instance.id, wire.NO_ID,
                 (wire.join_ids(old[start:start + _IDS_PER_QUERY]),))
             try:
-                sockets.send(self._socket, [b'', *query])
+                sockets.send(self._socket, [b'', query])
             except zmq.Again:
                 return
 

@@ -124,7 +124,7 @@ class Outbox:
 
     def _turn(self):
         ready = self._epoll.poll(self._time_to_wait())
-        self._wakeup.clear()
+        self._wakeup.clear_if(ready)
         for fd, _ in ready:
             if fd in self._by_fd:
                 self._by_fd[fd].pump()
@@ -281,8 +281,8 @@ class Outbox:
 
     def _on_message(self, link, frames):
         try:
-            _, frames = wire.split_envelope(frames)
-            message = wire.decode(frames)
+            _, frame = wire.split_envelope(frames)
+            message = wire.decode(frame)
             self._handlers[message.kind](self, link, message)
         except (ValueError, KeyError) as error:
             self._counters.add('malformed')

@@ -39,16 +39,16 @@ class _Connection:
         self.idle_since = 0.0
         self._receive_timeout = None
 
-    def send(self, frames):
+    def send(self, frame):
         """False when there is no peer to take it."""
         try:
-            sockets.send(self.socket, frames)
+            sockets.send(self.socket, [frame])
         except zmq.Again:
             return False
         return True
 
     def receive(self, deadline):
-        """The reply's frames, or None at the deadline.
+        """The reply's frame, or None at the deadline.
 
         :raises: errors.ServerGone when the connection is lost
         """
@@ -58,7 +58,7 @@ class _Connection:
                 return None
             self._set_timeout(min(left, sockets.CALL_SLICE))
             try:
-                return sockets.receive(self.socket, flags=0)
+                return sockets.receive(self.socket, flags=0)[0]
             except zmq.Again:
                 if not sockets.events(self.socket) & sockets.POLLOUT:
                     raise errors.ServerGone() from None
@@ -158,7 +158,7 @@ class Requests:
         It is sent to another instance only if the first certainly did not
         take it.
 
-        :param body: wire frames of context and message
+        :param body: context and message, encoded
         :param deadline: monotonic seconds
         :param attempts: look-ups that may find nobody; None for any number
         :raises: directory.Nobody, MessagingTimeout
@@ -181,7 +181,7 @@ class Requests:
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
         try:
-            frames = connection.receive(deadline)
+            frame = connection.receive(deadline)
         except errors.ServerGone:
             connection.close()
             self._directory.avoid(instance)
@@ -198,12 +198,12 @@ class Requests:
             connection.close()
             raise
         self._pool.give(connection)
-        if frames is None:
+        if frame is None:
             self._counters.add('calls_timed_out')
             raise errors.MessagingTimeout(
                 f'Timed out waiting for a reply to call {message_id.hex()} '
                 f'to {topic}')
-        return self._read(frames, instance, topic, message_id)
+        return self._read(frame, instance, topic, message_id)
 
     def _send(self, instance, message_id, body, flags, deadline):
         """A connection over which the request has gone."""
@@ -230,9 +230,9 @@ class Requests:
         self._directory.avoid(instance)
         raise _NotTaken('no connection')
 
-    def _read(self, frames, instance, topic, message_id):
+    def _read(self, frame, instance, topic, message_id):
         try:
-            message = wire.decode(frames)
+            message = wire.decode(frame)
             if message.kind == wire.REPLY and message.id == message_id:
                 return message
             if message.kind == wire.NACK:

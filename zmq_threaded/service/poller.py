@@ -80,8 +80,7 @@ class Poller:
         self._wakeup.close()
 
     def _turn(self):
-        self._epoll.poll(_LONGEST_WAIT)
-        self._wakeup.clear()
+        self._wakeup.clear_if(self._epoll.poll(_LONGEST_WAIT))
         self._read()
         while self._tasks:
             self._tasks.popleft()()

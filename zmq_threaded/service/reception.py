@@ -34,8 +34,8 @@ class Reception:
         """
         envelope = None
         try:
-            envelope, frames = wire.split_envelope(frames)
-            return self._dispatch(envelope, wire.decode(frames))
+            envelope, frame = wire.split_envelope(frames)
+            return self._dispatch(envelope, wire.decode(frame))
         except wire.WrongVersion as error:
             self.counters.add('wrong_version')
             LOG.warning('Refused a message: %s', error)
@@ -74,8 +74,8 @@ class Reception:
         return None
 
     def _take(self, envelope, message):
-        ctxt, body = (payload.load(frame, message.flags)
-                      for frame in message.body[:2])
+        ctxt, body = (payload.load(part, message.flags)
+                      for part in message.body[:2])
         if not isinstance(ctxt, dict) or not isinstance(body, dict):
             raise wire.Malformed('context and message are no dicts')
         incoming = incomings.Incoming(ctxt, body, message, envelope, self)

@@ -38,17 +38,17 @@ class Replies:
     def start(self):
         self._loop.start()
 
-    def put(self, envelope, frames):
+    def put(self, envelope, frame):
         """Send a message to where a request came from.
 
         :param envelope: the envelope of the request
-        :param frames: wire frames
+        :param frame: the message, of wire.encode()
         """
-        self._queue.put((envelope, frames))
+        self._queue.put((envelope, frame, None))
 
     def acknowledge(self, envelope, message_id):
         """Send an ACK; those for one client travel together."""
-        self._queue.put((envelope, message_id))
+        self._queue.put((envelope, None, message_id))
 
     def is_empty(self):
         return self._queue.empty() and not self._busy and not self._slow
@@ -121,13 +121,13 @@ class Replies:
 
 def _multiparts(items, instance_id):
     batch, acks = [], {}
-    for envelope, what in items:
-        if isinstance(what, list):
-            batch.append([*envelope, *what])
+    for envelope, frame, acknowledged in items:
+        if acknowledged is None:
+            batch.append([*envelope, frame])
         else:
-            acks.setdefault(tuple(envelope), []).append(what)
+            acks.setdefault(tuple(envelope), []).append(acknowledged)
     for envelope, ids in acks.items():
-        batch.append([*envelope, *wire.encode(
+        batch.append([*envelope, wire.encode(
             wire.ACK, instance_id, wire.NO_ID, (wire.join_ids(ids),))])
     return batch
 

@@ -41,12 +41,9 @@ class SharedRouter:
         """
         received = []
         with self._lock:
-            while len(received) < limit:
-                try:
-                    received.append(sockets.receive(self._socket))
-                except zmq.Again:
-                    if not sockets.events(self._socket) & sockets.POLLIN:
-                        break
+            while (len(received) < limit
+                   and sockets.events(self._socket) & sockets.POLLIN):
+                received.append(sockets.receive(self._socket))
         return received
 
     def send(self, batch):

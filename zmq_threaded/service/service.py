@@ -45,7 +45,7 @@ class Service:
         self._directory = directory
         self._topics = topics
         self._registered = False
-        instance_id = wire.new_id()
+        instance_id = os.urandom(wire.ID_SIZE)
         self._ipc_path = os.path.join(ipc_dir, f'{instance_id.hex()}.sock')
         socket = sockets.router_socket(context, settings)
         try:
