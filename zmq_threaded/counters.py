@@ -3,6 +3,7 @@
 
 import collections
 import threading
+import time
 
 
 class Counters:
@@ -23,3 +24,22 @@ class Counters:
         """A dict of all counts so far."""
         with self._lock:
             return dict(self._counts)
+
+
+class Seldom:
+    """Lets one warning of a kind through in a while; a flood of bad messages
+    must not become a flood of log lines.
+
+    Thread: one.
+    """
+
+    def __init__(self, seconds=10.0):
+        self._seconds = seconds
+        self._next = 0.0
+
+    def allows(self):
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True

@@ -2,58 +2,45 @@
 """The outbox: one thread that keeps every message until it is acknowledged.
 
 Casts, fanouts and calls that may get more than one message go over DEALER
-sockets, one for each instance, all owned by this thread. A message is sent
-again only on evidence that it did not arrive: the instance said so (NACK, or
-STATUS unknown), or its connection is lost and did not come back.
+sockets, one for each instance, all owned by this thread.
 """
 
 import collections
 import functools
-import logging
 import queue
 import select
 import time
 
-from zmq_threaded import sockets
 from zmq_threaded import threads
-from zmq_threaded import wire
+from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import link as links
-
-LOG = logging.getLogger(__name__)
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
-_SWEEP_EXPIRED_EVERY = 1.0
 
 
 class Outbox:
-    """Messages in custody of one driver in one process.
+    """The sending thread of one driver in one process.
 
     :param context: zmq.Context
 
-    Thread: any for the public methods, the outbox thread for the rest.
+    Thread: any for the public methods, outbox for the rest.
     """
 
     def __init__(self, context, settings, directory, counters, name):
-        self._context = context
         self._settings = settings
         self._directory = directory
-        self._counters = counters
         self._inbox = collections.deque()
-        self._wakeup = threads.Wakeup()
         self._destinations = {}
-        self._links = {}
-        self._by_fd = {}
-        self._unrouted = {}
         self._flushers = []
-        self._next_tick = self._next_sweep = 0.0
+        self._next_tick = 0.0
+        self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
+        self._custody = custody.Custody(context, settings, directory,
+                                        counters, self._epoll, self._tell)
         self._loop = threads.Loop(name, self._turn, self._wakeup.set,
                                   counters, finish=self._finish)
-
-    # What senders use
 
     def post(self, delivery, room_deadline):
         """Take a message into custody.
@@ -69,12 +56,12 @@ class Outbox:
             return False
         destination.add(1)
         delivery.destination = destination
-        self._tell(functools.partial(self._route, delivery))
+        self._tell(functools.partial(self._custody.route, delivery))
         return True
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more; forget it."""
-        self._tell(functools.partial(self._withdraw, delivery))
+        self._tell(functools.partial(self._custody.withdraw, delivery))
 
     def pending(self):
         """How many messages are in custody."""
@@ -112,7 +99,7 @@ class Outbox:
 
     def _make_room(self, topic, destination, deadline):
         if self._directory.choose(topic) is None:
-            self._tell(functools.partial(self._drop_oldest, topic))
+            self._tell(functools.partial(self._custody.drop_oldest, topic))
             return True
         return destination.wait_for_room(deadline)
 
@@ -120,279 +107,26 @@ class Outbox:
         self._inbox.append(task)
         self._wakeup.set()
 
-    # The outbox thread: one turn
-
     def _turn(self):
         ready = self._epoll.poll(self._time_to_wait())
         self._wakeup.clear_if(ready)
-        for fd, _ in ready:
-            if fd in self._by_fd:
-                self._by_fd[fd].pump()
-        self._do_tasks()
+        self._custody.pump(ready)
+        while self._inbox:
+            self._inbox.popleft()()
+        self._custody.pump_queued()
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + _TICK
-            self._tick(now)
+            self._custody.tick(now)
         if self._flushers and not self.pending():
             while self._flushers:
                 self._flushers.pop().put(True)
 
     def _time_to_wait(self):
-        if any(not link.is_idle() for link in self._links.values()):
-            return _TICK
-        return _TICK if self._unrouted or self._flushers else _IDLE_TICK
-
-    def _do_tasks(self):
-        while self._inbox:
-            self._inbox.popleft()()
-        for link in list(self._links.values()):
-            if link.queue:
-                link.pump()
-
-    def _tick(self, now):
-        for link in list(self._links.values()):
-            if link.is_idle():
-                if now - link.used_at > self._settings.pool_ttl:
-                    self._close(link)
-            elif not link.check(now):
-                self._give_up(link)
-        if now >= self._next_sweep:
-            self._next_sweep = now + _SWEEP_EXPIRED_EVERY
-            self._sweep_expired(now)
+        busy = self._flushers or not self._custody.is_empty()
+        return _TICK if busy else _IDLE_TICK
 
     def _finish(self):
-        left = [delivery for waiting in self._unrouted.values()
-                for delivery in waiting]
-        for link in list(self._links.values()):
-            left += (*link.queue, *link.sent.values())
-            self._close(link)
-        for delivery in left:
-            self._drop(delivery, 'the driver was closed before it was '
-                       'acknowledged')
+        self._custody.close()
         self._epoll.close()
         self._wakeup.close()
-
-    # Routing
-
-    def _route(self, delivery):
-        if delivery.kind == wire.FANOUT and not delivery.pinned:
-            self._directory.ask(delivery.topic, functools.partial(
-                self._tell, functools.partial(self._spread, delivery)))
-            return
-        if not delivery.pinned:
-            delivery.instance = self._directory.choose(delivery.topic)
-        link = delivery.instance and self._link(delivery.instance)
-        if link:
-            link.push(delivery)
-        elif delivery.pinned:
-            self._drop(delivery, 'its instance is gone')
-        elif delivery.instance:
-            self._directory.avoid(delivery.instance)
-            self._route(delivery)
-        else:
-            self._wait_for_service(delivery)
-
-    def _wait_for_service(self, delivery):
-        waiting = self._unrouted.get(delivery.topic.key)
-        if waiting is None:
-            self._unrouted[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic)
-        else:
-            waiting.append(delivery)
-
-    def _ask(self, topic):
-        self._directory.ask(topic, functools.partial(
-            self._tell, functools.partial(self._looked_up, topic)))
-
-    def _looked_up(self, topic):
-        waiting = self._unrouted.pop(topic.key, ())
-        if self._directory.live(topic):
-            for delivery in waiting:
-                self._route(delivery)
-            return
-        remaining = collections.deque(
-            delivery for delivery in waiting if self._may_wait(delivery))
-        if remaining:
-            self._unrouted[topic.key] = remaining
-            self._ask(topic)
-
-    def _may_wait(self, delivery):
-        if delivery.attempts is None:
-            return True
-        delivery.attempts -= 1
-        if delivery.attempts > 0:
-            return True
-        self._end(delivery, deliveries.NOBODY)
-        return False
-
-    def _spread(self, fanout):
-        """One copy to each instance that is registered now."""
-        instances = self._directory.listed(fanout.topic)
-        fanout.destination.add(len(instances))
-        for instance in instances:
-            self._route(fanout.copy_for(instance))
-        self._end(fanout, deliveries.TAKEN if instances
-                  else deliveries.NOBODY)
-        if not instances:
-            self._counters.add('fanouts_to_nobody')
-
-    def _link(self, instance):
-        link = self._links.get(instance.id)
-        if link is None:
-            endpoint = sockets.reachable(instance.endpoints)
-            if endpoint is None:
-                return None
-            link = links.Link(self._context, self._settings, instance,
-                              endpoint, self._on_message)
-            self._links[instance.id] = link
-            self._by_fd[link.fd] = link
-            self._epoll.register(link.fd, select.EPOLLIN)
-        return link
-
-    def _close(self, link):
-        del self._links[link.instance.id], self._by_fd[link.fd]
-        self._epoll.unregister(link.fd)
-        link.close()
-
-    def _give_up(self, link):
-        """The instance is lost: choose others for what it did not answer."""
-        self._directory.avoid(link.instance)
-        dead = link.is_dead()
-        unsent, unanswered = list(link.queue), list(link.sent.values())
-        self._close(link)
-        for delivery in unanswered:
-            if delivery.kind == wire.CALL:
-                self._end(delivery, deliveries.LOST)
-            else:
-                self._counters.add('resent')
-                self._reroute(delivery, dead)
-        for delivery in unsent:
-            self._reroute(delivery, dead)
-
-    def _reroute(self, delivery, instance_is_dead):
-        if delivery.pinned and (instance_is_dead or not
-                                self._directory.is_listed(delivery.topic,
-                                                          delivery.instance)):
-            self._drop(delivery, 'its instance is gone')
-        else:
-            self._route(delivery)
-
-    # What arrives
-
-    def _on_message(self, link, frames):
-        try:
-            _, frame = wire.split_envelope(frames)
-            message = wire.decode(frame)
-            self._handlers[message.kind](self, link, message)
-        except (ValueError, KeyError) as error:
-            self._counters.add('malformed')
-            LOG.warning('Dropped a malformed message from %s: %s',
-                        link.instance, error)
-
-    def _on_ack(self, link, message):
-        for message_id in wire.split_ids(message.body[0]):
-            self._acknowledged(link, message_id)
-
-    def _acknowledged(self, link, message_id):
-        delivery = link.take_back(message_id)
-        if delivery is not None:
-            self._counters.add('acknowledged')
-            self._end(delivery, deliveries.ACKNOWLEDGED)
-
-    def _on_reply(self, link, message):
-        delivery = link.take_back(message.id)
-        if delivery is not None:
-            self._end(delivery, deliveries.REPLIED, message)
-
-    def _on_heartbeat(self, link, message):
-        delivery = link.sent.get(message.id)
-        if delivery is not None:
-            delivery.tell(deliveries.HEARTBEAT)
-
-    def _on_status(self, link, message):
-        for message_id, state in wire.status_states(message):
-            if state == wire.UNKNOWN:
-                self._unknown(link, message_id)
-            elif state == wire.ACKNOWLEDGED:
-                self._acknowledged(link, message_id)
-            elif message_id in link.sent:
-                link.sent[message_id].tell(deliveries.TAKEN)
-
-    def _unknown(self, link, message_id):
-        delivery = link.sent.get(message_id)
-        if delivery is None:
-            return
-        if delivery.kind == wire.CALL:
-            # It may have run, and its reply been lost with a connection.
-            self._end(link.take_back(message_id), deliveries.LOST)
-        else:
-            self._counters.add('resent')
-            link.send_again(message_id)
-
-    def _on_nack(self, link, message):
-        reason, text = wire.nack_reason(message)
-        delivery = link.take_back(message.id)
-        if delivery is None:
-            return
-        if reason == wire.EXPIRED:
-            self._drop(delivery, 'it expired before a worker began it')
-        elif reason == wire.VERSION:
-            self._drop(delivery, text)
-        else:
-            self._directory.avoid(link.instance,
-                                  for_ever=reason != wire.BUSY)
-            self._reroute(delivery, instance_is_dead=reason != wire.BUSY)
-
-    _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
-                 wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,
-                 wire.NACK: _on_nack}
-
-    # The end of a delivery
-
-    def _end(self, delivery, event, detail=None):
-        delivery.destination.finish()
-        delivery.tell(event, detail)
-
-    def _drop(self, delivery, reason):
-        self._counters.add('dropped')
-        LOG.warning('%s was dropped: %s', delivery, reason)
-        self._end(delivery, deliveries.FAILED, reason)
-
-    def _drop_oldest(self, topic):
-        waiting = self._unrouted.get(topic.key)
-        if waiting:
-            self._drop(waiting.popleft(), 'nobody listens, and the outbox '
-                       'is full (rpc_zmq_outbox_limit)')
-
-    def _withdraw(self, delivery):
-        link = delivery.instance and self._links.get(delivery.instance.id)
-        if link and link.take_back(delivery.id):
-            delivery.destination.finish()
-            return
-        for waiting in (link and link.queue,
-                        self._unrouted.get(delivery.topic.key)):
-            if waiting and delivery in waiting:
-                waiting.remove(delivery)
-                delivery.destination.finish()
-
-    def _sweep_expired(self, now):
-        for key, waiting in list(self._unrouted.items()):
-            self._unrouted[key] = self._without_expired(
-                waiting, now, 'nobody took it in time (rpc_message_ttl)')
-        for link in self._links.values():
-            link.queue = self._without_expired(
-                link.queue, now, 'it could not be sent in time')
-            for delivery in [each for each in link.sent.values()
-                             if each.expires <= now]:
-                link.take_back(delivery.id)
-                self._drop(delivery, 'it was not acknowledged in time; it '
-                           'may have been executed')
-
-    def _without_expired(self, waiting, now, reason):
-        if not any(delivery.expires <= now for delivery in waiting):
-            return waiting
-        for delivery in waiting:
-            if delivery.expires <= now:
-                self._drop(delivery, reason)
-        return collections.deque(delivery for delivery in waiting
-                                 if delivery.expires > now)

@@ -3,6 +3,7 @@
 
 import logging
 
+from zmq_threaded import counters as counts
 from zmq_threaded import payload
 from zmq_threaded import wire
 from zmq_threaded.service import incoming as incomings
@@ -28,6 +29,7 @@ class Reception:
         self.counters = counters
         self.released = released
         self.accepting = True
+        self._may_warn = counts.Seldom()
 
     def admit(self, frames):
         """The Incoming that a multipart is, or None if it needs no handling.
@@ -38,11 +40,14 @@ class Reception:
             return self._dispatch(envelope, wire.decode(frame))
         except wire.WrongVersion as error:
             self.counters.add('wrong_version')
-            LOG.warning('Refused a message: %s', error)
+            if self._may_warn.allows():
+                LOG.warning('Refused a message: %s', error)
             self._refuse(envelope, error.header, wire.VERSION, str(error))
         except ValueError as error:
             self.counters.add('malformed')
-            LOG.warning('Dropped a malformed message: %s', error)
+            if self._may_warn.allows():
+                LOG.warning('Dropped a malformed message: %s (more of them '
+                            'are only counted for a while)', error)
         return None
 
     def refuse_busy(self, incoming):

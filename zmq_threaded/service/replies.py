@@ -6,6 +6,7 @@ import logging
 import queue
 import time
 
+from zmq_threaded import counters as counts
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.service import router as routers
@@ -33,6 +34,7 @@ class Replies:
         self._queue = queue.SimpleQueue()
         self._slow = {}
         self._busy = False
+        self._may_warn = counts.Seldom()
         self._loop = threads.Loop(name, self._turn, self._wake, counters)
 
     def start(self):
@@ -103,8 +105,9 @@ class Replies:
         if len(waiting) > _SLOW_LIMIT:
             waiting.popleft()
             self._counters.add('replies_dropped')
-            LOG.warning('A client does not read its replies; dropped the '
-                        'oldest of %d', _SLOW_LIMIT)
+            if self._may_warn.allows():
+                LOG.warning('A client does not read its replies; dropped the '
+                            'oldest of %d', _SLOW_LIMIT)
 
     def _retry_slow(self):
         for client, waiting in list(self._slow.items()):

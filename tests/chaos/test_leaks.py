@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opened and closed many times, nothing adds up."""
+
+import gc
+import os
+
+from tests.support import leaks
+from tests.support import rpc
+from tests.support import waiting
+from zmq_threaded import topic
+from zmq_threaded.service import executors
+
+_ROUNDS = 100
+
+
+def _counts(ipc_dir):
+    gc.collect()
+    return (len(leaks.threads()), leaks.descriptors(),
+            len(leaks.ipc_files(ipc_dir)))
+
+
+def _open_use_close(ipc_dir):
+    with rpc.Node(ipc_dir) as node:
+        parts = node.runtime()
+        address = topic.rpc('exchange', 'topic')
+        service = parts.service([address])
+        executor = executors.load('threading', max_workers=1)
+        service.start(executors.submitting(executor, lambda ctxt, msg: msg))
+        client = node.client(exchange='exchange')
+        assert client.call({}, 'any', value=1)['args'] == {'value': 1}
+        client.cast({}, 'any', value=2)
+        client.prepare(fanout=True).cast({}, 'any', value=3)
+        rpc.driver(client.transport)._parts().outbox.flush(
+            waiting.time.monotonic() + 5)
+        service.stop()
+        executor.shutdown(wait=False)
+
+
+def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir):
+    _open_use_close(ipc_dir)
+    before = _counts(ipc_dir)
+    for number in range(_ROUNDS):
+        _open_use_close(ipc_dir)
+        waiting.until(lambda: _counts(ipc_dir)[0] <= before[0]
+                      and _counts(ipc_dir)[1] <= before[1]
+                      and _counts(ipc_dir)[2] == 0,
+                      what=f'round {number}: {_counts(ipc_dir)} {before}')
+    groups = os.path.join(ipc_dir, 'registry', 'groups')
+    assert os.listdir(groups) == []
