@@ -37,7 +37,7 @@ _SECONDS = 280
 
 
 class _UrlOfMonitoringDriver(str):
-    """test_mandatory_call and test_monitor_long_call skip what is not rabbit's.
+    """test_mandatory_call and test_monitor_long_call skip all but rabbit.
 
     Not 'amqp:' as well, for which other tests are skipped.
     """

@@ -9,20 +9,29 @@ import sys
 
 from zmq_threaded import sockets
 
-_MAIN = os.path.join(os.path.dirname(__file__), 'server_main.py')
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(_MAIN)))
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_ROOT = os.path.dirname(os.path.dirname(_HERE))
+# For children that import the tests and the tools.
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(
+    (_ROOT, os.path.join(_ROOT, 'tools')))}
+
+
+def command(main, *arguments):
+    """The command line of a script beside this file."""
+    return [sys.executable, os.path.join(_HERE, main), *arguments]
 
 
 class ServerProcess:
-    """One RPC server in a child process; it ends when its stdin does."""
+    """One server in a child process; it ends when its stdin does.
 
-    def __init__(self, url, ipc_dir, topic, server):
+    :param main: server_main.py, or listener_main.py
+    """
+
+    def __init__(self, ipc_dir, main, *arguments):
         self._ipc_dir = ipc_dir
-        path = os.pathsep.join((_ROOT, os.path.join(_ROOT, 'tools')))
         self._popen = subprocess.Popen(
-            [sys.executable, _MAIN, url, topic, server],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, 'PYTHONPATH': path})
+            command(main, *arguments), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
         self.pid = self._popen.pid
         assert self._popen.stdout.readline() == 'ready\n'
 

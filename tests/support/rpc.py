@@ -92,8 +92,16 @@ class Node:
 
     def process(self, topic='topic', server='server', **query):
         """A server in a process of its own; see server_main.py."""
-        process = processes.ServerProcess(self.url(**query), self.ipc_dir,
-                                          topic, server)
+        return self._process('server_main.py', self.url(**query), topic,
+                             server)
+
+    def listener_process(self, topic, pool, path):
+        """A listener that writes to a file; see listener_main.py."""
+        return self._process('listener_main.py', self.url(), topic, pool,
+                             path)
+
+    def _process(self, main, *arguments):
+        process = processes.ServerProcess(self.ipc_dir, main, *arguments)
         self._stack.callback(process.end)
         return process
 
