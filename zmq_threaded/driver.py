@@ -23,6 +23,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import directory
+from zmq_threaded.service import batch as batches
 from zmq_threaded.service import listener
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _drivers = weakref.WeakSet()
 
 
 class ZmqDriver(base.BaseDriver):
-    """RPC over ZeroMQ, without a broker (``transport_url = zmq://``).
+    """RPC and notifications without a broker (``transport_url = zmq://``).
 
     Services make their drivers before they fork and use them in the
     children; so nothing is opened here before its first use, and a process
@@ -59,7 +60,8 @@ class ZmqDriver(base.BaseDriver):
 
     def send(self, target, ctxt, message, wait_for_reply=None, timeout=None,
              call_monitor_timeout=None, retry=None, transport_options=None):
-        topic = topics.of_target(target, self._default_exchange)
+        topic = topics.rpc(self._exchange(target), target.topic,
+                           None if target.fanout else target.server)
         body, flags = payload.dump((ctxt, message),
                                    self._settings.serialization)
         at_least_once = bool(transport_options
@@ -67,7 +69,8 @@ class ZmqDriver(base.BaseDriver):
         attempts = 1 if at_least_once else _attempts(retry)
         try:
             if not wait_for_reply:
-                return self._cast(topic, body, flags, attempts, target.fanout)
+                kind = wire.FANOUT if target.fanout else wire.CAST
+                return self._keep(kind, topic, body, flags, attempts)
             deadline = _deadline(timeout)
             if call_monitor_timeout:
                 reply = self._monitored_call(topic, body, flags, deadline,
@@ -80,7 +83,8 @@ class ZmqDriver(base.BaseDriver):
                           at_least_once) from None
         return self._result(reply)
 
-    def _cast(self, topic, body, flags, attempts, fanout):
+    def _keep(self, kind, topic, body, flags, attempts):
+        """Give a message into the custody of the outbox."""
         ttl = self._settings.message_ttl
         waiter = None
         if attempts is not None:
@@ -88,9 +92,9 @@ class ZmqDriver(base.BaseDriver):
             waiter, flags = queue.SimpleQueue(), flags | wire.CONFIRM
             ttl = min(ttl, self._settings.cast_timeout)
         delivery = deliveries.Delivery(
-            kind=wire.FANOUT if fanout else wire.CAST, topic=topic, body=body,
-            flags=flags, expires=time.monotonic() + ttl, attempts=attempts,
-            waiter=waiter)
+            kind=kind, topic=topic, body=body, flags=flags,
+            expires=time.monotonic() + ttl, attempts=attempts, waiter=waiter,
+            spread=kind != wire.CAST)
         self._post(delivery, time.monotonic() + self._settings.cast_timeout)
         if waiter is not None:
             self._wait_until_taken(delivery)
@@ -140,14 +144,24 @@ class ZmqDriver(base.BaseDriver):
                 reply.body[0].decode(), self._allowed_remote_exmods)
         return payload.load(reply.body[0], reply.flags)
 
+    def require_features(self, requeue=False):
+        """All that there is: requeueing."""
+
     def send_notification(self, target, ctxt, message, version, retry):
-        raise NotImplementedError(
-            'This release of the zmq driver has no notifications')
+        # What the version asks for, an envelope or none, is rabbit's format;
+        # the listener gets the message itself either way.
+        topic = topics.notifications(self._exchange(target), target.topic)
+        body, flags = payload.dump((ctxt, message),
+                                   self._settings.serialization)
+        try:
+            self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
+        except directory.Nobody as nobody:
+            raise _nobody(nobody, topic, message, None, False) from None
 
     # Listening
 
     def listen(self, target, batch_size, batch_timeout):
-        exchange = target.exchange or self._default_exchange or ''
+        exchange = self._exchange(target)
         return self._listen([topics.rpc(exchange, target.topic),
                              topics.rpc(exchange, target.topic,
                                         target.server)],
@@ -155,13 +169,25 @@ class ZmqDriver(base.BaseDriver):
 
     def listen_for_notifications(self, targets_and_priorities, pool,
                                  batch_size, batch_timeout):
-        raise NotImplementedError(
-            'This release of the zmq driver has no notifications')
+        addresses = {}
+        for target, priority in targets_and_priorities:
+            exchange, name = self._exchange(target), (f'{target.topic}.'
+                                                      f'{priority}')
+            for topic in (topics.notifications(exchange, name),
+                          topics.pool(exchange, name, pool or '')):
+                addresses[topic.key] = topic
+        return self._listen(list(addresses.values()), batch_size,
+                            batch_timeout, pool or '')
 
-    def _listen(self, addresses, batch_size, batch_timeout):
+    def _exchange(self, target):
+        return target.exchange or self._default_exchange or ''
+
+    def _listen(self, addresses, batch_size, batch_timeout, pool=''):
         parts = self._parts()
         try:
-            service = parts.service(addresses)
+            service = parts.service(
+                addresses, batch=batches.Batch(batch_size, batch_timeout),
+                pool=pool)
         except sockets.BindError as error:
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,

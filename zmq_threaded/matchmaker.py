@@ -31,10 +31,12 @@ class Instance:
 
     :ivar id: 16 random bytes, new for each start of a service
     :ivar endpoints: ZeroMQ endpoints, the preferred first
+    :ivar pool: of a notification listener, '' for none
     """
 
     id: bytes
     endpoints: tuple
+    pool: str = ''
 
     def __str__(self):
         return self.id.hex()
@@ -97,7 +99,8 @@ class Matchmaker:
         if member is None:
             member = self._coordinator(instance.id.hex().encode())
             self._members[instance.id] = member
-        record = {'endpoints': list(instance.endpoints)}
+        record = {'endpoints': list(instance.endpoints),
+                  'pool': instance.pool}
         for key in keys:
             with contextlib.suppress(coordination.MemberAlreadyExist):
                 self._join(member, key.encode(), record)
@@ -179,7 +182,8 @@ def _instance(member, record):
     # Anybody who may write to the registry may write nonsense into it.
     try:
         return Instance(bytes.fromhex(member.decode()),
-                        tuple(str(each) for each in record['endpoints']))
+                        tuple(str(each) for each in record['endpoints']),
+                        str(record.get('pool', '')))
     except (ValueError, TypeError, KeyError, AttributeError):
         LOG.warning('The registry holds a record that is none of ours: %r',
                     member)

@@ -18,7 +18,7 @@ from zmq_threaded.service import service
 LOG = logging.getLogger(__name__)
 
 _JOIN_LIMIT = 5.0
-_TERM_LIMIT = 5.0
+_TERM_LIMIT = 2.0
 
 
 class Runtime:
@@ -53,9 +53,10 @@ class Runtime:
             self._context, settings, self._directory, self.counters,
             'zmq-outbox')
 
-    def service(self, topics):
+    def service(self, topics, **kwargs):
         """A bound service, registered under these topics once it starts.
 
+        :param kwargs: batch and pool of service.Service
         :raises: sockets.BindError
         """
         if not self._swept:
@@ -63,7 +64,7 @@ class Runtime:
             sweep.sweep(self._ipc_dir, self._settings.expire)
         listening = service.Service(
             self._context, self._settings, self._ipc_dir, self._directory,
-            topics, self.counters)
+            topics, self.counters, **kwargs)
         self._services.append(listening)
         return listening
 

@@ -34,10 +34,23 @@ def rpc(exchange, name, server=None):
     return Topic(exchange, name, server or None, _key('rpc', parts))
 
 
-def of_target(target, default_exchange):
-    """The Topic of an oslo.messaging Target."""
-    return rpc(target.exchange or default_exchange or '', target.topic,
-               target.server)
+@functools.lru_cache(maxsize=8192)
+def notifications(exchange, name):
+    """The Topic of a notification; its instances say which pool is theirs.
+
+    :param name: topic and priority, joined by a dot
+    """
+    return Topic(exchange, name, None, _key('notify', (exchange, name)))
+
+
+@functools.lru_cache(maxsize=8192)
+def pool(exchange, name, pool_name):
+    """The Topic of the listeners of one pool, for one kind of notification.
+
+    :param pool_name: '' for the listeners without a pool, which are one
+    """
+    return Topic(exchange, f'{name}, pool {pool_name!r}', None,
+                 _key('pool', (exchange, name, pool_name)))
 
 
 def _key(kind, parts):

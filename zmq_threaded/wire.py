@@ -57,9 +57,9 @@ ENDING = 4      # REPLY: the last message of its call
 CONFIRM = 8     # request: the poller answers STATUS as soon as it has read it
 
 # NACK reasons
-GONE, STOPPING, BUSY, VERSION, EXPIRED = 1, 2, 3, 4, 5
+GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED = 1, 2, 3, 4, 5, 6
 REASON_NAMES = {GONE: 'gone', STOPPING: 'stopping', BUSY: 'busy',
-                VERSION: 'version', EXPIRED: 'expired'}
+                VERSION: 'version', EXPIRED: 'expired', REQUEUED: 'requeued'}
 
 # STATUS states
 UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2

@@ -12,6 +12,7 @@ import logging
 import select
 
 from zmq_threaded import sockets
+from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import link as links
@@ -40,7 +41,10 @@ class Custody:
         self._tell = tell
         self._links = {}
         self._by_fd = {}
+        # Messages for which there is no instance, by key of their topic; and
+        # the keys for which a look-up has found that there is none.
         self._unrouted = {}
+        self._nobody = set()
         self._next_sweep = 0.0
 
     def is_empty(self):
@@ -92,12 +96,12 @@ class Custody:
         """Send a message to an instance of its topic, now or when there is
         one.
         """
-        if delivery.kind == wire.FANOUT and not delivery.pinned:
+        if not delivery.pinned and delivery.topic.key in self._unrouted:
+            return self._wait_for_service(delivery)     # in its turn
+        if delivery.spread:
             return self._directory.ask(delivery.topic, functools.partial(
                 self._tell, functools.partial(self._spread, delivery)))
         if not delivery.pinned:
-            if delivery.topic.key in self._unrouted:
-                return self._wait_for_service(delivery)     # in its turn
             delivery.instance = self._directory.choose(delivery.topic)
         link = delivery.instance and self._link(delivery.instance)
         if link:
@@ -125,14 +129,19 @@ class Custody:
     def _looked_up(self, topic):
         waiting = self._unrouted.pop(topic.key, ())
         if self._directory.live(topic):
+            self._nobody.discard(topic.key)
             for delivery in waiting:
                 self.route(delivery)
             return
-        remaining = collections.deque(
-            delivery for delivery in waiting if self._may_wait(delivery))
+        remaining = [delivery for delivery in waiting
+                     if self._may_wait(delivery)]
         if remaining:
-            self._unrouted[topic.key] = remaining
+            self._unrouted[topic.key] = collections.deque(remaining)
+            self._nobody.add(topic.key)
+            remaining[0].destination.call_next()
             self._ask(topic)
+        else:
+            self._nobody.discard(topic.key)
 
     def _may_wait(self, delivery):
         if delivery.attempts is None:
@@ -143,16 +152,27 @@ class Custody:
         self._end(delivery, deliveries.NOBODY)
         return False
 
-    def _spread(self, fanout):
-        """One copy to each instance that is registered now."""
-        instances = self._directory.listed(fanout.topic)
-        fanout.destination.add(len(instances))
-        for instance in instances:
-            self.route(fanout.copy_for(instance))
-        self._end(fanout, deliveries.TAKEN if instances
-                  else deliveries.NOBODY)
-        if not instances:
+    def _spread(self, original):
+        copies = (self._copies_for_pools(original)
+                  if original.kind == wire.NOTIFY else
+                  [original.copy_for(instance) for instance
+                   in self._directory.listed(original.topic)])
+        if not copies and original.kind == wire.NOTIFY:
+            return self._wait_for_service(original)
+        original.destination.add(len(copies))
+        for copy in copies:
+            self.route(copy)
+        if not copies:
             self._counters.add('fanouts_to_nobody')
+        self._end(original,
+                  deliveries.TAKEN if copies else deliveries.NOBODY)
+
+    def _copies_for_pools(self, original):
+        topic = original.topic
+        pools = {instance.pool for instance in self._directory.listed(topic)}
+        return [original.copy_for_pool(
+            topics.pool(topic.exchange, topic.name, pool))
+            for pool in sorted(pools)]
 
     def _link(self, instance):
         link = self._links.get(instance.id)
@@ -257,9 +277,10 @@ class Custody:
         elif reason == wire.VERSION:
             self._drop(delivery, text)
         else:
-            self._directory.avoid(link.instance,
-                                  for_ever=reason != wire.BUSY)
-            self._reroute(delivery, instance_is_dead=reason != wire.BUSY)
+            leaves = reason in (wire.GONE, wire.STOPPING)
+            if leaves or reason == wire.BUSY:
+                self._directory.avoid(link.instance, for_ever=leaves)
+            self._reroute(delivery, instance_is_dead=leaves)
 
     _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
                  wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,
@@ -276,43 +297,53 @@ class Custody:
         LOG.warning('%s was dropped: %s', delivery, reason)
         self._end(delivery, deliveries.FAILED, reason)
 
-    def drop_oldest(self, topic):
-        """Make room where nobody listens."""
-        waiting = self._unrouted.get(topic.key)
-        if waiting:
-            self._drop(waiting.popleft(), 'nobody listens, and the outbox '
-                       'is full (rpc_zmq_outbox_limit)')
+    def make_room(self, destination, ticket):
+        """Drop the oldest message for which there is nobody, or let the
+        sender wait for those who are slow.
+        """
+        stranded = [self._unrouted[key] for key in self._nobody
+                    if self._is_stranded(key, destination)]
+        if stranded:
+            oldest = min(stranded, key=lambda waiting: waiting[0].id).popleft()
+            self._drop(oldest, 'nobody listens, and the outbox is full '
+                       '(rpc_zmq_outbox_limit)')
+            ticket.call()
+        else:
+            destination.wait(ticket)
+
+    def _is_stranded(self, key, destination):
+        waiting = self._unrouted.get(key)
+        return bool(waiting) and waiting[0].destination is destination
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
         link = delivery.instance and self._links.get(delivery.instance.id)
-        if link and link.take_back(delivery.id):
-            delivery.destination.finish()
+        unrouted = self._unrouted.get(delivery.topic.key, ())
+        if link and delivery in link.queue:
+            link.queue.remove(delivery)
+        elif delivery in unrouted:
+            unrouted.remove(delivery)
+        elif not (link and link.take_back(delivery.id)):
             return
-        for waiting in (link and link.queue,
-                        self._unrouted.get(delivery.topic.key)):
-            if waiting and delivery in waiting:
-                waiting.remove(delivery)
-                delivery.destination.finish()
+        delivery.destination.finish()
 
     def _sweep_expired(self, now):
-        for key, waiting in list(self._unrouted.items()):
-            self._unrouted[key] = self._without_expired(
-                waiting, now, 'nobody took it in time (rpc_message_ttl)')
+        for waiting in list(self._unrouted.values()):
+            for delivery in _remove_expired(waiting, now):
+                self._drop(delivery, 'nobody took it in time '
+                           '(rpc_message_ttl)')
         for link in self._links.values():
-            link.queue = self._without_expired(
-                link.queue, now, 'it could not be sent in time')
+            for delivery in _remove_expired(link.queue, now):
+                self._drop(delivery, 'it could not be sent in time')
             for delivery in [each for each in link.sent.values()
                              if each.expires <= now]:
                 link.take_back(delivery.id)
                 self._drop(delivery, 'it was not acknowledged in time; it '
                            'may have been executed')
 
-    def _without_expired(self, waiting, now, reason):
-        if not any(delivery.expires <= now for delivery in waiting):
-            return waiting
-        for delivery in waiting:
-            if delivery.expires <= now:
-                self._drop(delivery, reason)
-        return collections.deque(delivery for delivery in waiting
-                                 if delivery.expires > now)
+
+def _remove_expired(waiting, now):
+    expired = [delivery for delivery in waiting if delivery.expires <= now]
+    for delivery in expired:
+        waiting.remove(delivery)
+    return expired

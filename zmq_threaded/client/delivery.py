@@ -17,6 +17,8 @@ class Delivery:
     :ivar expires: monotonic seconds
     :ivar instance: where it must go (a fanout copy), or where it is now
     :ivar pinned: it must not go anywhere else
+    :ivar spread: a copy goes to each instance (a fanout), or to each pool (a
+        notification)
     :ivar attempts: look-ups that may find nobody; None for any number
     :ivar waiter: queue of the thread that waits for events of it, or None
 
@@ -31,6 +33,7 @@ class Delivery:
     id: bytes = dataclasses.field(default_factory=wire.new_id)
     instance: object = None
     pinned: bool = False
+    spread: bool = False
     attempts: int | None = None
     client_timeout: float = 0.0
     waiter: object = None
@@ -45,7 +48,12 @@ class Delivery:
     def copy_for(self, instance):
         """A fanout's copy for one instance."""
         return dataclasses.replace(self, instance=instance, pinned=True,
-                                   waiter=None)
+                                   spread=False, waiter=None)
+
+    def copy_for_pool(self, topic):
+        """A notification's copy for one pool."""
+        return dataclasses.replace(self, topic=topic, attempts=None,
+                                   spread=False, waiter=None)
 
     def tell(self, event, detail=None):
         if self.waiter is not None:
@@ -66,14 +74,40 @@ FAILED = 'failed'                # detail: why it was given up
 LOST = 'lost'                    # the server of a call is gone
 
 
+class Ticket:
+    """A sender that waits until there is room in the outbox.
+
+    Thread: caller for wait(); outbox for the rest.
+    """
+
+    def __init__(self):
+        self._answers = queue.SimpleQueue()
+        self.abandoned = False
+
+    def wait(self, deadline):
+        """:returns: False at the deadline, in monotonic seconds"""
+        try:
+            return self._answers.get(
+                timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            self.abandoned = True
+            return False
+
+    def call(self):
+        self._answers.put(True)
+
+
 class Destination:
     """How much is under way to one topic, so that it stays bounded.
 
-    Thread: any. The lock is reentrant for the sake of signal handlers.
+    :ivar pending: messages in custody
+
+    Thread: any for is_full() and add(); outbox for the rest.
     """
 
     def __init__(self, limit):
         self._limit = limit
+        # Reentrant for the sake of signal handlers.
         self._lock = threading.RLock()
         self._waiting = collections.deque()
         self.pending = 0
@@ -86,24 +120,18 @@ class Destination:
             self.pending += count
 
     def finish(self):
-        with self._lock:
-            self.pending -= 1
-        if self._waiting and not self.is_full():
-            try:
-                self._waiting.popleft().put(True)
-            except IndexError:
-                pass
+        """One message has left custody."""
+        self.add(-1)
+        if not self.is_full():
+            self.call_next()
 
-    def wait_for_room(self, deadline):
-        """:returns: False when there was none until the deadline"""
-        while self.is_full():
-            room = queue.SimpleQueue()
-            self._waiting.append(room)
-            if not self.is_full():
-                return True
-            left = deadline - time.monotonic()
-            try:
-                room.get(timeout=max(0.0, left))
-            except queue.Empty:
-                return not self.is_full()
-        return True
+    def wait(self, ticket):
+        """Call this sender when there is room."""
+        self._waiting.append(ticket)
+
+    def call_next(self):
+        """Let the next sender look whether there is room."""
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            if not ticket.abandoned:
+                return ticket.call()

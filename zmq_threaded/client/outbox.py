@@ -17,6 +17,9 @@ from zmq_threaded.client import delivery as deliveries
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
+# Senders in full spate must not keep the thread from reading what arrives:
+# acknowledgements that lie unread when a connection breaks are lost with it.
+_TASKS_PER_TURN = 100
 
 
 class Outbox:
@@ -29,7 +32,6 @@ class Outbox:
 
     def __init__(self, context, settings, directory, counters, name):
         self._settings = settings
-        self._directory = directory
         self._inbox = collections.deque()
         self._destinations = {}
         self._flushers = []
@@ -51,8 +53,8 @@ class Outbox:
         """
         self._loop.start()
         destination = self._destination(delivery.topic)
-        if destination.is_full() and not self._make_room(
-                delivery.topic, destination, room_deadline):
+        if destination.is_full() and not self._make_room(destination,
+                                                         room_deadline):
             return False
         destination.add(1)
         delivery.destination = destination
@@ -97,11 +99,14 @@ class Outbox:
                 topic.key, deliveries.Destination(self._settings.outbox_limit))
         return destination
 
-    def _make_room(self, topic, destination, deadline):
-        if self._directory.choose(topic) is None:
-            self._tell(functools.partial(self._custody.drop_oldest, topic))
-            return True
-        return destination.wait_for_room(deadline)
+    def _make_room(self, destination, deadline):
+        while destination.is_full():
+            ticket = deliveries.Ticket()
+            self._tell(functools.partial(self._custody.make_room, destination,
+                                         ticket))
+            if not ticket.wait(deadline):
+                return not destination.is_full()
+        return True
 
     def _tell(self, task):
         self._inbox.append(task)
@@ -111,7 +116,7 @@ class Outbox:
         ready = self._epoll.poll(self._time_to_wait())
         self._wakeup.clear_if(ready)
         self._custody.pump(ready)
-        while self._inbox:
+        for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
             self._inbox.popleft()()
         self._custody.pump_queued()
         now = time.monotonic()
@@ -123,6 +128,8 @@ class Outbox:
                 self._flushers.pop().put(True)
 
     def _time_to_wait(self):
+        if self._inbox:
+            return 0.0
         busy = self._flushers or not self._custody.is_empty()
         return _TICK if busy else _IDLE_TICK
 

@@ -37,12 +37,13 @@ class Incoming(base.RpcIncomingMessage):
         self._port = port
 
     def acknowledge(self):
-        """Tell the sender that this message is run now; it lets go of it.
+        """Tell the sender that this message is run now, or (a notification)
+        that it was handled; it lets go of it.
 
         :raises: ExpiredMessage when the sender has given up meanwhile: the
             server then skips the message
         """
-        if time.monotonic() >= self._expires:
+        if self._kind != wire.NOTIFY and time.monotonic() >= self._expires:
             self._refuse_expired()
         if self._kind == wire.CALL:
             self._port.held.begin(self)
@@ -61,9 +62,13 @@ class Incoming(base.RpcIncomingMessage):
             f'Message {self.msg_id} has expired before a worker was free')
 
     def requeue(self):
-        """Not for RPC; notification listeners come with their own release.
+        """Give the message back; its sender chooses among the listeners of
+        the pool again.
         """
-        LOG.warning('Message %s cannot be requeued', self.msg_id)
+        self._port.held.forget(self)
+        self._port.replies.put(self.envelope, wire.encode_nack(
+            self._port.instance.id, self.id, wire.REQUEUED))
+        self._port.released()
 
     def reply(self, reply=None, failure=None):
         """Send the result of a call, or its exception; one message.

@@ -23,15 +23,19 @@ class Poller:
     that its senders feel it.
 
     :param backlog: how many messages may be held unacknowledged
+    :param batch: service.batch.Batch, which says how many go together
 
     Thread: any for the public methods, poller for the rest.
     """
 
-    def __init__(self, router, wakeup, reception, backlog, counters, name):
+    def __init__(self, router, wakeup, reception, backlog, batch, counters,
+                 name):
         self._router = router
         self._wakeup = wakeup
         self._reception = reception
-        self._backlog = backlog
+        self._batch = batch
+        # With less, no batch would ever be full.
+        self._backlog = max(backlog, batch.size)
         self._on_incoming = None
         self._tasks = collections.deque()
         self._paused = False
@@ -80,8 +84,10 @@ class Poller:
         self._wakeup.close()
 
     def _turn(self):
-        self._wakeup.clear_if(self._epoll.poll(_LONGEST_WAIT))
+        wait = min(_LONGEST_WAIT, max(0.0, self._batch.time_left()))
+        self._wakeup.clear_if(self._epoll.poll(wait))
         self._read()
+        self._hand_over(self._batch.take_due())
         while self._tasks:
             self._tasks.popleft()()
 
@@ -118,17 +124,23 @@ class Poller:
 
     def _handle(self, frames):
         incoming = self._reception.admit(frames)
-        if incoming is None:
+        if incoming is not None:
+            self._hand_over(self._batch.add(incoming))
+
+    def _hand_over(self, messages):
+        if not messages:
             return
         try:
-            self._on_incoming([incoming])
+            self._on_incoming(messages)
         except Exception:
-            LOG.exception('Message %s could not be handed to the executor; '
-                          'its sender will choose again', incoming.msg_id)
-            self._reception.refuse_busy(incoming)
+            LOG.exception('%d messages could not be handed to the executor; '
+                          'their senders will choose again', len(messages))
+            for incoming in messages:
+                self._reception.refuse_busy(incoming)
 
     def _drain_and_refuse(self):
         self._read()
+        self._hand_over(self._batch.take())
         self._reception.accepting = False
         # What is over the backlog is refused now, not when there is room.
         self._read()

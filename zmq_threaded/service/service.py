@@ -14,6 +14,7 @@ from zmq_threaded import matchmaker
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
+from zmq_threaded.service import batch as batches
 from zmq_threaded.service import held as helds
 from zmq_threaded.service import poller as pollers
 from zmq_threaded.service import reception as receptions
@@ -35,13 +36,15 @@ class Service:
 
     :param context: zmq.Context
     :param topics: list of Topic
+    :param batch: service.batch.Batch, None for one message at a time
+    :param pool: of a notification listener
     :raises: sockets.BindError
 
     Thread: any.
     """
 
     def __init__(self, context, settings, ipc_dir, directory, topics,
-                 counters):
+                 counters, batch=None, pool=''):
         self._directory = directory
         self._topics = topics
         self._registered = False
@@ -50,7 +53,7 @@ class Service:
         socket = sockets.router_socket(context, settings)
         try:
             self.instance = matchmaker.Instance(
-                instance_id, self._bind(socket, settings))
+                instance_id, self._bind(socket, settings), pool)
         except sockets.BindError:
             socket.close(linger=0)
             self._unlink()
@@ -65,7 +68,8 @@ class Service:
             counters, self._released)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
-            counters, f'zmq-poller-{name}')
+            batch or batches.Batch(1, None), counters,
+            f'zmq-poller-{name}')
 
     def start(self, on_incoming):
         """Begin to listen; returns when the registry lists the service, or
