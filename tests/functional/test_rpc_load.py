@@ -54,7 +54,8 @@ def assert_nothing_amiss(entry):
     assert entry['trouble'] is None
 
 
-@pytest.mark.parametrize('mode, servers', [('call', 1), ('call', 2), ('cast', 2), ('fanout', 2)])
+@pytest.mark.parametrize('mode, servers', [('call', 1), ('call', 2), ('cast', 2), ('fanout', 2),
+                                           ('notify', 2)])
 def test_every_mode_over_zmq(url, mode, servers):
     report = run_soundly(url, '--mode', mode, '--servers', str(servers))
     entry, = report['contestants']

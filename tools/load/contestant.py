@@ -105,13 +105,13 @@ class Contestant:
             return raw.RawClient(self._topic, options.servers, self._token,
                                  options.size, options.timeout)
         from load import oslo
-        return oslo.OsloClient(self.url, self._topic, self.mode, self._token,
-                               options.size, options.timeout)
+        return oslo.make_client(self.url, self._topic, self.mode, self._token,
+                                options.size, options.timeout)
 
     def _spec(self, number):
-        return {'kind': self.kind, 'url': self.url, 'topic': self._topic, 'number': number,
-                'name': f'load{number}', 'token': self._token, 'size': self.options.size,
-                'workers': self.options.workers, 'verbose': self.options.verbose}
+        return {'kind': self.kind, 'mode': self.mode.name, 'url': self.url, 'topic': self._topic,
+                'number': number, 'name': f'load{number}', 'token': self._token,
+                'size': self.options.size, 'workers': self.options.workers, 'verbose': self.options.verbose}
 
     def _probe(self, deadline):
         problem = 'no message arrived'

@@ -17,4 +17,5 @@ MODES = {mode.name: mode for mode in (
     Mode('call', replies=True, every_server=False),
     Mode('cast', replies=False, every_server=False),
     Mode('fanout', replies=False, every_server=True),
+    Mode('notify', replies=False, every_server=False),
 )}

@@ -37,15 +37,17 @@ def configure(verbose, warnings_to_stderr):
     logging.basicConfig(level=logging.WARNING, format='%(message)s', handlers=[handler])
 
 
-def open_transport(url):
-    """Return an RPC transport; raises UsageError for a URL that no driver takes."""
+def open_transport(url, exchange, get_transport=oslo_messaging.get_rpc_transport):
+    """Return a transport; raises UsageError for a URL that no driver takes."""
     try:
         parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
         if parsed.transport in ('rabbit', 'kombu'):
             # Leave nothing behind in the broker. This is why the exchange must be one that
             # nobody else uses: it goes too, and others may have declared theirs to stay.
             parsed.query.setdefault('amqp_auto_delete', 'true')
-        return oslo_messaging.get_rpc_transport(cfg.CONF, parsed)
+        # A notifier cannot name one; the driver reads it while it is made.
+        cfg.CONF.set_override('control_exchange', exchange)
+        return get_transport(cfg.CONF, parsed)
     except Exception as error:
         raise errors.UsageError(errors.first_line(error)) from error
 
@@ -74,16 +76,65 @@ def _connect_problem(place):
         return f'{place[0]}:{place[1]} ({error.strerror or error})'
 
 
-class OsloClient:
+def make_client(url, topic, mode, token, size, timeout):
+    """The sending end for a mode."""
+    if mode.name == 'notify':
+        return NotifyingClient(url, topic, token, size)
+    return RpcClient(url, topic, mode, token, size, timeout)
+
+
+def make_server(spec, receiver):
+    """The receiving end for a mode."""
+    if spec['mode'] == 'notify':
+        transport = open_transport(
+            spec['url'], spec['topic'], oslo_messaging.get_notification_transport)
+        return OsloServer(spec, transport, oslo_messaging.get_notification_listener(
+            transport, [oslo_messaging.Target(topic=spec['topic'])],
+            [_NotificationEndpoint(receiver)]))
+    transport = open_transport(spec['url'], spec['topic'])
+    target = oslo_messaging.Target(topic=spec['topic'], server=spec['name'])
+    return OsloServer(spec, transport, oslo_messaging.get_rpc_server(
+        transport, target, [_Endpoint(receiver)]))
+
+
+class NotifyingClient:
+    """A notifier and its transport, shared by all client threads."""
+
+    def __init__(self, url, topic, token, size):
+        self.pool = payloads.make_pool(size)
+        self._token = token
+        self._transport = open_transport(
+            url, topic, oslo_messaging.get_notification_transport)
+        self._notifier = oslo_messaging.Notifier(
+            self._transport, 'rpc_load', driver='messagingv2', topics=[topic], retry=-1)
+
+    def operation(self, thread):
+        """Return operation(ident, payload) -> True."""
+        notify, token = self._notifier.info, self._token
+
+        def operation(ident, payload):
+            notify(_NO_CONTEXT, 'take', {'id': ident, 'token': token, 'payload': payload})
+            return True
+        return operation
+
+    def probe(self):
+        """Send one message that servers only count; may raise."""
+        self._notifier.info(_NO_CONTEXT, 'probe', {})
+
+    def close(self):
+        """Release the transport."""
+        self._transport.cleanup()
+
+
+class RpcClient:
     """The sending end: one transport shared by all client threads."""
 
     def __init__(self, url, topic, mode, token, size, timeout):
         self.pool = payloads.make_pool(size)
         self._mode = mode
         self._token = token
-        self._transport = open_transport(url)
-        target = oslo_messaging.Target(exchange=topic, topic=topic,
-                                       fanout=mode.every_server or None)
+        self._transport = open_transport(url, topic)
+        target = oslo_messaging.Target(topic=topic, fanout=mode.every_server or None)
         client = oslo_messaging.get_rpc_client(self._transport, target)
         # prepare() costs time, and client.call() would do it each time.
         self._context = client.prepare(timeout=timeout)
@@ -139,15 +190,23 @@ class _Endpoint:
         self._receiver.probed()
 
 
-class OsloServer:
-    """The receiving end: one RPC server in a process of its own."""
+class _NotificationEndpoint:
+    def __init__(self, receiver):
+        self._receiver = receiver
 
-    def __init__(self, spec, receiver):
-        self._transport = open_transport(spec['url'])
-        target = oslo_messaging.Target(exchange=spec['topic'], topic=spec['topic'],
-                                       server=spec['name'])
-        self._server = oslo_messaging.get_rpc_server(
-            self._transport, target, [_Endpoint(receiver)])
+    def info(self, ctxt, publisher, event_type, payload, metadata):
+        if event_type == 'probe':
+            self._receiver.probed()
+        else:
+            self._receiver.accept(payload['id'], payload['token'], payload['payload'])
+
+
+class OsloServer:
+    """The receiving end in a process of its own: an RPC server or a listener."""
+
+    def __init__(self, spec, transport, server):
+        self._transport = transport
+        self._server = server
         # Only now is the option registered; start() reads it.
         cfg.CONF.set_override('executor_thread_pool_size', spec['workers'])
 

@@ -51,7 +51,7 @@ def _make_service(spec, receiver):
         return raw.RawServer(spec, receiver)
     from load import oslo
     oslo.configure(spec['verbose'], warnings_to_stderr=True)
-    return oslo.OsloServer(spec, receiver)
+    return oslo.make_server(spec, receiver)
 
 
 def _obey(answers, service, receiver):

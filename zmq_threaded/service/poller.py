@@ -69,7 +69,7 @@ class Poller:
 
     def released(self):
         """A message was acknowledged: there may be room again."""
-        if self._paused and len(self._reception.held) < self._backlog:
+        if self._paused and self._has_room_to_resume():
             self._wakeup.set()
 
     def stop(self):
@@ -91,7 +91,15 @@ class Poller:
         while self._tasks:
             self._tasks.popleft()()
 
+    def _has_room_to_resume(self):
+        # Not at the first place that is free: that would be a wake-up and a
+        # system call for every message of a saturated service.
+        return len(self._reception.held) <= self._backlog * 3 // 4
+
     def _read(self):
+        if (self._paused and self._reception.accepting
+                and not self._has_room_to_resume()):
+            return
         room = self._room()
         while room > 0:
             limit = min(room, _READ_AT_ONCE)
