@@ -8,12 +8,18 @@ long as the engine does, and may raise whatever the engine's client raises.
 
 import contextlib
 import dataclasses
+import datetime
+import functools
+import glob
 import logging
 import os
 import threading
+from urllib import parse
 
 import fasteners
 from tooz import coordination
+from tooz import utils as tooz_utils
+from tooz.drivers import file
 
 LOG = logging.getLogger(__name__)
 
@@ -56,18 +62,20 @@ def _serialised(method):
 class Matchmaker:
     """Registrations and look-ups of one driver in one process.
 
-    :param url: tooz coordination URL
+    :param connect: makes a tooz coordinator for a member id
     :param expire: seconds after which a record that is not renewed is gone
     :param deletion_lock: held while empty groups are deleted, for engines
         where a join could come in between
+    :param repair: called when a group cannot be read, before a second try
 
     Thread: directory.
     """
 
-    def __init__(self, url, expire, deletion_lock=None):
-        self._url = url
+    def __init__(self, connect, expire, deletion_lock=None, repair=None):
+        self._connect = connect
         self._expire = expire
         self._deletion_lock = deletion_lock or contextlib.nullcontext()
+        self._repair = repair
         self._reader = None
         self._members = {}
 
@@ -81,8 +89,8 @@ class Matchmaker:
         if self._reader is None:
             self._reader = self._coordinator(b'reader-' + os.urandom(8))
         try:
-            members = self._reader.get_members_with_capabilities(
-                key.encode()).get(timeout=self._expire)
+            members = self._read(self._reader.get_members_with_capabilities,
+                                 key)
         except coordination.GroupNotCreated:
             return []
         found = (_instance(member, record)
@@ -164,16 +172,26 @@ class Matchmaker:
                     member.delete_group(key.encode()).get(
                         timeout=self._expire)
 
+    def _read(self, operation, key):
+        try:
+            return operation(key.encode()).get(timeout=self._expire)
+        except coordination.GroupNotCreated:
+            raise
+        except Exception:
+            if self._repair is None:
+                raise
+            self._repair()
+            return operation(key.encode()).get(timeout=self._expire)
+
     def _listed(self, instance, key):
         try:
-            members = self._members[instance.id].get_members(
-                key.encode()).get(timeout=self._expire)
+            members = self._read(self._members[instance.id].get_members, key)
         except (coordination.GroupNotCreated, KeyError):
             return False
         return instance.id.hex().encode() in members
 
     def _coordinator(self, member_id):
-        coordinator = coordination.get_coordinator(self._url, member_id)
+        coordinator = self._connect(member_id)
         coordinator.start()
         return coordinator
 
@@ -181,20 +199,55 @@ class Matchmaker:
 def _instance(member, record):
     # Anybody who may write to the registry may write nonsense into it.
     try:
-        return Instance(bytes.fromhex(member.decode()),
-                        tuple(str(each) for each in record['endpoints']),
-                        str(record.get('pool', '')))
+        instance_id, endpoints = bytes.fromhex(member.decode()), record[
+            'endpoints']
+        if (len(instance_id) == 16 and endpoints
+                and isinstance(endpoints, list)
+                and all(isinstance(each, str) for each in endpoints)):
+            return Instance(instance_id, tuple(endpoints),
+                            str(record.get('pool', '')))
     except (ValueError, TypeError, KeyError, AttributeError):
-        LOG.warning('The registry holds a record that is none of ours: %r',
-                    member)
-        return None
+        pass
+    LOG.warning('The registry holds a record that is none of ours: %r', member)
+    return None
 
 
 def embedded(ipc_dir, expire):
     """The Matchmaker of one machine: files, and no server."""
-    folder = os.path.join(ipc_dir, 'registry')
+    folder = os.path.join(os.path.abspath(ipc_dir), 'registry')
     os.makedirs(folder, exist_ok=True)
     # tooz joins under this lock, and deletes without it.
-    return Matchmaker(
-        f'file://{folder}?timeout={int(expire)}&executor=sync', expire,
-        fasteners.InterProcessLock(os.path.join(folder, '.driver_lock')))
+    lock = fasteners.InterProcessLock(os.path.join(folder, '.driver_lock'))
+    return Matchmaker(functools.partial(_open_files, folder, expire), expire,
+                      lock, functools.partial(_remove_unreadable, folder, lock))
+
+
+def _open_files(folder, expire, member_id):
+    # Not by URL: a path may have characters that mean something there.
+    return file.FileDriver(member_id, parse.SplitResult('file', '', folder, '',
+                                                        ''),
+                           {'timeout': [str(int(expire))],
+                            'executor': ['sync']})
+
+
+def _remove_unreadable(folder, lock):
+    """One unreadable file, of a process that was killed while it wrote, would
+    keep tooz from reading all the others.
+    """
+    with lock:
+        for path in glob.glob(os.path.join(glob.escape(folder), 'groups', '*',
+                                           '*.raw')):
+            if not _is_record(path):
+                LOG.warning('Removed an unreadable record: %s', path)
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+
+def _is_record(path):
+    try:
+        with open(path, 'rb') as record_file:
+            record = tooz_utils.loads(record_file.read())
+        return (isinstance(record['member_id'], bytes)
+                and isinstance(record['joined_on'], datetime.datetime))
+    except Exception:
+        return False    # whatever msgpack makes of bytes that are none

@@ -6,6 +6,7 @@ names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
 """
 
 import dataclasses
+import math
 import os
 import socket
 
@@ -43,7 +44,7 @@ _OPTIONS = [
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
                'TCP ports of this node.'),
-    _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153,
+    _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153, min=1,
           help='Lowest TCP port that a service may bind.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,
           help='Highest TCP port that a service may bind. (65536, the '
@@ -89,16 +90,16 @@ _OPTIONS = [
                'services.'),
     _live(cfg.IntOpt, 'conn_pool_ttl', default=60, min=1,
           help='Seconds after which an idle connection is closed.'),
-    _live(cfg.IntOpt, 'zmq_tcp_keepalive', default=-1,
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive', default=-1, min=-1, max=1,
           help='TCP keepalive: -1 leaves it to the system, 0 switches it '
                'off, 1 on.'),
-    _live(cfg.IntOpt, 'zmq_tcp_keepalive_idle', default=-1,
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_idle', default=-1, min=-1,
           help='Seconds of silence before the first keepalive probe; -1 '
                'leaves it to the system.'),
-    _live(cfg.IntOpt, 'zmq_tcp_keepalive_cnt', default=-1,
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_cnt', default=-1, min=-1,
           help='Unanswered keepalive probes that end a connection; -1 leaves '
                'it to the system.'),
-    _live(cfg.IntOpt, 'zmq_tcp_keepalive_intvl', default=-1,
+    _live(cfg.IntOpt, 'zmq_tcp_keepalive_intvl', default=-1, min=-1,
           help='Seconds between keepalive probes; -1 leaves it to the '
                'system.'),
 ]
@@ -160,17 +161,24 @@ def read(conf, query):
     known = {option.dest for option in _OPTIONS + legacy_options.OPTIONS}
     for name in query.keys() - known:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
+    for option in legacy_options.OPTIONS:
+        # Not used; but oslo.config warns of an option when it is read.
+        _value(conf, query, option)
     return _settings({option.dest: _value(conf, query, option)
                       for option in _OPTIONS})
 
 
 def _value(conf, query, option):
     try:
-        if option.dest in query:
-            return option.type(query[option.dest])
-        return getattr(getattr(conf, GROUP), option.dest)
+        value = (option.type(query[option.dest]) if option.dest in query
+                 else getattr(getattr(conf, GROUP), option.dest))
     except ValueError as error:
         raise InvalidOption(f'{option.dest}: {error}') from None
+    if value is None and option.default is not None:
+        raise InvalidOption(f'{option.dest}: has no value')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidOption(f'{option.dest}: {value} is no duration')
+    return value
 
 
 def _settings(value):
@@ -238,8 +246,9 @@ def ipc_directory(settings):
     :raises: InvalidOption
     """
     if settings.ipc_dir:
-        _ensure(settings.ipc_dir)
-        return settings.ipc_dir
+        path = os.path.abspath(settings.ipc_dir)
+        _ensure(path)
+        return path
     try:
         _ensure(_DEFAULT_IPC_DIR)
         return _DEFAULT_IPC_DIR

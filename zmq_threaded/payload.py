@@ -25,13 +25,17 @@ def dump(objects, serialization):
     :raises: TypeError or ValueError when an object cannot be encoded
     :returns: (list of bytes, wire flags)
     """
-    if serialization == 'msgpack':
-        try:
-            return [msgpack.packb(item, default=jsonutils.to_primitive)
-                    for item in objects], wire.MSGPACK
-        except OverflowError:
-            pass    # msgpack has no integer over 64 bits, JSON has
-    return [_encode_json(item).encode() for item in objects], 0
+    try:
+        if serialization == 'msgpack':
+            try:
+                return [msgpack.packb(item, default=jsonutils.to_primitive)
+                        for item in objects], wire.MSGPACK
+            except (OverflowError, UnicodeEncodeError):
+                # Integers over 64 bits and lone surrogates: JSON has them.
+                pass
+        return [_encode_json(item).encode() for item in objects], 0
+    except RecursionError:
+        raise ValueError('the message is nested too deeply') from None
 
 
 def load(part, flags):

@@ -42,6 +42,10 @@ _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
 
 
+class BadEndpoint(Exception):
+    """A record names an endpoint to which nobody can connect."""
+
+
 class BindError(Exception):
     """A service could not bind; the text names the address."""
 
@@ -73,6 +77,8 @@ def terminate(context, limit):
 def request_socket(context, settings, endpoint):
     """A REQ socket, connected. Waits for nothing.
 
+    :raises: BadEndpoint
+
     RELAXED and CORRELATE belong together: after a timeout the socket can be
     used again, and the late reply is dropped by libzmq.
     """
@@ -83,7 +89,10 @@ def request_socket(context, settings, endpoint):
 
 
 def dealer_socket(context, settings, endpoint):
-    """A DEALER socket, connected. Waits for nothing."""
+    """A DEALER socket, connected. Waits for nothing.
+
+    :raises: BadEndpoint
+    """
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.SNDHWM, _DEALER_SNDHWM)
     return _connect(socket, settings, endpoint)
@@ -98,7 +107,11 @@ def _connect(socket, settings, endpoint):
     socket.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT)
     socket.set(zmq.RECONNECT_IVL, _RECONNECT_IVL)
     socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_IVL_MAX)
-    socket.connect(endpoint)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise BadEndpoint(f'{endpoint}: {error}') from None
     return socket
 
 

@@ -175,16 +175,21 @@ class Custody:
             for pool in sorted(pools)]
 
     def _link(self, instance):
-        link = self._links.get(instance.id)
-        if link is None:
-            endpoint = sockets.reachable(instance.endpoints)
-            if endpoint is None:
-                return None
+        return self._links.get(instance.id) or self._new_link(instance)
+
+    def _new_link(self, instance):
+        endpoint = sockets.reachable(instance.endpoints)
+        if endpoint is None:
+            return None
+        try:
             link = links.Link(self._context, self._settings, instance,
                               endpoint, self._on_message)
-            self._links[instance.id] = link
-            self._by_fd[link.fd] = link
-            self._epoll.register(link.fd, select.EPOLLIN)
+        except sockets.BadEndpoint as error:
+            LOG.warning('The record of %s is of no use: %s', instance, error)
+            return None
+        self._links[instance.id] = link
+        self._by_fd[link.fd] = link
+        self._epoll.register(link.fd, select.EPOLLIN)
         return link
 
     def _close(self, link):

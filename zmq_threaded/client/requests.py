@@ -221,12 +221,15 @@ class Requests:
 
     def _connect(self, instance, deadline):
         endpoint = sockets.reachable(instance.endpoints)
-        if endpoint is not None:
-            connection = _Connection(instance, sockets.request_socket(
-                self._context, self._settings, endpoint))
-            if _is_ready(connection.socket, endpoint, deadline):
-                return connection
-            connection.close()
+        try:
+            if endpoint is not None:
+                connection = _Connection(instance, sockets.request_socket(
+                    self._context, self._settings, endpoint))
+                if _is_ready(connection.socket, endpoint, deadline):
+                    return connection
+                connection.close()
+        except sockets.BadEndpoint as error:
+            LOG.warning('The record of %s is of no use: %s', instance, error)
         self._directory.avoid(instance)
         raise _NotTaken('no connection')
 
