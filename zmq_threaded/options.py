@@ -5,6 +5,7 @@ The names are those that operators have from the Kilo and Queens drivers; the
 names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -163,7 +164,8 @@ def read(conf, query):
         raise InvalidOption(f'{name}: the zmq driver has no such option')
     for option in legacy_options.OPTIONS:
         # Not used; but oslo.config warns of an option when it is read.
-        _value(conf, query, option)
+        with contextlib.suppress(InvalidOption):
+            _value(conf, query, option)
     return _settings({option.dest: _value(conf, query, option)
                       for option in _OPTIONS})
 
