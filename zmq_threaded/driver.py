@@ -4,6 +4,7 @@
 import atexit
 import logging
 import math
+from multiprocessing import util
 import os
 import queue
 import sys
@@ -50,6 +51,7 @@ class ZmqDriver(base.BaseDriver):
         _refuse_distributed(url)
         try:
             self._settings = options.read(conf, url.query)
+            options.check_ipc_directory(self._settings)
         except options.InvalidOption as error:
             raise errors.ConfigurationError(str(error)) from None
         self._runtime = None
@@ -62,8 +64,7 @@ class ZmqDriver(base.BaseDriver):
              call_monitor_timeout=None, retry=None, transport_options=None):
         topic = topics.rpc(self._exchange(target), target.topic,
                            None if target.fanout else target.server)
-        body, flags = payload.dump((ctxt, message),
-                                   self._settings.serialization)
+        body, flags = self._encode(ctxt, message)
         at_least_once = bool(transport_options
                              and transport_options.at_least_once)
         attempts = 1 if at_least_once else _attempts(retry)
@@ -85,32 +86,30 @@ class ZmqDriver(base.BaseDriver):
 
     def _keep(self, kind, topic, body, flags, attempts):
         """Give a message into the custody of the outbox."""
-        ttl = self._settings.message_ttl
         waiter = None
         if attempts is not None:
             # Whoever limits the attempts wants to know how they ended.
             waiter, flags = queue.SimpleQueue(), flags | wire.CONFIRM
-            ttl = min(ttl, self._settings.cast_timeout)
         delivery = deliveries.Delivery(
             kind=kind, topic=topic, body=body, flags=flags,
-            expires=time.monotonic() + ttl, attempts=attempts, waiter=waiter,
-            spread=kind != wire.CAST)
-        self._post(delivery, time.monotonic() + self._settings.cast_timeout)
+            expires=time.monotonic() + self._settings.message_ttl,
+            attempts=attempts, waiter=waiter, spread=kind != wire.CAST)
+        deadline = time.monotonic() + self._settings.cast_timeout
+        problem = self._parts().outbox.post(delivery, deadline)
+        if problem:
+            raise errors.MessageDeliveryFailure(f'{delivery}: {problem}')
         if waiter is not None:
-            self._wait_until_taken(delivery)
+            self._wait_until_taken(delivery, deadline)
 
-    def _post(self, delivery, room_deadline):
-        if not self._parts().outbox.post(delivery, room_deadline):
-            raise errors.MessageDeliveryFailure(
-                f'{delivery} found no room in the outbox within '
-                'rpc_cast_timeout: its services are too slow')
-
-    def _wait_until_taken(self, delivery):
+    def _wait_until_taken(self, delivery, deadline):
         try:
             event, detail = delivery.waiter.get(
-                timeout=max(0.0, delivery.expires - time.monotonic()) + 2.0)
+                timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            event, detail = deliveries.FAILED, 'nobody confirmed it in time'
+            self._parts().outbox.withdraw(delivery)
+            event, detail = deliveries.FAILED, (
+                'no service confirmed it within rpc_cast_timeout; it may have '
+                'been executed')
         if event == deliveries.NOBODY:
             raise directory.Nobody(attempts_used_up=True)
         if event == deliveries.FAILED:
@@ -122,7 +121,9 @@ class ZmqDriver(base.BaseDriver):
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
             client_timeout=float(monitor_timeout))
-        self._post(delivery, deadline)
+        problem = self._parts().outbox.post(delivery, deadline)
+        if problem:
+            raise errors.MessagingTimeout(f'{delivery}: {problem}')
         silence_until = time.monotonic() + monitor_timeout
         while True:
             try:
@@ -138,6 +139,11 @@ class ZmqDriver(base.BaseDriver):
             _raise_if_failed(event, detail, delivery)
             silence_until = time.monotonic() + monitor_timeout
 
+    def _encode(self, ctxt, message):
+        if not isinstance(ctxt, dict):
+            ctxt = ctxt.to_dict()   # as the rabbit driver does
+        return payload.dump((ctxt, message), self._settings.serialization)
+
     def _result(self, reply):
         if reply.flags & wire.FAILURE:
             raise common.deserialize_remote_exception(
@@ -151,8 +157,7 @@ class ZmqDriver(base.BaseDriver):
         # What the version asks for, an envelope or none, is rabbit's format;
         # the listener gets the message itself either way.
         topic = topics.notifications(self._exchange(target), target.topic)
-        body, flags = payload.dump((ctxt, message),
-                                   self._settings.serialization)
+        body, flags = self._encode(ctxt, message)
         try:
             self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
         except directory.Nobody as nobody:
@@ -186,8 +191,8 @@ class ZmqDriver(base.BaseDriver):
         parts = self._parts()
         try:
             service = parts.service(
-                addresses, batch=batches.Batch(batch_size, batch_timeout),
-                pool=pool)
+                addresses, pool=pool,
+                batch=batches.Batch(batch_size or 1, batch_timeout))
         except sockets.BindError as error:
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,
@@ -199,9 +204,14 @@ class ZmqDriver(base.BaseDriver):
         """Close everything; what is not acknowledged gets rpc_cast_timeout
         before. A later use opens everything anew.
         """
-        parts, self._runtime = self._runtime, None
+        self._close(time.monotonic() + self._settings.cast_timeout)
+
+    def _close(self, flush_deadline):
+        parts = self._runtime
         if parts is not None and parts.pid == os.getpid():
-            parts.close()
+            parts.close(min(flush_deadline, time.monotonic()
+                            + self._settings.cast_timeout))
+            self._runtime = None
 
     def counters(self):
         """What happened so far in this process, a dict of counts by name."""
@@ -218,6 +228,9 @@ class ZmqDriver(base.BaseDriver):
         # in the child. Reentrant, for a signal handler may come here too.
         with self._locks.setdefault(os.getpid(), threading.RLock()):
             if self._runtime is None or self._runtime.pid != os.getpid():
+                # Processes of multiprocessing (cotyledon's workers) end
+                # without atexit, but with this.
+                util.Finalize(None, _cleanup_at_exit, exitpriority=10)
                 try:
                     self._runtime = runtime.Runtime(self._settings)
                 except options.InvalidOption as error:
@@ -277,5 +290,7 @@ def _refuse_distributed(url):
 @atexit.register
 def _cleanup_at_exit():
     """Daemon threads end with the process: deliver what they hold first."""
+    now = time.monotonic()
     for driver in list(_drivers):
-        driver.cleanup()
+        # One time limit for all: they wait at the same time.
+        driver._close(now + driver._settings.cast_timeout)

@@ -27,8 +27,10 @@ class ExpiredMessage(exceptions.MessagingException):
     """The sender no longer waits for this message; it must not be run."""
 
 
-class Refused(exceptions.MessagingException):
-    """The server speaks another version of the protocol."""
+class Refused(exceptions.MessageDeliveryFailure):
+    """The server cannot read the message: it speaks another version of the
+    protocol, or the message is nothing that it could be.
+    """
 
 
 def undeliverable(topic, body, why):

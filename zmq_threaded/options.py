@@ -64,10 +64,11 @@ _OPTIONS = [
                'one topic until they are acknowledged. At the limit a sender '
                'waits rpc_cast_timeout for a live service; with nobody there '
                'the oldest message is dropped and reported.'),
-    _live(cfg.FloatOpt, 'rpc_cast_timeout', default=30.0, min=0.0,
+    _live(cfg.FloatOpt, 'rpc_cast_timeout', default=30.0, min=-1.0,
           help='Longest time in seconds for which a cast waits for room in '
                'the outbox, and for which cleanup() and the exit of the '
-               'process wait for outstanding acknowledgements.'),
+               'process wait for outstanding acknowledgements. -1, for ever '
+               'in the drivers of old, is read as 30.'),
     _live(cfg.IntOpt, 'rpc_message_ttl', default=300, min=1,
           help='Seconds after which a message that nobody took is dropped '
                'and reported, and for which a service remembers what it has '
@@ -195,7 +196,7 @@ def _settings(value):
         io_threads=value['rpc_zmq_contexts'],
         backlog=value['rpc_zmq_topic_backlog'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
-        cast_timeout=value['rpc_cast_timeout'],
+        cast_timeout=_cast_timeout(value['rpc_cast_timeout']),
         message_ttl=float(value['rpc_message_ttl']),
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
@@ -224,6 +225,10 @@ def _ports(lowest, highest):
         raise InvalidOption(f'rpc_zmq_min_port: {lowest} is above '
                             f'rpc_zmq_max_port, {highest}')
     return range(lowest, highest + 1)
+
+
+def _cast_timeout(seconds):
+    return seconds if seconds >= 0 else 30.0
 
 
 def _linger(seconds):
@@ -256,6 +261,17 @@ def ipc_directory(settings):
         return _DEFAULT_IPC_DIR
     except InvalidOption:
         return _private_directory(_FALLBACK_IPC_DIR % os.getuid())
+
+
+def check_ipc_directory(settings):
+    """Refuse a directory that was asked for and can never work; makes none,
+    for a service may drop its privileges later.
+
+    :raises: InvalidOption
+    """
+    path = settings.ipc_dir and os.path.abspath(settings.ipc_dir)
+    if path and os.path.lexists(path):
+        _ensure(path)
 
 
 def _ensure(path):

@@ -17,6 +17,7 @@ from zmq_threaded.service import service
 
 LOG = logging.getLogger(__name__)
 
+_LAST_FLUSH_LIMIT = 1.0
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -42,11 +43,11 @@ class Runtime:
         self._ipc_dir = options.ipc_directory(settings)
         LOG.info('zmq: sockets and embedded registry in %s', self._ipc_dir)
         self.counters = counters.Counters()
-        self._context = sockets.new_context(settings)
         self._directory = directory.Directory(
-            matchmaker.embedded(self._ipc_dir, settings.expire),
-            settings.update, settings.expire, self.counters, 'zmq-directory',
+            _embedded_registry(self._ipc_dir, settings), settings.update,
+            settings.expire, self.counters, 'zmq-directory',
             housekeeping=self._close_idle)
+        self._context = sockets.new_context(settings)
         self.requests = requests.Requests(
             self._context, settings, self._directory, self.counters)
         self.outbox = outbox.Outbox(
@@ -73,16 +74,22 @@ class Runtime:
         if listening in self._services:
             self._services.remove(listening)
 
-    def close(self):
-        """Deliver what can be delivered within rpc_cast_timeout, then stop
-        all threads and close all sockets, within a bounded time.
+    def close(self, flush_deadline):
+        """Deliver what can be delivered, then stop all threads and close all
+        sockets, within a bounded time.
+
+        :param flush_deadline: monotonic seconds until which acknowledgements
+            are waited for
         """
         if self._closed:
             return
         self._closed = True
-        self.outbox.flush(time.monotonic() + self._settings.cast_timeout)
+        self.outbox.flush(flush_deadline)
         for listening in list(self._services):
             listening.cleanup()
+        # What endpoints have sent while their services were closing.
+        self.outbox.flush(min(flush_deadline,
+                              time.monotonic() + _LAST_FLUSH_LIMIT))
         self.outbox.stop()
         self._directory.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
@@ -93,3 +100,10 @@ class Runtime:
 
     def _close_idle(self):
         self.requests.close_idle()
+
+
+def _embedded_registry(ipc_dir, settings):
+    try:
+        return matchmaker.embedded(ipc_dir, settings.expire)
+    except OSError as error:
+        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None

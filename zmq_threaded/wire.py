@@ -12,7 +12,9 @@ big-endian; frames after it are ignored::
      6   B   kind
      7   B   parts          how many there are
      8   H   flags          unknown ones are ignored
-    10   d   expiry         seconds left to live, inf: for ever
+    10   d   expiry         seconds left to live when it was sent, inf: for
+                            ever; with DEADLINE the moment itself, on the
+                            clock that the processes of a host share
     18  16s  instance       which service it is meant for, or is from
     34  16s  message id
     50   d   client timeout seconds between heartbeats, 0: none wanted
@@ -55,11 +57,13 @@ MSGPACK = 1     # the body is msgpack, else JSON
 FAILURE = 2     # REPLY: the body is a remote exception
 ENDING = 4      # REPLY: the last message of its call
 CONFIRM = 8     # request: the poller answers STATUS as soon as it has read it
+DEADLINE = 16   # request: the expiry is a time of CLOCK_MONOTONIC
 
 # NACK reasons
-GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED = 1, 2, 3, 4, 5, 6
+GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED, MALFORMED = range(1, 8)
 REASON_NAMES = {GONE: 'gone', STOPPING: 'stopping', BUSY: 'busy',
-                VERSION: 'version', EXPIRED: 'expired', REQUEUED: 'requeued'}
+                VERSION: 'version', EXPIRED: 'expired', REQUEUED: 'requeued',
+                MALFORMED: 'malformed'}
 
 # STATUS states
 UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2
@@ -127,8 +131,7 @@ def encode(kind, instance, message_id, body=(), flags=0, expiry=NEVER,
     """The frame of a message, without its envelope.
 
     :param body: its parts, bytes each
-    :param expiry: seconds left to live (a remaining time, so that no two
-        hosts need to agree on a clock)
+    :param expiry: seconds left to live, or with DEADLINE the moment
     :returns: bytes
     """
     return b''.join((

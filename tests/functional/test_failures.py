@@ -9,6 +9,9 @@ import pytest
 
 from tests.support import waiting
 from zmq_threaded import errors
+from zmq_threaded import topic
+from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
 
 AT_LEAST_ONCE = oslo_messaging.TransportOptions(at_least_once=True)
 
@@ -131,6 +134,79 @@ def test_expired_requests_are_not_executed(node):
     client = node.client(transport)
     client.call({}, 'note', value='after')
     assert server.endpoint.seen == ['busy', 'after']
+
+
+def test_a_call_given_up_while_its_server_was_paused_is_not_run(node):
+    server = node.process()
+    client = node.client(timeout=1)
+    client.call({}, 'echo', value=1)
+    server.pause()
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        client.call({}, 'note', value='given up')
+    server.resume()
+    client.prepare(timeout=20).call({}, 'note', value='after')
+    assert server.ask('seen') == ['after']
+
+
+def test_a_confirmed_cast_lives_as_long_as_any_other(node):
+    server = node.server(workers=1)
+    transport = node.transport(rpc_cast_timeout=1)
+    node.client(transport).cast({}, 'wait', value='busy')
+    waiting.until(lambda: server.endpoint.seen)
+    started = time.monotonic()
+    node.client(transport, transport_options=AT_LEAST_ONCE).cast(
+        {}, 'note', value='confirmed')
+    waiting.until(lambda: time.monotonic() > started + 1.5)
+    server.endpoint.release.set()
+    waiting.until(lambda: server.endpoint.seen == ['busy', 'confirmed'])
+
+
+def test_what_the_server_cannot_read_is_refused_and_not_sent_again(node):
+    server = node.server()
+    transport = node.transport(rpc_zmq_serialization='msgpack')
+    unreadable = {(1, 2): 3}
+    with pytest.raises(oslo_messaging.MessageDeliveryFailure):
+        node.client(transport).call({}, 'note', value=unreadable)
+    node.client(transport).cast({}, 'note', value=unreadable)
+    counters = transport._driver.counters
+    waiting.until(lambda: counters().get('dropped') == 1)
+    assert not counters().get('resent')
+    assert server.endpoint.seen == []
+
+
+class ContextObject:
+    def to_dict(self):
+        return {'user': 'u'}
+
+
+def test_a_context_may_be_an_object_with_to_dict_and_nothing_else(node):
+    server = node.server()
+    client = node.client()
+    client.call(ContextObject(), 'note', value=1)
+    assert server.endpoint.seen == [1]
+    with pytest.raises(AttributeError):
+        client.call(None, 'note', value=2)
+
+
+def test_a_cast_after_the_driver_was_closed_is_refused(node):
+    parts = node.runtime()
+    parts.close(time.monotonic() + 1)
+    assert parts.outbox.post(deliveries.Delivery(
+        kind=wire.CAST, topic=topic.rpc('e', 't'), body=[], flags=0,
+        expires=time.monotonic() + 60), time.monotonic())
+
+
+def test_a_fanout_finds_its_topic_however_long_it_lay_idle(node):
+    server = node.server()
+    transport = node.transport(zmq_target_update=1)
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value=0)
+    entries = transport._driver._parts()._directory._entries
+    for number in range(1, 30):
+        for entry in list(entries.values()):
+            entry.idle_refreshes = 1000
+        client.cast({}, 'note', value=number)
+    waiting.until(lambda: sorted(server.endpoint.seen) == list(range(30)))
 
 
 def test_monitored_call_outlives_its_monitor_timeout(node):

@@ -2,6 +2,7 @@
 """Services make their drivers before they fork and use them in the children.
 """
 
+import multiprocessing
 import os
 import threading
 
@@ -104,6 +105,38 @@ def test_forks_during_traffic_hang_neither_side(node):
             thread.join(30)
     assert not failures
     assert server.endpoint.seen
+
+
+def _cast_and_end(transport):
+    client = oslo_messaging.get_rpc_client(
+        transport, oslo_messaging.Target(topic='topic'))
+    for number in range(50):
+        client.cast({}, 'note', value=number)
+    # As cotyledon's workers do: multiprocessing runs no atexit.
+
+
+def test_a_worker_of_multiprocessing_that_ends_has_delivered(node):
+    server = node.server()
+    transport = node.transport()
+    worker = multiprocessing.get_context('fork').Process(
+        target=_cast_and_end, args=(transport,))
+    worker.start()
+    worker.join(30)
+    assert worker.exitcode == 0
+    worker.close()
+    waiting.until(lambda: len(server.endpoint.seen) >= 50)
+    assert sorted(server.endpoint.seen) == list(range(50))
+
+
+def test_a_child_that_cleans_up_its_parents_server_does_no_harm(node):
+    server = node.server()
+
+    def clean_up():
+        server.listener.stop()
+        server.listener.cleanup()
+        return 'harmless'
+    assert forks.Forked(clean_up).result() == 'harmless'
+    assert node.client().call({}, 'echo', value=1) == 1
 
 
 def test_a_fork_does_not_disturb_a_serving_parent(node):

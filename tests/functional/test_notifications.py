@@ -244,6 +244,18 @@ def test_batches_are_as_large_as_asked_for(node, listen):
     assert [len(batch) for batch in server.endpoint.batches] == [100, 100, 5]
 
 
+def test_a_batch_without_a_size_is_one_message(node, listen):
+    endpoint = BatchListener()
+    server = oslo_messaging.get_batch_notification_listener(
+        transport_of(node), [oslo_messaging.Target(topic='notes')],
+        [endpoint])
+    server.start(override_pool_size=1)
+    notifier(node).info({}, 'e', 1)
+    waiting.until(lambda: endpoint.batches == [[1]])
+    server.stop()
+    server.wait()
+
+
 def test_a_batch_is_not_stopped_by_a_small_backlog(node, listen):
     server = listen(BatchListener(), batch=20, rpc_zmq_topic_backlog=5)
     sender = notifier(node)

@@ -3,6 +3,7 @@
 
 import contextlib
 import threading
+import time
 from urllib import parse
 
 from oslo_config import cfg
@@ -108,7 +109,7 @@ class Node:
     def runtime(self, **query):
         """The driver's parts without oslo.messaging."""
         parts = runtime.Runtime(self.settings(**query))
-        self._stack.callback(parts.close)
+        self._stack.callback(lambda: parts.close(time.monotonic() + 5))
         return parts
 
     def settings(self, **query):

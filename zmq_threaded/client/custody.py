@@ -11,6 +11,7 @@ import functools
 import logging
 import select
 
+from zmq_threaded import counters as counts
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -46,6 +47,7 @@ class Custody:
         self._unrouted = {}
         self._nobody = set()
         self._next_sweep = 0.0
+        self._may_warn = counts.Seldom()
 
     def is_empty(self):
         """Whether nothing is waited for."""
@@ -99,8 +101,9 @@ class Custody:
         if not delivery.pinned and delivery.topic.key in self._unrouted:
             return self._wait_for_service(delivery)     # in its turn
         if delivery.spread:
-            return self._directory.ask(delivery.topic, functools.partial(
-                self._tell, functools.partial(self._spread, delivery)))
+            return self._directory.ask(
+                delivery.topic, lambda answered: self._tell(
+                    functools.partial(self._spread, delivery, answered)))
         if not delivery.pinned:
             delivery.instance = self._directory.choose(delivery.topic)
         link = delivery.instance and self._link(delivery.instance)
@@ -123,8 +126,8 @@ class Custody:
             waiting.append(delivery)
 
     def _ask(self, topic):
-        self._directory.ask(topic, functools.partial(
-            self._tell, functools.partial(self._looked_up, topic)))
+        self._directory.ask(topic, lambda _: self._tell(
+            functools.partial(self._looked_up, topic)))
 
     def _looked_up(self, topic):
         waiting = self._unrouted.pop(topic.key, ())
@@ -152,12 +155,16 @@ class Custody:
         self._end(delivery, deliveries.NOBODY)
         return False
 
-    def _spread(self, original):
+    def _spread(self, original, answered):
+        """Copy a message for all who are to have it, now that they are known.
+
+        :param answered: whether the registry did; else the last known count
+        """
         copies = (self._copies_for_pools(original)
                   if original.kind == wire.NOTIFY else
                   [original.copy_for(instance) for instance
                    in self._directory.listed(original.topic)])
-        if not copies and original.kind == wire.NOTIFY:
+        if not copies and (original.kind == wire.NOTIFY or not answered):
             return self._wait_for_service(original)
         original.destination.add(len(copies))
         for copy in copies:
@@ -226,13 +233,17 @@ class Custody:
         try:
             _, frame = wire.split_envelope(frames)
             message = wire.decode(frame)
-            self._handlers[message.kind](self, link, message)
-        except (ValueError, KeyError) as error:
+            handler = self._handlers.get(message.kind)
+            if handler is None:
+                raise wire.Malformed(f'kind {message.kind} is not for a client')
+            handler(self, link, message)
+        except ValueError as error:
             self._counters.add('malformed')
             LOG.warning('Dropped a malformed message from %s: %s',
                         link.instance, error)
 
     def _on_ack(self, link, message):
+        self._directory.reached(link.instance)
         for message_id in wire.split_ids(message.body[0]):
             self._acknowledged(link, message_id)
 
@@ -253,7 +264,8 @@ class Custody:
             delivery.tell(deliveries.HEARTBEAT)
 
     def _on_status(self, link, message):
-        for message_id, state in wire.status_states(message):
+        self._directory.reached(link.instance)
+        for message_id, state in reversed(wire.status_states(message)):
             if state == wire.UNKNOWN:
                 self._unknown(link, message_id)
             elif state == wire.ACKNOWLEDGED:
@@ -279,8 +291,8 @@ class Custody:
             return
         if reason == wire.EXPIRED:
             self._drop(delivery, 'it expired before a worker began it')
-        elif reason == wire.VERSION:
-            self._drop(delivery, text)
+        elif reason in (wire.VERSION, wire.MALFORMED):
+            self._drop(delivery, f'{link.instance} refused it: {text}')
         else:
             leaves = reason in (wire.GONE, wire.STOPPING)
             if leaves or reason == wire.BUSY:
@@ -299,7 +311,11 @@ class Custody:
 
     def _drop(self, delivery, reason):
         self._counters.add('dropped')
-        LOG.warning('%s was dropped: %s', delivery, reason)
+        if self._may_warn.allows():
+            LOG.warning('%s was dropped: %s (%d in all)', delivery, reason,
+                        self._counters.snapshot()['dropped'])
+        else:
+            LOG.debug('%s was dropped: %s', delivery, reason)
         self._end(delivery, deliveries.FAILED, reason)
 
     def make_room(self, destination, ticket):

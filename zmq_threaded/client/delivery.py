@@ -40,10 +40,11 @@ class Delivery:
     destination: object = None
     sent_at: float = 0.0
 
-    def frame(self, now):
+    def frame(self, endpoint):
+        """The message as it is sent to an endpoint."""
+        flag, expiry = expiry_for(endpoint, self.expires)
         return wire.encode(self.kind, self.instance.id, self.id, self.body,
-                           self.flags, max(0.0, self.expires - now),
-                           self.client_timeout)
+                           self.flags | flag, expiry, self.client_timeout)
 
     def copy_for(self, instance):
         """A fanout's copy for one instance."""
@@ -62,6 +63,19 @@ class Delivery:
     def __str__(self):
         return (f'{wire.KIND_NAMES[self.kind]} {self.id.hex()} '
                 f'for {self.topic}')
+
+
+def expiry_for(endpoint, deadline):
+    """How a request says when its sender gives up: (wire flag, expiry).
+
+    The time that it lies unread in a full service's buffers counts only by a
+    common clock. Two hosts have none, and get the seconds that are left.
+
+    :param deadline: monotonic seconds
+    """
+    if endpoint.startswith('ipc://'):
+        return wire.DEADLINE, deadline
+    return 0, max(0.0, deadline - time.monotonic())
 
 
 # Events that a waiter gets: (event, detail)

@@ -6,7 +6,6 @@ while they have one. A snapshot stays while the registry is down.
 """
 
 import dataclasses
-import functools
 import itertools
 import logging
 import math
@@ -128,14 +127,14 @@ class Directory:
         while instance is None:
             if attempts == 0:
                 raise Nobody(attempts_used_up=True)
+            if self._closed:
+                raise Nobody(attempts_used_up=False)
             looked = queue.SimpleQueue()
-            self.ask(topic, functools.partial(looked.put, True))
+            self.ask(topic, looked.put)
             try:
                 looked.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise Nobody(attempts_used_up=False) from None
-            if self._closed:
-                raise Nobody(attempts_used_up=False)
             instance = self.choose(topic)
             attempts = attempts and attempts - 1
         return instance
@@ -144,7 +143,7 @@ class Directory:
         """Look the topic up anew soon.
 
         :param done: called by the directory thread after a look-up that
-            began later than this call, whether it succeeded or not
+            began later than this call, with whether the registry answered
         """
         self._loop.start()
         self._tasks.put(lambda: self._want(topic.key, done))
@@ -165,8 +164,10 @@ class Directory:
         """The instance answers: forget earlier failures."""
         if instance.id in self._avoided:
             with self._lock:
-                self._avoided.pop(instance.id, None)
-                self._recompute()
+                until, _ = self._avoided.get(instance.id, (0, 0))
+                if until != math.inf:
+                    self._avoided.pop(instance.id, None)
+                    self._recompute()
 
     # What services use
 
@@ -223,10 +224,12 @@ class Directory:
         self._do_what_is_due(time.monotonic())
 
     def _finish(self):
+        while not self._tasks.empty():
+            self._tasks.get()()
         self._matchmaker.close()
         for entry in self._entries.values():
             for done in entry.waiting:
-                done()
+                done(False)
 
     def _next_task(self, block=True):
         try:
@@ -245,9 +248,11 @@ class Directory:
         if entry is None:
             entry = self._entries[key] = _Entry(key)
         entry.waiting.append(done)
+        entry.idle_refreshes = 0
 
     def _look_up(self, entry):
         waiting, entry.waiting = entry.waiting, []
+        answered = False
         try:
             listed = tuple(self._matchmaker.lookup(entry.key))
         except Exception as error:
@@ -259,12 +264,13 @@ class Directory:
             with self._lock:
                 entry.listed = listed
                 self._recompute()
+            answered = True
         entry.spacing = (_LIVE_SPACING if entry.live else
                          min(max(entry.spacing * 1.5, _FIRST_SPACING),
                              _LAST_SPACING))
         entry.next_lookup = time.monotonic() + entry.spacing
         for done in waiting:
-            done()
+            done(answered)
 
     def _recompute(self):
         now = time.monotonic()

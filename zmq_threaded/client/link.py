@@ -66,7 +66,8 @@ class Link:
         while self._may_send():
             delivery = self.queue[0]
             try:
-                sockets.send(self._socket, [b'', delivery.frame(now)])
+                sockets.send(self._socket, [b'', delivery.frame(
+                    self._endpoint)])
             except zmq.Again:
                 return
             self.queue.popleft()
@@ -123,7 +124,9 @@ class Link:
         return self.sent.pop(message_id, None)
 
     def send_again(self, message_id):
-        """The instance does not know a message that was sent to it."""
+        """The instance does not know a message that was sent to it. To keep
+        the order, begin with the last one.
+        """
         delivery = self.sent.pop(message_id, None)
         if delivery is not None:
             self.queue.appendleft(delivery)

@@ -17,6 +17,7 @@ from zmq_threaded.client import delivery as deliveries
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
+_FORGET_EVERY = 60.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
@@ -35,7 +36,8 @@ class Outbox:
         self._inbox = collections.deque()
         self._destinations = {}
         self._flushers = []
-        self._next_tick = 0.0
+        self._finished = False
+        self._next_tick = self._next_forgetting = 0.0
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -49,17 +51,19 @@ class Outbox:
 
         :param room_deadline: monotonic seconds for which to wait for room
             when a living service is slow
-        :returns: False when there was no room
+        :returns: None, or why it was not taken
         """
         self._loop.start()
         destination = self._destination(delivery.topic)
         if destination.is_full() and not self._make_room(destination,
                                                          room_deadline):
-            return False
+            return ('no room in the outbox within rpc_cast_timeout, its '
+                    'services are too slow')
         destination.add(1)
         delivery.destination = destination
         self._tell(functools.partial(self._custody.route, delivery))
-        return True
+        # Looked at last, so that nothing is posted behind the thread's end.
+        return 'the driver was closed' if self._finished else None
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more; forget it."""
@@ -123,6 +127,9 @@ class Outbox:
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._custody.tick(now)
+        if now >= self._next_forgetting:
+            self._next_forgetting = now + _FORGET_EVERY
+            self._forget_idle_destinations()
         if self._flushers and not self.pending():
             while self._flushers:
                 self._flushers.pop().put(True)
@@ -133,7 +140,15 @@ class Outbox:
         busy = self._flushers or not self._custody.is_empty()
         return _TICK if busy else _IDLE_TICK
 
+    def _forget_idle_destinations(self):
+        for key, destination in list(self._destinations.items()):
+            if not destination.pending:
+                self._destinations.pop(key, None)
+
     def _finish(self):
+        self._finished = True
+        while self._inbox:
+            self._inbox.popleft()()
         self._custody.close()
         self._epoll.close()
         self._wakeup.close()

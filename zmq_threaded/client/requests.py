@@ -13,6 +13,7 @@ import zmq
 from zmq_threaded import errors
 from zmq_threaded import sockets
 from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
 
 LOG = logging.getLogger(__name__)
 
@@ -31,10 +32,12 @@ class _Connection:
     Thread: whoever took it out of the pool.
     """
 
-    __slots__ = ('instance', 'socket', 'idle_since', '_receive_timeout')
+    __slots__ = ('instance', 'endpoint', 'socket', 'idle_since',
+                 '_receive_timeout')
 
-    def __init__(self, instance, socket):
+    def __init__(self, instance, endpoint, socket):
         self.instance = instance
+        self.endpoint = endpoint
         self.socket = socket
         self.idle_since = 0.0
         self._receive_timeout = None
@@ -211,10 +214,9 @@ class Requests:
         connection = (self._pool.take(instance)
                       or self._connect(instance, deadline))
         while True:
-            left = max(0.0, deadline - time.monotonic())
+            flag, expiry = deliveries.expiry_for(connection.endpoint, deadline)
             if connection.send(wire.encode(wire.CALL, instance.id, message_id,
-                                           body, flags, left)):
-                self._directory.reached(instance)
+                                           body, flags | flag, expiry)):
                 return connection
             connection.close()
             connection = self._connect(instance, deadline)
@@ -223,8 +225,9 @@ class Requests:
         endpoint = sockets.reachable(instance.endpoints)
         try:
             if endpoint is not None:
-                connection = _Connection(instance, sockets.request_socket(
-                    self._context, self._settings, endpoint))
+                connection = _Connection(
+                    instance, endpoint, sockets.request_socket(
+                        self._context, self._settings, endpoint))
                 if _is_ready(connection.socket, endpoint, deadline):
                     return connection
                 connection.close()
@@ -237,6 +240,7 @@ class Requests:
         try:
             message = wire.decode(frame)
             if message.kind == wire.REPLY and message.id == message_id:
+                self._directory.reached(instance)
                 return message
             if message.kind == wire.NACK:
                 self._refused(instance, *wire.nack_reason(message))
@@ -248,7 +252,7 @@ class Requests:
                 f'read: {error}') from None
 
     def _refused(self, instance, reason, text):
-        if reason == wire.VERSION:
+        if reason in (wire.VERSION, wire.MALFORMED):
             raise errors.Refused(f'Instance {instance}: {text}')
         if reason == wire.EXPIRED:
             raise errors.MessagingTimeout('The call expired before a worker '

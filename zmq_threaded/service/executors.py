@@ -41,11 +41,17 @@ def submitting(executor, handler):
     """
     def on_incoming(incoming):
         for each in incoming:
-            executor.submit(_run, handler, each)
+            try:
+                executor.submit(_run, handler, each)
+            except Exception as error:
+                LOG.warning('The executor refused a message: %s', error)
+                each.refuse_busy()
     return on_incoming
 
 
 def _run(handler, incoming):
+    if incoming.is_notification():
+        return _run_notification(handler, incoming)
     try:
         incoming.acknowledge()
     except errors.ExpiredMessage as error:
@@ -57,3 +63,11 @@ def _run(handler, incoming):
         incoming.reply(failure=sys.exc_info())
     else:
         incoming.reply(result)
+
+
+def _run_notification(handler, incoming):
+    try:
+        handler(incoming.ctxt, incoming.message)
+    except Exception:
+        LOG.exception('Notification %s was not handled', incoming.msg_id)
+    incoming.acknowledge()

@@ -33,8 +33,17 @@ class Incoming(base.RpcIncomingMessage):
         self._kind = message.kind
         self._serialization = ('msgpack' if message.flags & wire.MSGPACK
                                else 'json')
-        self._expires = time.monotonic() + message.expiry
+        self._expires = (message.expiry if message.flags & wire.DEADLINE
+                         else time.monotonic() + message.expiry)
         self._port = port
+
+    def is_expired(self):
+        """Whether the sender has given up."""
+        return time.monotonic() >= self._expires
+
+    def is_notification(self):
+        """Whether it is acknowledged after it was handled, not before."""
+        return self._kind == wire.NOTIFY
 
     def acknowledge(self):
         """Tell the sender that this message is run now, or (a notification)
@@ -43,7 +52,7 @@ class Incoming(base.RpcIncomingMessage):
         :raises: ExpiredMessage when the sender has given up meanwhile: the
             server then skips the message
         """
-        if self._kind != wire.NOTIFY and time.monotonic() >= self._expires:
+        if self._kind != wire.NOTIFY and self.is_expired():
             self._refuse_expired()
         if self._kind == wire.CALL:
             self._port.held.begin(self)
@@ -68,6 +77,11 @@ class Incoming(base.RpcIncomingMessage):
         self._port.held.forget(self)
         self._port.replies.put(self.envelope, wire.encode_nack(
             self._port.instance.id, self.id, wire.REQUEUED))
+        self._port.released()
+
+    def refuse_busy(self):
+        """Give the message back unbegun: no worker could be found."""
+        self._port.refuse_busy(self)
         self._port.released()
 
     def reply(self, reply=None, failure=None):

@@ -14,6 +14,7 @@ LOG = logging.getLogger(__name__)
 # The wake-ups are complete; the time-out only bounds the harm of a bug.
 _LONGEST_WAIT = 1.0
 _READ_AT_ONCE = 64
+_STOP_LIMIT = 5.0
 
 
 class Poller:
@@ -61,11 +62,11 @@ class Poller:
         done = queue.SimpleQueue()
         self._tasks.append(lambda: done.put(self._drain_and_refuse()))
         self._wakeup.set()
-        while self._loop.is_alive():
-            try:
-                return done.get(timeout=_LONGEST_WAIT)
-            except queue.Empty:
-                LOG.debug('The poller is still in a callback')
+        try:
+            done.get(timeout=_STOP_LIMIT)
+        except queue.Empty:
+            # In a callback for that long. From now on it makes no other one.
+            self._reception.accepting = False
 
     def released(self):
         """A message was acknowledged: there may be room again."""
@@ -100,6 +101,8 @@ class Poller:
         if (self._paused and self._reception.accepting
                 and not self._has_room_to_resume()):
             return
+        # Before the drain: from here on the writer tells of what arrives.
+        self._router.is_read = True
         room = self._room()
         while room > 0:
             limit = min(room, _READ_AT_ONCE)
@@ -126,6 +129,7 @@ class Poller:
             self._epoll.register(self._router.fd, select.EPOLLIN)
             return
         # Left in, a readable descriptor that nobody reads would spin.
+        self._router.is_read = False
         self._epoll.unregister(self._router.fd)
         # Who acknowledged before the flag was up has not woken us.
         self.released()

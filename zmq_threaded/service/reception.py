@@ -68,8 +68,6 @@ class Reception:
     def _request(self, envelope, message):
         if message.instance != self.instance.id:
             self._refuse(envelope, message, wire.GONE)
-        elif message.expiry <= 0:
-            self._refuse(envelope, message, wire.EXPIRED)
         elif self._is_duplicate(envelope, message):
             self.counters.add('duplicates_dropped')
         elif not self.accepting:
@@ -79,11 +77,17 @@ class Reception:
         return None
 
     def _take(self, envelope, message):
-        ctxt, body = (payload.load(part, message.flags)
-                      for part in message.body[:2])
-        if not isinstance(ctxt, dict) or not isinstance(body, dict):
-            raise wire.Malformed('context and message are no dicts')
+        try:
+            ctxt, body = _load(message)
+        except ValueError as error:
+            # Said, not only counted: its sender would send it again and again.
+            self.counters.add('malformed')
+            self._refuse(envelope, message, wire.MALFORMED, str(error))
+            return None
         incoming = incomings.Incoming(ctxt, body, message, envelope, self)
+        if incoming.is_expired():
+            self._refuse(envelope, message, wire.EXPIRED)
+            return None
         self.held.add(incoming)
         if message.flags & wire.CONFIRM:
             self._put_status(envelope, [(message.id, wire.KNOWN)])
@@ -123,3 +127,11 @@ class Reception:
         self.counters.add('refused_' + wire.REASON_NAMES[reason])
         self.replies.put(envelope, wire.encode_nack(
             self.instance.id, message.id, reason, text))
+
+
+def _load(message):
+    ctxt, body = (payload.load(part, message.flags)
+                  for part in message.body[:2])
+    if not isinstance(ctxt, dict) or not isinstance(body, dict):
+        raise ValueError('context and message are no dicts')
+    return ctxt, body

@@ -22,6 +22,8 @@ class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
     :param wake_reader: makes the reading thread call receive()
+    :ivar is_read: False while the reader has stopped reading; it sets this
+        again before it reads on
 
     Thread: poller for receive(), reply for send().
     """
@@ -31,6 +33,7 @@ class SharedRouter:
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
         self.fd = socket.fd
+        self.is_read = True
 
     def receive(self, limit):
         """Read what is there.
@@ -59,7 +62,7 @@ class SharedRouter:
             for frames in batch:
                 outcomes.append(self._send(frames))
                 readable |= sockets.events(self._socket) & sockets.POLLIN
-        if readable:
+        if readable and self.is_read:
             self._wake_reader()
         return outcomes
 

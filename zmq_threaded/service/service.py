@@ -45,6 +45,7 @@ class Service:
 
     def __init__(self, context, settings, ipc_dir, directory, topics,
                  counters, batch=None, pool=''):
+        self._pid = os.getpid()
         self._directory = directory
         self._topics = topics
         self._registered = False
@@ -54,22 +55,25 @@ class Service:
         try:
             self.instance = matchmaker.Instance(
                 instance_id, self._bind(socket, settings), pool)
-        except sockets.BindError:
+            self._make_parts(socket, settings, counters,
+                             batch or batches.Batch(1, None))
+        except Exception:
             socket.close(linger=0)
             self._unlink()
             raise
+
+    def _make_parts(self, socket, settings, counters, batch):
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(socket, self._wakeup.set)
-        name = instance_id.hex()[:8]
+        name = str(self.instance)[:8]
         self._replies = reply_threads.Replies(
-            self._router, instance_id, counters, f'zmq-reply-{name}')
+            self._router, self.instance.id, counters, f'zmq-reply-{name}')
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
             counters, self._released)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
-            batch or batches.Batch(1, None), counters,
-            f'zmq-poller-{name}')
+            batch, counters, f'zmq-poller-{name}')
 
     def start(self, on_incoming):
         """Begin to listen; returns when the registry lists the service, or
@@ -87,6 +91,8 @@ class Service:
         """Take no new requests. When this returns, no callback follows; the
         answers to earlier requests still go out.
         """
+        if self._is_inherited():
+            return
         if self._registered:
             self._registered = False
             self._directory.unregister(self.instance)
@@ -94,6 +100,8 @@ class Service:
 
     def cleanup(self):
         """Close everything, within a few seconds."""
+        if self._is_inherited():
+            return
         self.stop()
         reply_threads.wait_until_empty(
             self._replies, time.monotonic() + _REPLIES_LIMIT)
@@ -104,6 +112,11 @@ class Service:
         if self._poller.join(deadline) & self._replies.join(deadline):
             self._router.close()
         self._unlink()
+
+    def _is_inherited(self):
+        # A forked child may run its parent's signal handlers and clean-up;
+        # the sockets, the record and the file are the parent's.
+        return self._pid != os.getpid()
 
     def _bind(self, socket, settings):
         endpoints = [sockets.bind_ipc(socket, self._ipc_path)]
