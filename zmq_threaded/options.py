@@ -38,9 +38,10 @@ _OPTIONS = [
                    ('tcp', 'over the network, and over IPC as well')],
           help='How a service can be reached.'),
     _live(cfg.StrOpt, 'rpc_zmq_bind_address', default='*',
-          help='Address to which a service binds its TCP port: "*" for all '
-               'of IPv4, an IP address of either version, or the name of an '
-               'interface. Used with rpc_zmq_transport=tcp.'),
+          help='Address to which a service binds its TCP port: "*" for all, '
+               'an IP address of either version, or the name of an '
+               'interface (its IPv4 address). Used with '
+               'rpc_zmq_transport=tcp.'),
     _live(cfg.StrOpt, 'rpc_zmq_host', default=socket.gethostname(),
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
@@ -57,8 +58,9 @@ _OPTIONS = [
           help='I/O threads of the ZeroMQ context. One moves about a '
                'gigabyte per second.'),
     _live(cfg.IntOpt, 'rpc_zmq_topic_backlog', default=1000, min=1,
-          help='How many messages a service holds that no worker has begun. '
-               'With more it stops reading, and its senders wait.'),
+          help='How many unacknowledged messages a service holds: calls and '
+               'casts that no worker has begun, notifications that are not '
+               'handled. With more it stops reading, and its senders wait.'),
     _live(cfg.IntOpt, 'rpc_zmq_outbox_limit', default=10000, min=1,
           help='How many messages (casts, fanout copies) a sender keeps for '
                'one topic until they are acknowledged. At the limit a sender '

@@ -168,6 +168,9 @@ def bind_tcp(socket, settings):
     :returns: the endpoint under which other hosts reach it
     """
     address = _bracketed(settings.bind_address)
+    if address != '*' and ':' not in address:
+        # An interface would give its IPv6 address, if it has one.
+        socket.set(zmq.IPV6, 0)
     tries = min(settings.bind_retries, len(settings.ports))
     for port in random.sample(settings.ports, tries):
         try:

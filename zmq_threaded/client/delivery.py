@@ -140,8 +140,11 @@ class Destination:
             self.call_next()
 
     def wait(self, ticket):
-        """Call this sender when there is room."""
-        self._waiting.append(ticket)
+        """Call this sender when there is room, which may be now."""
+        if self.is_full():
+            self._waiting.append(ticket)
+        else:
+            ticket.call()
 
     def call_next(self):
         """Let the next sender look whether there is room."""

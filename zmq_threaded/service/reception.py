@@ -44,10 +44,7 @@ class Reception:
                 LOG.warning('Refused a message: %s', error)
             self._refuse(envelope, error.header, wire.VERSION, str(error))
         except ValueError as error:
-            self.counters.add('malformed')
-            if self._may_warn.allows():
-                LOG.warning('Dropped a malformed message: %s (more of them '
-                            'are only counted for a while)', error)
+            self._malformed(error)
         return None
 
     def refuse_busy(self, incoming):
@@ -55,6 +52,12 @@ class Reception:
         self.held.forget(incoming)
         self.replies.put(incoming.envelope, wire.encode_nack(
             self.instance.id, incoming.id, wire.BUSY))
+
+    def _malformed(self, error):
+        self.counters.add('malformed')
+        if self._may_warn.allows():
+            LOG.warning('A message cannot be read: %s (more of them are only '
+                        'counted for a while)', error)
 
     def _dispatch(self, envelope, message):
         if message.kind in wire.REQUESTS:
@@ -80,8 +83,8 @@ class Reception:
         try:
             ctxt, body = _load(message)
         except ValueError as error:
-            # Said, not only counted: its sender would send it again and again.
-            self.counters.add('malformed')
+            # Refused, not dropped: its sender would send it again and again.
+            self._malformed(error)
             self._refuse(envelope, message, wire.MALFORMED, str(error))
             return None
         incoming = incomings.Incoming(ctxt, body, message, envelope, self)

@@ -1,0 +1,600 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry in files: matchmaker.embedded, and the sweep after the dead."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import msgpack
+import pytest
+
+from tests.support import forks
+from tests.support import processes
+from tests.support import waiting
+from zmq_threaded import matchmaker
+from zmq_threaded import sweep
+from zmq_threaded import topic
+from zmq_threaded.service import executors
+
+RPC_TOPIC = topic.rpc('openstack', 'topic')
+KEY = topic.rpc('exchange', 'topic').key
+OTHER = topic.rpc('exchange', 'other').key
+EXPIRE = 30
+AN_HOUR = 3600
+
+
+@pytest.fixture
+def registry(ipc_dir):
+    """registry(): a Matchmaker of its own, as of another process."""
+    with contextlib.ExitStack() as stack:
+        def make(expire=EXPIRE):
+            made = matchmaker.embedded(ipc_dir, expire)
+            stack.callback(made.close)
+            return made
+        yield make
+
+
+def instance(endpoint='ipc:///run/some.sock', **fields):
+    return matchmaker.Instance(os.urandom(16), (endpoint,), **fields)
+
+
+def groups(ipc_dir):
+    """The folders of the groups, each with the paths of its records."""
+    folder = os.path.join(ipc_dir, 'registry', 'groups')
+    return {os.path.join(folder, group): records(os.path.join(folder, group))
+            for group in os.listdir(folder)}
+
+
+def records(group):
+    return [os.path.join(group, name) for name in os.listdir(group)
+            if name.endswith('.raw')]
+
+
+def only_record(ipc_dir):
+    (record,), = groups(ipc_dir).values()
+    return record
+
+
+def age(path, seconds):
+    """As if it was last written so long ago."""
+    then = time.time() - seconds
+    os.utime(path, (then, then), follow_symlinks=False)
+
+
+def ids(instances):
+    return {each.id for each in instances}
+
+
+# Registering and looking up
+
+
+def test_nobody_is_registered_at_first(registry):
+    assert registry().lookup(KEY) == []
+
+
+def test_registered_instance_is_found_by_others(registry):
+    service = matchmaker.Instance(
+        os.urandom(16), ('ipc:///a/b.sock', 'tcp://[::1]:5'), 'pool')
+    registry().register(service, [KEY, OTHER])
+    assert registry().lookup(KEY) == registry().lookup(OTHER) == [service]
+
+
+def test_instances_are_found_in_one_order_by_everybody(registry):
+    mine = registry()
+    services = [instance() for _ in range(10)]
+    for service in services:
+        mine.register(service, [KEY])
+    found = [registry().lookup(KEY) for _ in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert ids(found[0]) == ids(services)
+
+
+def test_registering_again_is_harmless(registry):
+    mine, service = registry(), instance()
+    for _ in range(3):
+        mine.register(service, [KEY])
+    assert mine.lookup(KEY) == [service]
+
+
+def test_unregistered_instance_is_gone_and_others_stay(registry):
+    mine, stays, goes = registry(), instance(), instance()
+    for service in (stays, goes):
+        mine.register(service, [KEY, OTHER])
+    mine.unregister(goes, [KEY, OTHER])
+    assert registry().lookup(KEY) == registry().lookup(OTHER) == [stays]
+
+
+def test_unregistering_what_is_not_registered_is_harmless(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.unregister(service, [KEY])
+    mine.register(service, [KEY])
+    os.unlink(only_record(ipc_dir))
+    mine.unregister(service, [KEY, OTHER])
+    mine.unregister(service, [KEY])
+    assert mine.lookup(KEY) == []
+
+
+def test_groups_are_removed_when_they_are_empty(registry, ipc_dir):
+    mine, first, last = registry(), instance(), instance()
+    for service in (first, last):
+        mine.register(service, [KEY, OTHER])
+    assert len(groups(ipc_dir)) == 2
+    mine.unregister(first, [KEY, OTHER])
+    assert len(groups(ipc_dir)) == 2
+    mine.unregister(last, [KEY, OTHER])
+    assert groups(ipc_dir) == {}
+    assert mine.lookup(KEY) == []
+
+
+def test_closing_unregisters_everything(registry):
+    mine = registry()
+    for _ in range(3):
+        mine.register(instance(), [KEY])
+    mine.close()
+    assert registry().lookup(KEY) == []
+
+
+def test_a_closed_one_can_be_used_again(registry):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    mine.close()
+    mine.register(service, [KEY])
+    assert mine.lookup(KEY) == [service]
+
+
+@pytest.mark.parametrize('name', ['space here', 'ünï', '%41', 'a?b=1', 'a#b',
+                                  'a&b', 'a+b', 'a:b', 'a;b'])
+def test_directory_of_any_name(ipc_dir, name):
+    folder = os.path.join(ipc_dir, name)
+    mine, other = (matchmaker.embedded(folder, EXPIRE) for _ in range(2))
+    service = instance()
+    try:
+        mine.register(service, [KEY])
+        assert other.lookup(KEY) == [service]
+        assert len(groups(folder)) == 1
+        assert os.listdir(ipc_dir) == [name]
+    finally:
+        mine.close()
+        other.close()
+
+
+def test_two_directories_with_like_names_do_not_meet(ipc_dir):
+    one, other = (matchmaker.embedded(os.path.join(ipc_dir, name), EXPIRE)
+                  for name in ('same?one', 'same?other'))
+    try:
+        one.register(instance(), [KEY])
+        assert other.lookup(KEY) == []
+    finally:
+        one.close()
+        other.close()
+
+
+def listed_in_relative_directory(ipc_dir):
+    os.chdir(ipc_dir)
+    # A file:// URL that took the first part for a host would mean ipc_dir.
+    mine, service = matchmaker.embedded(f'host{ipc_dir}', EXPIRE), instance()
+    mine.register(service, [KEY])
+    found = mine.lookup(KEY) == [service]
+    mine.close()
+    return [found, os.listdir()]
+
+
+def test_relative_directory_is_that_of_the_process(ipc_dir):
+    # In a child, for the sake of its working directory.
+    assert forks.Forked(listed_in_relative_directory, ipc_dir).result() == [
+        True, ['host']]
+
+
+# Expiry and renewal
+
+
+def test_record_that_is_not_renewed_expires(registry):
+    mine = registry(expire=1)
+    mine.register(instance(), [KEY])
+    registered = time.monotonic()
+    reader = registry(expire=1)
+    waiting.until(lambda: reader.lookup(KEY) == [], seconds=5)
+    assert time.monotonic() - registered > 0.5
+
+
+def test_old_record_is_not_found_and_a_beat_renews_it(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    age(only_record(ipc_dir), EXPIRE - 5)
+    assert mine.lookup(KEY) == [service]
+    age(only_record(ipc_dir), EXPIRE + 5)
+    assert mine.lookup(KEY) == []
+    mine.beat(service, [KEY])
+    assert mine.lookup(KEY) == [service]
+
+
+def test_beat_renews_all_records_and_only_its_own(registry, ipc_dir):
+    mine, theirs = registry(), registry()
+    service, other = instance(), instance()
+    mine.register(service, [KEY, OTHER])
+    theirs.register(other, [KEY])
+    for paths in groups(ipc_dir).values():
+        for path in paths:
+            age(path, EXPIRE + 5)
+    mine.beat(service, [KEY, OTHER])
+    assert mine.lookup(KEY) == mine.lookup(OTHER) == [service]
+
+
+def test_beat_puts_a_deleted_record_back(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    os.unlink(only_record(ipc_dir))
+    assert mine.lookup(KEY) == []
+    mine.beat(service, [KEY])
+    assert registry().lookup(KEY) == [service]
+
+
+def test_beat_puts_a_deleted_group_back(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY, OTHER])
+    for group, paths in groups(ipc_dir).items():
+        for path in paths:
+            os.unlink(path)
+        os.unlink(os.path.join(group, '.metadata'))
+        os.rmdir(group)
+    mine.beat(service, [KEY, OTHER])
+    assert registry().lookup(KEY) == registry().lookup(OTHER) == [service]
+
+
+def test_beat_puts_back_what_somebody_else_renewed_the_registry_of(
+        registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    os.rename(os.path.join(ipc_dir, 'registry'),
+              os.path.join(ipc_dir, 'moved'))
+    theirs, other = registry(), instance()
+    theirs.register(other, [KEY])
+    mine.beat(service, [KEY])
+    assert ids(theirs.lookup(KEY)) == ids([service, other])
+
+
+# Nonsense
+
+
+def put(ipc_dir, name, content):
+    """A file of this content beside the only record."""
+    path = os.path.join(os.path.dirname(only_record(ipc_dir)), name)
+    with open(path, 'wb') as file:
+        file.write(content)
+
+
+NO_RECORDS = {
+    'empty': b'', 'no msgpack': b'\xc1', 'text': b'nonsense',
+    'empty dict': b'\x80', 'empty list': b'\x90', 'number': b'\x00',
+    'other dict': msgpack.packb({'member_id': 1}),
+    'no date': msgpack.packb({'member_id': b'ab' * 16, 'joined_on': 'now'})}
+
+
+@pytest.mark.parametrize('what', NO_RECORDS)
+def test_file_that_is_no_record_is_ignored(registry, ipc_dir, what):
+    mine, service, late = registry(), instance(), instance()
+    mine.register(service, [KEY])
+    put(ipc_dir, 'nonsense.raw', NO_RECORDS[what])
+    assert registry().lookup(KEY) == [service]
+    mine.beat(service, [KEY])
+    registry().register(late, [KEY])
+    assert ids(mine.lookup(KEY)) == ids([service, late])
+
+
+def test_record_cut_short_is_ignored(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    with open(only_record(ipc_dir), 'rb') as file:
+        put(ipc_dir, 'short.raw', file.read()[:-10])
+    assert registry().lookup(KEY) == [service]
+
+
+def test_own_record_that_was_damaged_is_put_right(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    # As a full disk leaves it.
+    os.truncate(only_record(ipc_dir), 0)
+    with contextlib.suppress(Exception):
+        mine.beat(service, [KEY])
+    mine.beat(service, [KEY])
+    assert registry().lookup(KEY) == [service]
+
+
+HEX = b'ab' * 16
+GOOD = {'endpoints': ['ipc:///x'], 'pool': ''}
+
+
+@pytest.mark.parametrize('member, record', [
+    (b'no hex', GOOD), (b'\xff\xfe', GOOD), (b'ab', GOOD),
+    (HEX, None), (HEX, {}), (HEX, []), (HEX, 'endpoints'),
+    (HEX, {'endpoints': None}), (HEX, {'endpoints': 5}),
+    (HEX, {'endpoints': []}), (HEX, {'endpoints': 'ipc:///x'})],
+    ids=['id no hex', 'id no text', 'id too short', 'none', 'dict', 'list',
+         'text', 'endpoints none', 'endpoints number', 'no endpoints',
+         'endpoints text'])
+def test_record_that_is_none_of_ours_is_ignored(registry, member, record):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    stranger = mine._coordinator(member)
+    try:
+        stranger.join_group(KEY.encode(), record).get()
+        assert registry().lookup(KEY) == [service]
+    finally:
+        stranger.stop()
+
+
+@pytest.mark.parametrize('endpoint', [
+    '', 'nonsense', 'nonsense://x', 'ipc://', 'tcp://', 'tcp://:5000',
+    'tcp://127.0.0.1:99999', 'tcp://127.0.0.1:port',
+    'ipc:///' + 200 * 'x'])
+def test_nonsense_endpoint_does_not_keep_messages_from_others(
+        node, registry, endpoint):
+    registry().register(instance(endpoint), [RPC_TOPIC.key])
+    service = node.runtime().service([RPC_TOPIC])
+    noted = []
+    service.start(executors.submitting(
+        executors.load('synchronous'),
+        lambda ctxt, message: noted.append(message['args']['value'])))
+    client = node.client(timeout=10)
+    for value in range(10):
+        client.call({}, 'note', value=value)
+        client.cast({}, 'note', value=value)
+    waiting.until(lambda: len(noted) >= 20)
+    assert sorted(noted) == sorted(2 * list(range(10)))
+
+
+def test_other_files_are_ignored(registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    put(ipc_dir, 'readme', b'?')
+    assert registry().lookup(KEY) == [service]
+    mine.beat(service, [KEY])
+
+
+# Several at once
+
+
+BUSY = '''
+import os, sys
+from zmq_threaded import matchmaker
+ipc_dir, key, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+mine = matchmaker.embedded(ipc_dir, 30)
+print('ready', flush=True)
+sys.stdin.readline()
+for number in range(count):
+    service = matchmaker.Instance(os.urandom(16), (f'ipc:///{number}',))
+    mine.register(service, [key])
+    assert service in mine.lookup(key), f'{number}: not there'
+    mine.unregister(service, [key])
+    assert service not in mine.lookup(key), f'{number}: still there'
+mine.close()
+'''
+
+
+@contextlib.contextmanager
+def busy_process(ipc_dir, count=200):
+    """A process that registers and unregisters when its stdin ends."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', BUSY, ipc_dir, KEY, str(count)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH': processes._ROOT})
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def assert_ended_well(process):
+    _, complaints = process.communicate(timeout=120)
+    assert process.returncode == 0, complaints[-2000:]
+
+
+def test_two_processes_in_one_group_lose_nobody(registry, ipc_dir):
+    with busy_process(ipc_dir) as one, busy_process(ipc_dir) as other:
+        for process in (one, other):
+            process.stdin.write('\n')
+            process.stdin.flush()
+        for process in (one, other):
+            assert_ended_well(process)
+    assert registry().lookup(KEY) == []
+
+
+def test_a_reader_never_misses_who_stays(registry, ipc_dir):
+    mine, stays = registry(), instance()
+    mine.register(stays, [KEY])
+    reader = registry()
+    with busy_process(ipc_dir) as process:
+        process.stdin.write('\n')
+        process.stdin.flush()
+        while process.poll() is None:
+            assert stays in reader.lookup(KEY)
+        assert_ended_well(process)
+    assert reader.lookup(KEY) == [stays]
+
+
+def test_threads_of_one_process_lose_nobody(registry):
+    troubles = []
+
+    def run():
+        mine = registry()
+        try:
+            for _ in range(50):
+                service = instance()
+                mine.register(service, [KEY])
+                assert service in mine.lookup(KEY)
+                mine.unregister(service, [KEY])
+        except Exception as error:
+            troubles.append(error)
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not troubles
+    assert registry().lookup(KEY) == []
+
+
+def registered_in_child(ipc_dir):
+    mine, service = matchmaker.embedded(ipc_dir, EXPIRE), instance()
+    mine.register(service, [OTHER])
+    found = mine.lookup(OTHER) == [service]
+    mine.close()
+    return found
+
+
+def test_forks_during_operations_leave_no_lock_behind(registry, ipc_dir):
+    done = threading.Event()
+
+    def run():
+        mine, service = registry(), instance()
+        while not done.is_set():
+            mine.register(service, [KEY])
+            mine.unregister(service, [KEY])
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert forks.Forked(registered_in_child, ipc_dir).result()
+    finally:
+        done.set()
+        thread.join(10)
+
+
+# The sweep
+
+
+def bound(path):
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(path)
+    return made
+
+
+def dead_socket(path):
+    """What a killed service leaves behind."""
+    bound(path).close()
+    return path
+
+
+@pytest.fixture
+def path(ipc_dir):
+    return os.path.join(ipc_dir, 'some.sock')
+
+
+def test_old_dead_socket_is_swept(path, ipc_dir):
+    age(dead_socket(path), AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert not os.path.exists(path)
+
+
+def test_young_dead_socket_stays(path, ipc_dir):
+    age(dead_socket(path), 30)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.path.exists(path)
+
+
+def test_old_living_socket_stays(path, ipc_dir):
+    with bound(path) as living:
+        living.listen()
+        age(path, AN_HOUR)
+        sweep.sweep(ipc_dir, EXPIRE)
+        assert os.path.exists(path)
+
+
+def test_old_busy_socket_stays(path, ipc_dir):
+    with bound(path) as living, socket.socket(socket.AF_UNIX) as client:
+        living.listen(0)
+        client.connect(path)     # its queue is full now
+        age(path, AN_HOUR)
+        sweep.sweep(ipc_dir, EXPIRE)
+        assert os.path.exists(path)
+
+
+def test_other_files_are_not_swept(ipc_dir):
+    for name in ('notes.txt', 'sock'):
+        path = os.path.join(ipc_dir, name)
+        open(path, 'w').close()
+        age(path, AN_HOUR)
+    age(dead_socket(os.path.join(ipc_dir, 'other.socket')), AN_HOUR)
+    before = set(os.listdir(ipc_dir))
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert set(os.listdir(ipc_dir)) == before
+
+
+def test_sweep_before_there_is_a_registry(ipc_dir):
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.listdir(ipc_dir) == []
+
+
+def test_old_records_and_their_group_are_swept(registry, ipc_dir):
+    registry().register(instance(), [KEY, OTHER])
+    for group, (record,) in groups(ipc_dir).items():
+        age(record, 11 * EXPIRE)
+        age(group, 11 * EXPIRE)
+    # A removed record makes its group young: it goes with the next sweep.
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert not any(groups(ipc_dir).values())
+    for group in groups(ipc_dir):
+        age(group, 11 * EXPIRE)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert groups(ipc_dir) == {}
+
+
+@pytest.mark.parametrize('seconds', [0, EXPIRE + 5, 9 * EXPIRE])
+def test_younger_records_stay(registry, ipc_dir, seconds):
+    registry().register(instance(), [KEY])
+    age(only_record(ipc_dir), seconds)
+    group, = groups(ipc_dir)
+    age(group, AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.path.exists(only_record(ipc_dir))
+
+
+def test_sweep_leaves_the_living_beside_the_dead(registry, ipc_dir):
+    mine, living, dead = registry(), instance(), instance()
+    mine.register(dead, [KEY])
+    age(only_record(ipc_dir), AN_HOUR)
+    mine.register(living, [KEY])
+    sweep.sweep(ipc_dir, EXPIRE)
+    (left,), = groups(ipc_dir).values()
+    assert mine.lookup(KEY) == [living]
+    assert left == only_record(ipc_dir)
+
+
+def test_young_empty_group_stays(registry, ipc_dir):
+    mine = registry()
+    mine.register(instance(), [KEY])
+    os.unlink(only_record(ipc_dir))
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert len(groups(ipc_dir)) == 1
+
+
+def test_a_living_service_whose_record_was_swept_comes_back(
+        registry, ipc_dir):
+    mine, service = registry(), instance()
+    mine.register(service, [KEY])
+    age(only_record(ipc_dir), AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    mine.beat(service, [KEY])
+    assert registry().lookup(KEY) == [service]
+
+
+def test_starting_a_service_sweeps(node, ipc_dir, path):
+    age(dead_socket(path), AN_HOUR)
+    node.runtime().service([topic.rpc('exchange', 'topic')])
+    assert not os.path.exists(path)
+
+
+def test_sweep_goes_on_where_it_may_not_delete(ipc_dir, path):
+    folder = os.path.join(ipc_dir, 'a.sock')
+    os.mkdir(folder)
+    age(folder, AN_HOUR)
+    age(dead_socket(path), AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.listdir(ipc_dir) == ['a.sock']

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the outbox keeps, and how much of it."""
+
+import queue
+import threading
+import time
+
+import pytest
+
+from zmq_threaded import matchmaker
+from zmq_threaded import topic
+from zmq_threaded import wire
+from zmq_threaded.client import delivery
+
+TOPIC = topic.rpc('exchange', 'topic', 'server')
+INSTANCE = matchmaker.Instance(b'i' * 16, ('ipc:///nowhere',))
+
+
+def a_delivery(**fields):
+    return delivery.Delivery(**{
+        'kind': wire.CAST, 'topic': TOPIC, 'body': [b'context', b'message'],
+        'flags': wire.MSGPACK, 'expires': 100.0, 'instance': INSTANCE,
+        **fields})
+
+
+# Deliveries
+
+
+def test_frame_says_what_the_delivery_is():
+    made = a_delivery(client_timeout=2.5)
+    message = wire.decode(made.frame('ipc:///nowhere'))
+    assert (message.kind, message.instance, message.id) == (
+        wire.CAST, INSTANCE.id, made.id)
+    assert message.flags & wire.MSGPACK
+    assert (message.body, message.client_timeout) == (
+        [b'context', b'message'], 2.5)
+
+
+def test_on_one_host_the_frame_says_when_it_expires():
+    message = wire.decode(a_delivery().frame('ipc:///nowhere'))
+    assert message.flags & wire.DEADLINE
+    assert message.expiry == 100.0
+
+
+def test_to_another_host_the_frame_says_the_time_left():
+    made = a_delivery(expires=later(30.0))
+    message = wire.decode(made.frame('tcp://nowhere:1'))
+    assert not message.flags & wire.DEADLINE
+    assert 0 < message.expiry <= 30.0
+
+
+def test_to_another_host_an_expired_message_has_no_time_left():
+    made = a_delivery(expires=later(-1.0))
+    assert wire.decode(made.frame('tcp://nowhere:1')).expiry == 0
+
+
+def test_deliveries_have_ids_of_their_own_and_are_never_equal():
+    one, other = a_delivery(), a_delivery()
+    assert one.id != other.id
+    assert one != other
+    assert a_delivery(id=one.id) != one
+
+
+def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
+    made = a_delivery(kind=wire.FANOUT, instance=None,
+                      waiter=queue.SimpleQueue())
+    copy = made.copy_for(INSTANCE)
+    assert (copy.instance, copy.pinned, copy.waiter) == (INSTANCE, True, None)
+    assert (made.instance, made.pinned) == (None, False)
+    copy.tell(delivery.ACKNOWLEDGED)
+    assert made.waiter.empty()
+    assert (copy.topic, copy.body, copy.expires) == (
+        made.topic, made.body, made.expires)
+
+
+def test_copy_for_a_pool_goes_to_its_topic_and_nobody_waits_for_it():
+    pool = topic.rpc('exchange', 'pool')
+    made = a_delivery(kind=wire.NOTIFY, instance=None, spread=True,
+                      attempts=3, waiter=queue.SimpleQueue())
+    copy = made.copy_for_pool(pool)
+    assert (copy.topic, copy.instance, copy.pinned) == (pool, None, False)
+    assert (copy.spread, copy.waiter, copy.attempts) == (False, None, None)
+    assert (made.topic, made.spread, made.attempts) == (TOPIC, True, 3)
+    assert (copy.body, copy.expires) == (made.body, made.expires)
+
+
+def test_waiter_is_told_what_happened():
+    made = a_delivery(waiter=queue.SimpleQueue())
+    made.tell(delivery.TAKEN)
+    made.tell(delivery.FAILED, 'why')
+    assert made.waiter.get_nowait() == (delivery.TAKEN, None)
+    assert made.waiter.get_nowait() == (delivery.FAILED, 'why')
+
+
+def test_text_names_kind_id_and_topic():
+    made = a_delivery()
+    assert str(made) == f'CAST {made.id.hex()} for server of topic ' \
+                        '(exchange exchange)'
+
+
+# Destinations
+
+
+def full(limit=1):
+    destination = delivery.Destination(limit)
+    destination.add(limit)
+    return destination
+
+
+def waiters(destination, count):
+    tickets = [delivery.Ticket() for _ in range(count)]
+    for ticket in tickets:
+        destination.wait(ticket)
+    return tickets
+
+
+def is_called(ticket):
+    return ticket.wait(deadline=0.0)
+
+
+def later(seconds=20.0):
+    return time.monotonic() + seconds
+
+
+@pytest.mark.parametrize('limit', [1, 3])
+def test_full_at_its_limit(limit):
+    destination = delivery.Destination(limit)
+    for _ in range(limit):
+        assert not destination.is_full()
+        destination.add(1)
+    assert destination.is_full()
+    destination.finish()
+    assert not destination.is_full()
+
+
+def test_copies_of_a_fanout_may_exceed_the_limit():
+    destination = delivery.Destination(2)
+    destination.add(5)
+    for _ in range(3):
+        destination.finish()
+        assert destination.is_full()
+    destination.finish()
+    assert not destination.is_full()
+
+
+def test_nobody_is_called_without_room():
+    ticket, = waiters(full(), 1)
+    started = time.monotonic()
+    assert not ticket.wait(started + 0.1)
+    assert 0.1 <= time.monotonic() - started < 10
+
+
+def test_a_deadline_in_the_past_does_not_wait():
+    assert not delivery.Ticket().wait(deadline=0.0)
+
+
+def test_a_waiting_thread_is_called():
+    destination = full()
+    ticket, = waiters(destination, 1)
+    outcome = queue.SimpleQueue()
+    thread = threading.Thread(
+        target=lambda: outcome.put(ticket.wait(later())), daemon=True)
+    thread.start()
+    destination.finish()
+    assert outcome.get(timeout=10)
+
+
+def test_who_comes_when_there_is_room_again_is_called_at_once():
+    # A sender saw it full; before the outbox thread heard of that, the last
+    # message was acknowledged, and no other one will be.
+    destination = full()
+    destination.finish()
+    ticket, = waiters(destination, 1)
+    assert is_called(ticket)
+
+
+def test_each_end_calls_one_sender_in_turn():
+    destination = full()
+    tickets = waiters(destination, 4)
+    for ticket in tickets:
+        destination.finish()
+        assert is_called(ticket)
+        destination.add(1)
+    assert destination.pending == 1
+
+
+def test_each_end_calls_no_more_than_one():
+    destination = full()
+    tickets = waiters(destination, 3)
+    destination.finish()
+    assert [is_called(ticket) for ticket in tickets] == [True, False, False]
+
+
+def test_senders_are_called_only_below_the_limit():
+    destination = delivery.Destination(2)
+    destination.add(4)
+    ticket, = waiters(destination, 1)
+    answers = []
+    for _ in range(3):
+        destination.finish()
+        answers.append(not ticket._answers.empty())
+    assert answers == [False, False, True]
+
+
+def test_a_sender_that_gave_up_takes_no_place_in_the_queue():
+    destination = full()
+    *gone, ticket = waiters(destination, 4)
+    for each in gone:
+        assert not is_called(each)
+    destination.finish()
+    assert is_called(ticket)
+
+
+def test_senders_that_gave_up_are_not_kept_for_ever():
+    destination = full()
+    for ticket in waiters(destination, 100):
+        assert not is_called(ticket)
+    destination.finish()
+    assert not destination._waiting
+
+
+def test_pending_is_counted_by_all_threads():
+    destination = delivery.Destination(10)
+
+    def add_and_finish():
+        for _ in range(5000):
+            destination.add(1)
+            destination.finish()
+
+    threads = [threading.Thread(target=add_and_finish) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert destination.pending == 0

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads that start, stop and survive alike; and how to wake one."""
+
+import collections
+import gc
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+from tests.support import leaks
+from tests.support import waiting
+from zmq_threaded import counters
+from zmq_threaded import threads
+
+DEADLINE = 20.0
+
+
+def later(seconds=DEADLINE):
+    return time.monotonic() + seconds
+
+
+class Turns:
+    """A Loop whose turns a test lets happen one by one."""
+
+    def __init__(self, name='zmq-test', trouble=None, finish_trouble=None):
+        self.counters = counters.Counters()
+        self.allowed = threading.Semaphore(0)
+        self.turns, self.finished = [], []
+        self._trouble, self._finish_trouble = trouble, finish_trouble
+        self.loop = threads.Loop(name, self._turn, self.allowed.release,
+                                 self.counters, finish=self._finish)
+
+    def _turn(self):
+        self.allowed.acquire()
+        self.turns.append(threading.get_ident())
+        if self._trouble:
+            raise self._trouble
+
+    def _finish(self):
+        self.finished.append(threading.get_ident())
+        if self._finish_trouble:
+            raise self._finish_trouble
+
+    def turn(self):
+        """Let one turn happen and wait for it."""
+        before = len(self.turns)
+        self.allowed.release()
+        waiting.until(lambda: len(self.turns) > before)
+
+    def stop(self):
+        self.loop.stop()
+        assert self.loop.join(later())
+
+
+@pytest.fixture
+def turns(ipc_dir):
+    with leaks.nothing_left(ipc_dir):
+        made = Turns()
+        yield made
+        made.stop()
+
+
+# The loop
+
+
+def test_turns_are_repeated_by_one_named_daemon_thread(turns):
+    turns.loop.start()
+    for _ in range(3):
+        turns.turn()
+    assert len(set(turns.turns)) == 1
+    thread, = (thread for thread in threading.enumerate()
+               if thread.name == 'zmq-test')
+    assert thread.daemon and thread.ident == turns.turns[0]
+
+
+def test_finish_is_the_last_act_of_the_thread(turns):
+    turns.loop.start()
+    turns.turn()
+    assert turns.finished == []
+    turns.stop()
+    assert turns.finished == turns.turns[:1]
+    assert not turns.loop.is_alive()
+
+
+def test_nothing_runs_before_start(turns):
+    turns.allowed.release()
+    assert not turns.loop.is_alive()
+    assert turns.loop.join(later())
+    assert turns.turns == []
+
+
+def test_an_exception_is_counted_and_logged_and_the_loop_goes_on(caplog):
+    turns = Turns(trouble=ValueError('on purpose'))
+    turns.loop.start()
+    for count in range(1, 4):
+        turns.turn()
+        waiting.until(lambda: turns.counters.snapshot() == {
+            'loop_errors': count})
+    assert turns.loop.is_alive()
+    assert caplog.text.count('on purpose') == 3
+    assert 'zmq-test' in caplog.text
+    turns.stop()
+    assert len(turns.finished) == 1
+
+
+def test_an_exception_at_the_end_is_counted_and_the_thread_ends(caplog):
+    turns = Turns(finish_trouble=OSError('at the end'))
+    turns.loop.start()
+    turns.stop()
+    assert turns.counters.snapshot() == {'loop_errors': 1}
+    assert 'at the end' in caplog.text
+    assert len(turns.finished) == 1
+
+
+def test_stop_before_start_finishes_here_and_once(turns):
+    for _ in range(3):
+        turns.loop.stop()
+    turns.loop.start()
+    assert turns.finished == [threading.get_ident()]
+    assert not turns.loop.is_alive()
+    assert turns.loop.join(later())
+    assert turns.turns == []
+
+
+def test_stop_twice_finishes_once(turns):
+    turns.loop.start()
+    turns.turn()
+    for _ in range(3):
+        turns.loop.stop()
+    turns.stop()
+    turns.stop()
+    assert len(turns.finished) == 1
+
+
+def test_start_after_the_end_does_nothing(turns):
+    turns.loop.start()
+    turns.stop()
+    turns.loop.start()
+    assert not turns.loop.is_alive()
+    assert len(turns.finished) == 1
+
+
+def at_once(functions):
+    """Call functions by threads of their own, all at one time."""
+    barrier = threading.Barrier(len(functions))
+    raised = []
+
+    def call(function):
+        barrier.wait(DEADLINE)
+        try:
+            function()
+        except Exception as error:
+            raised.append(error)
+    callers = [threading.Thread(target=call, args=(function,))
+               for function in functions]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(DEADLINE)
+    assert not raised
+
+
+def test_start_by_many_threads_happens_once(eager_switching):
+    for _ in range(20):
+        turns = Turns()
+        at_once([turns.loop.start] * 8)
+        turns.turn()
+        turns.stop()
+        assert len(set(turns.turns)) == len(turns.finished) == 1
+
+
+def test_start_and_stop_at_one_time_finish_once(eager_switching):
+    for _ in range(50):
+        turns = Turns()
+        at_once([turns.loop.start, turns.loop.stop] * 4)
+        waiting.until(lambda: turns.finished)
+        waiting.until(lambda: not turns.loop.is_alive())
+        assert len(turns.finished) == 1
+
+
+def test_join_ends_at_its_deadline(caplog):
+    turns = Turns()
+    turns.loop.start()
+    started = time.monotonic()
+    assert not turns.loop.join(later(0.1))
+    assert 0.1 <= time.monotonic() - started < DEADLINE / 2
+    assert 'zmq-test did not end in time' in caplog.text
+    assert not turns.loop.join(deadline=0.0)
+    turns.stop()
+
+
+def test_a_turn_may_stop_and_join_its_own_loop():
+    outcomes = []
+
+    def turn():
+        loop.stop()
+        outcomes.append((loop.is_current(), loop.join(later())))
+    loop = threads.Loop('zmq-test', turn, None, counters.Counters())
+    loop.start()
+    assert loop.join(later())
+    assert outcomes == [(True, True)]
+    assert not loop.is_current()
+
+
+def test_the_owner_of_an_ended_loop_goes_without_garbage_collection():
+    gc.disable()
+    try:
+        turns = Turns()
+        owner = weakref.ref(turns)
+        turns.loop.start()
+        turns.turn()
+        turns.stop()
+        del turns
+        waiting.until(lambda: owner() is None)
+    finally:
+        gc.enable()
+
+
+# The wake-up
+
+
+@pytest.fixture
+def wakeup():
+    made = threads.Wakeup()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def epoll(wakeup):
+    with select.epoll() as made:
+        made.register(wakeup.fd, select.EPOLLIN)
+        yield made
+
+
+def test_any_number_of_sets_is_one_event(wakeup, epoll):
+    for _ in range(2):
+        assert epoll.poll(0) == []
+        for _ in range(3):
+            wakeup.set()
+        ready = epoll.poll(DEADLINE)
+        assert ready == [(wakeup.fd, select.EPOLLIN)]
+        wakeup.clear_if(ready)
+
+
+def test_only_its_own_event_is_cleared(wakeup, epoll):
+    wakeup.set()
+    wakeup.clear_if([])
+    wakeup.clear_if([(wakeup.fd + 1, select.EPOLLIN)])
+    assert epoll.poll(DEADLINE)
+
+
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_a_set_during_the_clearing_blocks_no_later_one(
+        wakeup, epoll, monkeypatch, moment):
+    read = os.eventfd_read
+
+    def read_and_be_set(fd):
+        if moment == 'before':
+            wakeup.set()
+        read(fd)
+        if moment == 'after':
+            wakeup.set()
+    monkeypatch.setattr(os, 'eventfd_read', read_and_be_set)
+    wakeup.set()
+    wakeup.clear_if(epoll.poll(DEADLINE))
+    # That one's work was in place; the next one needs an event of its own.
+    wakeup.set()
+    assert epoll.poll(0)
+
+
+def test_set_after_close_writes_to_nobody():
+    wakeup = threads.Wakeup()
+    number = wakeup.fd
+    wakeup.close()
+    successor = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        assert successor == number
+        wakeup.set()
+        wakeup.close()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(successor)
+    finally:
+        os.close(successor)
+
+
+def test_descriptor_is_not_inherited(wakeup):
+    assert not os.get_inheritable(wakeup.fd)
+
+
+@pytest.fixture
+def eager_switching():
+    """Threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def read_all(wakeup, epoll, items, expected):
+    """What arrives; the wait for it fails when a wake-up is lost."""
+    seen = []
+    while len(seen) < expected:
+        ready = epoll.poll(DEADLINE)
+        assert ready, f'a wake-up was lost after {len(seen)} items'
+        wakeup.clear_if(ready)
+        while items:
+            seen.append(items.popleft())
+    return seen
+
+
+def test_no_wakeup_is_lost(wakeup, epoll, eager_switching):
+    items = collections.deque()
+
+    def send(first):
+        for number in range(first, first + 25_000):
+            items.append(number)
+            wakeup.set()
+
+    senders = [threading.Thread(target=send, args=(first,))
+               for first in range(0, 100_000, 25_000)]
+    for sender in senders:
+        sender.start()
+    try:
+        seen = read_all(wakeup, epoll, items, 100_000)
+    finally:
+        for sender in senders:
+            sender.join(DEADLINE)
+    assert sorted(seen) == list(range(100_000))
+
+
+def test_no_wakeup_is_lost_one_by_one(wakeup, epoll, eager_switching):
+    items, taken = collections.deque(), threading.Semaphore(1)
+
+    def send():
+        for number in range(5000):
+            taken.acquire()
+            items.append(number)
+            wakeup.set()
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    for number in range(5000):
+        assert read_all(wakeup, epoll, items, 1) == [number]
+        taken.release()
+    sender.join(DEADLINE)
+
+
+def test_set_is_safe_in_a_signal_handler(wakeup, epoll):
+    items, signals = collections.deque(), []
+
+    def handle(*_):
+        signals.append(1)
+        items.append('signal')
+        wakeup.set()
+
+    seen = []
+    reader = threading.Thread(target=lambda: seen.extend(
+        iter(lambda: read_all(wakeup, epoll, items, 1), ['end'])), daemon=True)
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        reader.start()
+        while len(signals) < 300:
+            wakeup.set()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    waiting.until(lambda: sum(map(len, seen)) == len(signals))
+    items.append('end')
+    wakeup.set()
+    reader.join(DEADLINE)
+    assert not reader.is_alive()
