@@ -3,7 +3,20 @@
 
 A message is sent again only on evidence that it did not arrive: the instance
 said so (NACK, or STATUS unknown), or its connection is lost and did not come
-back.
+back::
+
+            goes to               nobody there            instance lost, or NACK
+    CAST    one of the topic      waits, until it expires another of the topic
+    CALL    one of the topic      waits                   if unsent another one,
+                                                          else LOST
+    FANOUT  (spread) copies for   ends                    the copy stays with
+            all listed instances                          its instance (pinned)
+                                                          until that is gone
+    NOTIFY  (spread) a copy for   waits; a copy waits     another of the pool
+            each listed pool      for its pool
+
+What waits is looked for again until somebody is found, it expires, or the
+look-ups that its sender allowed are used up.
 """
 
 import collections
@@ -171,6 +184,8 @@ class Custody:
             self.route(copy)
         if not copies:
             self._counters.add('fanouts_to_nobody')
+        # Whoever waits for the original learns that its copies are on their
+        # way, not that each has arrived.
         self._end(original,
                   deliveries.TAKEN if copies else deliveries.NOBODY)
 
