@@ -145,10 +145,15 @@ class ZmqDriver(base.BaseDriver):
         return payload.dump((ctxt, message), self._settings.serialization)
 
     def _result(self, reply):
-        if reply.flags & wire.FAILURE:
-            raise common.deserialize_remote_exception(
+        try:
+            if not reply.flags & wire.FAILURE:
+                return payload.load(reply.body[0], reply.flags)
+            failure = common.deserialize_remote_exception(
                 reply.body[0].decode(), self._allowed_remote_exmods)
-        return payload.load(reply.body[0], reply.flags)
+        except ValueError as error:
+            # Not to be taken for a ValueError that the endpoint raised.
+            raise errors.Refused(f'The reply cannot be read: {error}') from None
+        raise failure
 
     def require_features(self, requeue=False):
         """All that there is: requeueing."""
