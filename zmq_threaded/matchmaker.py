@@ -160,7 +160,9 @@ class Matchmaker:
                 return member.join_group(group, record).get(
                     timeout=self._expire)
             except coordination.GroupNotCreated:
-                with contextlib.suppress(coordination.GroupAlreadyExist):
+                # Unlocked, a deletion could come between its two steps.
+                with self._deletion_lock, contextlib.suppress(
+                        coordination.GroupAlreadyExist):
                     member.create_group(group).get(timeout=self._expire)
         raise coordination.GroupNotCreated(group)
 

@@ -230,6 +230,8 @@ def _ports(lowest, highest):
 
 
 def _cast_timeout(seconds):
+    if seconds < 0 and seconds != -1:
+        raise InvalidOption(f'rpc_cast_timeout: {seconds} is no duration')
     return seconds if seconds >= 0 else 30.0
 
 

@@ -60,6 +60,8 @@ class Outbox:
             return ('no room in the outbox within rpc_cast_timeout, its '
                     'services are too slow')
         destination.add(1)
+        # It may have been forgotten as idle just before.
+        self._destinations.setdefault(delivery.topic.key, destination)
         delivery.destination = destination
         self._tell(functools.partial(self._custody.route, delivery))
         # Looked at last, so that nothing is posted behind the thread's end.
