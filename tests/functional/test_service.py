@@ -17,7 +17,9 @@ from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
 from zmq_threaded import topic
+from zmq_threaded.service import batch
 from zmq_threaded.service import executors
+from zmq_threaded.service import poller
 
 OPTIONS = {'threading': {'max_workers': 2}, 'dynamic': {'max_workers': 2},
            'synchronous': {}}
@@ -116,6 +118,27 @@ def test_no_callback_follows_stop(node):
     done.set()
     sender.join(10)
     assert all(at <= stopped for at in submitted)
+
+
+def test_no_callback_follows_a_stop_that_was_too_long_waited_for(
+        node, monkeypatch):
+    monkeypatch.setattr(poller, '_STOP_LIMIT', 0.1)
+    parts = node.runtime()
+    service = parts.service([topic.rpc('openstack', 'topic')],
+                            batch=batch.Batch(2, None))
+    release, calls = threading.Event(), []
+    service.start(lambda messages: (calls.append(len(messages)),
+                                    release.wait(20)))
+    client = node.client()
+    client.cast({}, 'note', value=0)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: calls == [2])
+    client.cast({}, 'note', value=2)
+    service.stop()
+    release.set()
+    service.cleanup()
+    parts.forget(service)
+    assert calls == [2]
 
 
 def test_rolling_restart_loses_no_call(node):

@@ -127,7 +127,7 @@ class Link:
         """The instance does not know a message that was sent to it. To keep
         the order, begin with the last one.
         """
-        delivery = self.sent.pop(message_id, None)
+        delivery = self.take_back(message_id)
         if delivery is not None:
             self.queue.appendleft(delivery)
 

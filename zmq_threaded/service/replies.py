@@ -52,7 +52,15 @@ class Replies:
         """Send an ACK; those for one client travel together."""
         self._queue.put((envelope, None, message_id))
 
-    def is_empty(self):
+    def wait_until_empty(self, deadline):
+        """Wait until all replies are handed to libzmq.
+
+        :param deadline: monotonic seconds
+        """
+        while not self._is_empty() and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def _is_empty(self):
         return self._queue.empty() and not self._busy and not self._slow
 
     def stop(self):
@@ -133,12 +141,3 @@ def _multiparts(items, instance_id):
         batch.append([*envelope, wire.encode(
             wire.ACK, instance_id, wire.NO_ID, (wire.join_ids(ids),))])
     return batch
-
-
-def wait_until_empty(replies, deadline):
-    """Wait until all replies are handed to libzmq.
-
-    :param deadline: monotonic seconds
-    """
-    while not replies.is_empty() and time.monotonic() < deadline:
-        time.sleep(0.002)

@@ -103,8 +103,7 @@ class Service:
         if self._is_inherited():
             return
         self.stop()
-        reply_threads.wait_until_empty(
-            self._replies, time.monotonic() + _REPLIES_LIMIT)
+        self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._wait_for_quiet()
         self._poller.stop()
         self._replies.stop()
