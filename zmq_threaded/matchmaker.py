@@ -38,11 +38,13 @@ class Instance:
     :ivar id: 16 random bytes, new for each start of a service
     :ivar endpoints: ZeroMQ endpoints, the preferred first
     :ivar pool: of a notification listener, '' for none
+    :ivar receiver: the endpoints are those of its node's receiver
     """
 
     id: bytes
     endpoints: tuple
     pool: str = ''
+    receiver: bool = False
 
     def __str__(self):
         return self.id.hex()
@@ -108,7 +110,7 @@ class Matchmaker:
             member = self._coordinator(instance.id.hex().encode())
             self._members[instance.id] = member
         record = {'endpoints': list(instance.endpoints),
-                  'pool': instance.pool}
+                  'pool': instance.pool, 'receiver': instance.receiver}
         for key in keys:
             with contextlib.suppress(coordination.MemberAlreadyExist):
                 self._join(member, key.encode(), record)
@@ -207,7 +209,8 @@ def _instance(member, record):
                 and isinstance(endpoints, list)
                 and all(isinstance(each, str) for each in endpoints)):
             return Instance(instance_id, tuple(endpoints),
-                            str(record.get('pool', '')))
+                            str(record.get('pool', '')),
+                            bool(record.get('receiver')))
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     LOG.warning('The registry holds a record that is none of ours: %r', member)

@@ -227,9 +227,14 @@ def reachable(endpoints):
     on this machine, else TCP; None when there is none.
     """
     for endpoint in endpoints:
-        if not endpoint.startswith('ipc://') or os.path.exists(endpoint[6:]):
+        if is_there(endpoint):
             return endpoint
     return None
+
+
+def is_there(endpoint):
+    """False when an IPC endpoint has no file on this machine."""
+    return not endpoint.startswith('ipc://') or os.path.exists(endpoint[6:])
 
 
 def is_dead(endpoint):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the sender learns when something is not there, late, or dies."""
 
+import os
 import threading
 import time
 
@@ -12,6 +13,7 @@ from zmq_threaded import errors
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import requests
 
 AT_LEAST_ONCE = oslo_messaging.TransportOptions(at_least_once=True)
 
@@ -303,3 +305,41 @@ def test_cast_is_reported_when_nobody_takes_it_in_time(node, caplog):
     counters = transport._driver.counters
     waiting.until(lambda: counters().get('dropped') == 1)
     assert 'rpc_message_ttl' in caplog.text
+
+
+def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
+    # Given two services, and an idle connection to each
+    closing, staying = (node.server(server=name) for name in ('a', 'b'))
+    client = node.client()
+    for number in range(4):
+        client.call({}, 'note', value=number)
+    instance = _instance(closing)
+    # When one has removed its file, as the first step of its end
+    os.unlink(instance.endpoints[0].removeprefix('ipc://'))
+    seen = len(closing.endpoint.seen)
+    time.sleep(2 * requests._FRESH)
+    # Then no request follows, though the connection is still there
+    for _ in range(10):
+        client.call({}, 'note', value='later')
+    assert len(closing.endpoint.seen) == seen
+    assert staying.endpoint.seen.count('later') == 10
+
+
+def test_a_service_that_closes_removes_its_file_before_it_goes(node):
+    parts = node.runtime()
+    service = parts.service([topic.rpc('', 'topic')])
+    service.start(lambda messages: None)
+    path = service.instance.endpoints[0].removeprefix('ipc://')
+    gone_at, closed_at = [], []
+    thread = threading.Thread(target=lambda: gone_at.append(
+        waiting.until(lambda: not os.path.exists(path)) and time.monotonic()))
+    thread.start()
+    service.cleanup()
+    closed_at.append(time.monotonic())
+    thread.join()
+    # A client trusts its connection for a shorter time without a look
+    assert closed_at[0] - gone_at[0] > requests._FRESH
+
+
+def _instance(server):
+    return server.listener._service.instance

@@ -125,7 +125,7 @@ class Custody:
         elif delivery.pinned:
             self._drop(delivery, 'its instance is gone')
         elif delivery.instance:
-            self._directory.avoid(delivery.instance)
+            self._directory.unreachable(delivery.instance)
             self.route(delivery)
         else:
             self._wait_for_service(delivery)
@@ -221,7 +221,7 @@ class Custody:
 
     def _give_up(self, link):
         """The instance is lost: choose others for what it did not answer."""
-        self._directory.avoid(link.instance)
+        self._directory.unreachable(link.instance)
         dead = link.is_dead()
         unsent, unanswered = list(link.queue), list(link.sent.values())
         self._close(link)

@@ -149,25 +149,35 @@ class Directory:
         self._tasks.put(lambda: self._want(topic.key, done))
 
     def avoid(self, instance, for_ever=False):
-        """Pass over an instance that could not be reached, for a while that
-        doubles; or for ever, when it said itself that it is gone.
+        """Pass over an instance that is busy, for a while that doubles; or
+        for ever, when it is known to be gone.
         """
+        self._avoid(instance.id, for_ever)
+
+    def unreachable(self, instance):
+        """Pass over an instance, and all behind the same receiver, for a
+        while that doubles.
+        """
+        self._avoid(_way(instance))
+
+    def _avoid(self, key, for_ever=False):
         with self._lock:
-            _, pause = self._avoided.get(instance.id, (0, 0))
+            _, pause = self._avoided.get(key, (0, 0))
             pause = min(max(2 * pause, _FIRST_AVOIDANCE), _LAST_AVOIDANCE)
             until = math.inf if for_ever else time.monotonic() + pause
             # Kept when it is over: the next pause is longer.
-            self._avoided[instance.id] = (until, pause)
+            self._avoided[key] = (until, pause)
             self._recompute()
 
     def reached(self, instance):
         """The instance answers: forget earlier failures."""
-        if instance.id in self._avoided:
+        if self._avoided:
             with self._lock:
-                until, _ = self._avoided.get(instance.id, (0, 0))
-                if until != math.inf:
-                    self._avoided.pop(instance.id, None)
-                    self._recompute()
+                for key in {instance.id, _way(instance)}:
+                    until, _ = self._avoided.get(key, (math.inf, 0))
+                    if until != math.inf:
+                        del self._avoided[key]
+                        self._recompute()
 
     # What services use
 
@@ -274,11 +284,12 @@ class Directory:
 
     def _recompute(self):
         now = time.monotonic()
-        avoided = {instance_id for instance_id, (until, _)
-                   in self._avoided.items() if until > now}
+        avoided = {key for key, (until, _) in self._avoided.items()
+                   if until > now}
         for entry in list(self._entries.values()):
             entry.live = tuple(instance for instance in entry.listed
-                               if instance.id not in avoided)
+                               if instance.id not in avoided
+                               and _way(instance) not in avoided)
 
     def _do_what_is_due(self, now):
         if now >= self._next_refresh:
@@ -303,10 +314,11 @@ class Directory:
             else:
                 self._look_up(entry)
         with self._lock:
-            listed = {instance.id for entry in list(self._entries.values())
-                      for instance in entry.listed}
-            for instance_id in self._avoided.keys() - listed:
-                del self._avoided[instance_id]
+            listed = {key for entry in list(self._entries.values())
+                      for instance in entry.listed
+                      for key in (instance.id, _way(instance))}
+            for key in self._avoided.keys() - listed:
+                del self._avoided[key]
 
     def _register(self, instance, keys):
         self._registered[instance.id] = (instance, keys)
@@ -328,3 +340,8 @@ class Directory:
                         type(error).__name__, error)
             return False
         return True
+
+
+def _way(instance):
+    """What is lost with the connection to an instance."""
+    return instance.endpoints if instance.receiver else instance.id

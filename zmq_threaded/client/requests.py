@@ -20,6 +20,10 @@ LOG = logging.getLogger(__name__)
 # A handshake takes less than a millisecond between processes that run.
 _CONNECT_WAIT = 1.0
 _CONNECT_PROBE_AFTER = 0.02
+# An idle connection says nothing of a server that has just closed. A service
+# removes its file, and closes a longer time later (service.CLOSING_QUIET): a
+# connection that replied within this time needs no look at the file.
+_FRESH = 0.02
 
 
 class _NotTaken(Exception):
@@ -27,20 +31,28 @@ class _NotTaken(Exception):
 
 
 class _Connection:
-    """A REQ socket to one instance.
+    """A REQ socket to one service, or to the receiver of many.
+
+    :param endpoints: of the instance's record
+    :param endpoint: the one of them that is used
 
     Thread: whoever took it out of the pool.
     """
 
-    __slots__ = ('instance', 'endpoint', 'socket', 'idle_since',
+    __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
                  '_receive_timeout')
 
-    def __init__(self, instance, endpoint, socket):
-        self.instance = instance
+    def __init__(self, endpoints, endpoint, socket):
+        self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
         self.idle_since = 0.0
         self._receive_timeout = None
+
+    def is_gone(self):
+        """Whether the service has closed, or is about to."""
+        return (time.monotonic() - self.idle_since > _FRESH
+                and not sockets.is_there(self.endpoint))
 
     def send(self, frame):
         """False when there is no peer to take it."""
@@ -92,7 +104,8 @@ class _Pool:
 
     def take(self, instance):
         with self._lock:
-            stack = self._idle.get(instance.id)
+            # By endpoints: a receiver's are those of many instances.
+            stack = self._idle.get(instance.endpoints)
             if not stack:
                 return None
             self._size -= 1
@@ -102,7 +115,7 @@ class _Pool:
         connection.idle_since = time.monotonic()
         with self._lock:
             if not self._closed:
-                self._idle.setdefault(connection.instance.id,
+                self._idle.setdefault(connection.endpoints,
                                       []).append(connection)
                 self._size += 1
                 connection = (self._pop_longest_idle()
@@ -115,11 +128,11 @@ class _Pool:
         oldest = time.monotonic() - self._ttl
         with self._lock:
             expired = []
-            for instance_id, stack in list(self._idle.items()):
+            for endpoints, stack in list(self._idle.items()):
                 while stack and stack[0].idle_since < oldest:
                     expired.append(stack.pop(0))
                 if not stack:
-                    del self._idle[instance_id]
+                    del self._idle[endpoints]
             self._size -= len(expired)
         for connection in expired:
             connection.close()
@@ -187,7 +200,7 @@ class Requests:
             frame = connection.receive(deadline)
         except errors.ServerGone:
             connection.close()
-            self._directory.avoid(instance)
+            self._directory.unreachable(instance)
             raise errors.ServerGone(
                 f'The server of call {message_id.hex()} to {topic} was lost '
                 f'before it replied (instance {instance}); it may have been '
@@ -210,30 +223,37 @@ class Requests:
 
     def _send(self, instance, message_id, body, flags, deadline):
         """A connection over which the request has gone."""
-        # A pooled connection may have been lost while it was idle.
-        connection = (self._pool.take(instance)
+        connection = (self._pooled(instance)
                       or self._connect(instance, deadline))
         while True:
             flag, expiry = deliveries.expiry_for(connection.endpoint, deadline)
             if connection.send(wire.encode(wire.CALL, instance.id, message_id,
                                            body, flags | flag, expiry)):
                 return connection
+            # It was lost while it was idle.
             connection.close()
             connection = self._connect(instance, deadline)
+
+    def _pooled(self, instance):
+        connection = self._pool.take(instance)
+        if connection and connection.is_gone():
+            connection.close()
+            return None
+        return connection
 
     def _connect(self, instance, deadline):
         endpoint = sockets.reachable(instance.endpoints)
         try:
             if endpoint is not None:
                 connection = _Connection(
-                    instance, endpoint, sockets.request_socket(
+                    instance.endpoints, endpoint, sockets.request_socket(
                         self._context, self._settings, endpoint))
                 if _is_ready(connection.socket, endpoint, deadline):
                     return connection
                 connection.close()
         except sockets.BadEndpoint as error:
             LOG.warning('The record of %s is of no use: %s', instance, error)
-        self._directory.avoid(instance)
+        self._directory.unreachable(instance)
         raise _NotTaken('no connection')
 
     def _read(self, frame, instance, topic, message_id):

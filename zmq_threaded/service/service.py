@@ -23,8 +23,10 @@ from zmq_threaded.service import router as routers
 
 LOG = logging.getLogger(__name__)
 
-# Before closing, wait for requests that clients sent before they heard of it.
-_QUIET, _QUIET_LIMIT = 0.05, 1.0
+# Before closing, wait for requests that clients sent before they heard of it;
+# they look for the file when their connection is not fresh.
+CLOSING_QUIET = 0.05
+_QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
 
@@ -104,13 +106,13 @@ class Service:
             return
         self.stop()
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
+        self._unlink()
         self._wait_for_quiet()
         self._poller.stop()
         self._replies.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
         if self._poller.join(deadline) & self._replies.join(deadline):
             self._router.close()
-        self._unlink()
 
     def _is_inherited(self):
         # A forked child may run its parent's signal handlers and clean-up;
@@ -127,10 +129,11 @@ class Service:
         self._poller.released()
 
     def _wait_for_quiet(self):
-        limit = time.monotonic() + _QUIET_LIMIT
-        while (time.monotonic() < limit
-               and time.monotonic() - self._poller.last_read < _QUIET):
-            time.sleep(_QUIET / 5)
+        began = time.monotonic()
+        while (time.monotonic() < began + _QUIET_LIMIT
+               and time.monotonic() - max(began, self._poller.last_read)
+               < CLOSING_QUIET):
+            time.sleep(CLOSING_QUIET / 5)
 
     def _unlink(self):
         with contextlib.suppress(OSError):
