@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what operators write to a tooz URL."""
+
+from urllib import parse
+
+from oslo_config import cfg
+import oslo_messaging
+import pytest
+
+from zmq_threaded import registry_url
+
+
+def backend(transport_url='zmq://', matchmaker='embedded', **kwargs):
+    """As the driver asks for it, from a real transport URL."""
+    url = oslo_messaging.TransportURL.parse(cfg.CONF, transport_url)
+    hosts = [(host.hostname, host.port, host.username, host.password)
+             for host in url.hosts]
+    return registry_url.backend(url.transport.partition('+')[2], hosts,
+                                matchmaker, **kwargs)
+
+
+@pytest.mark.parametrize('transport_url, expected', [
+    ('zmq://', None),
+    ('zmq+redis://', 'redis://localhost:6379'),
+    ('zmq+redis://h1', 'redis://h1:6379'),
+    ('zmq+redis://:6380', 'redis://localhost:6380'),
+    ('zmq+redis://h1:1/?rpc_zmq_host=x', 'redis://h1:1'),
+    ('zmq+redis://:secret@h1:6379', 'redis://:secret@h1:6379'),
+    ('zmq+redis://me:secret@h1:6379', 'redis://me:secret@h1:6379'),
+    ('zmq+redis://:p%40s%2Fs%3A%25@h1', 'redis://:p%40s%2Fs%3A%25@h1:6379'),
+    ('zmq+redis://[::1]:7', 'redis://[::1]:7'),
+    ('zmq+redis://[fe80::1]', 'redis://[fe80::1]:6379'),
+    ('zmq+sentinel://h1:1,[::1]:2,h3',
+     'redis://h1:1?sentinel=oslo-messaging-zeromq'
+     '&sentinel_fallback=%5B%3A%3A1%5D%3A2&sentinel_fallback=h3%3A26379'),
+    ('zmq+sentinel://:pw@h1,:pw@h2',
+     'redis://:pw@h1:26379?sentinel=oslo-messaging-zeromq'
+     '&sentinel_fallback=h2%3A26379'),
+    ('zmq+sentinel://:pw@h1,h2',
+     'redis://:pw@h1:26379?sentinel=oslo-messaging-zeromq'
+     '&sentinel_fallback=h2%3A26379'),
+    ('zmq+etcd://', 'etcd3+http://localhost:2379'),
+    ('zmq+etcd://[::1]', 'etcd3+http://[::1]:2379'),
+    ('zmq+zookeeper://h1,h2:3,[::1]',
+     'zookeeper://h1:2181,h2:3,[::1]:2181'),
+    ('zmq+zookeeper://u:p@h1,u:p@h2', 'zookeeper://u:p@h1:2181,h2:2181')])
+def test_transport_url(transport_url, expected):
+    assert backend(transport_url) == expected
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('embedded', None), ('dummy', None), ('local', None),
+    ('oslo_messaging._drivers.matchmaker.MatchMakerLocalhost', None),
+    ('redis', 'redis://localhost:6379'),
+    ('MatchMakerRedis', 'redis://localhost:6379'),
+    ('oslo_messaging._drivers.zmq_driver.matchmaker.matchmaker_redis.'
+     'MatchmakerRedis', 'redis://localhost:6379'),
+    ('sentinel',
+     'redis://localhost:26379?sentinel=oslo-messaging-zeromq'),
+    ('etcd', 'etcd3+http://localhost:2379'),
+    ('zookeeper', 'zookeeper://localhost:2181'),
+    ('redis://h?db=2&ssl=true', 'redis://h?db=2&ssl=true'),
+    ('etcd3+https://h:1?ca_cert=/x', 'etcd3+https://h:1?ca_cert=/x'),
+    ('zookeeper://a:1,b:2?timeout=3', 'zookeeper://a:1,b:2?timeout=3')])
+def test_option(name, expected):
+    assert backend(matchmaker=name) == expected
+
+
+def test_hosts_of_a_plain_url_are_those_of_the_registry_that_is_named():
+    assert backend('zmq://:pw@h1:7', 'redis') == 'redis://:pw@h1:7'
+
+
+def test_transport_url_wins_over_the_option():
+    assert backend('zmq+etcd://', 'redis://x') == 'etcd3+http://localhost:2379'
+
+
+@pytest.mark.parametrize('name, legacy, expected', [
+    ('redis', {'host': 'h', 'port': 1, 'password': 'p@'},
+     'redis://:p%40@h:1'),
+    ('redis', {'host': '::1', 'password': ''}, 'redis://[::1]:6379'),
+    ('redis', {'port': 5}, 'redis://localhost:5'),
+    ('redis', {'socket_timeout': 1500},
+     'redis://localhost:6379?socket_timeout=1.5'),
+    ('sentinel', {'sentinel_hosts': ['h1:1', '[::1]:2'], 'password': 'p',
+                  'sentinel_group_name': 'mine'},
+     'redis://:p@h1:1?sentinel=mine&sentinel_fallback=%5B%3A%3A1%5D%3A2'),
+    ('etcd', {'host': 'redis-host'}, 'etcd3+http://localhost:2379')])
+def test_legacy_options(name, legacy, expected):
+    assert backend(matchmaker=name, legacy=legacy) == expected
+
+
+def test_transport_url_wins_over_legacy_hosts():
+    assert backend('zmq+redis://h', legacy={'host': 'x', 'port': 9}) == (
+        'redis://h:6379')
+
+
+def test_sentinel_group_option_wins_over_the_legacy_one():
+    url = backend('zmq+sentinel://h', sentinel_group='mine',
+                  legacy={'sentinel_group_name': 'theirs'})
+    assert dict(parse.parse_qsl(parse.urlsplit(url).query)) == {
+        'sentinel': 'mine'}
+
+
+@pytest.mark.parametrize('transport_url, matchmaker, option', [
+    ('zmq+mongo://', 'embedded', 'transport_url'),
+    ('zmq+embedded://', 'embedded', 'transport_url'),
+    ('zmq+redis://h1,h2', 'embedded', 'transport_url'),
+    ('zmq+etcd://h1,h2', 'embedded', 'transport_url'),
+    ('zmq+etcd://u:p@h1', 'embedded', 'transport_url'),
+    ('zmq+zookeeper://a:b@h1,c:d@h2', 'embedded', 'transport_url'),
+    ('zmq://', 'MatchMakerRing', 'rpc_zmq_matchmaker'),
+    ('zmq://', 'nonsense', 'rpc_zmq_matchmaker'),
+    ('zmq://', 'redis://h:port', 'rpc_zmq_matchmaker'),
+    ('zmq://', 'redis://h/2', 'rpc_zmq_matchmaker'),
+    ('zmq://', 'redis://h1,h2', 'rpc_zmq_matchmaker'),
+    ('zmq://', 'etcd3+http://u:p@h', 'rpc_zmq_matchmaker')])
+def test_what_cannot_work_is_refused_by_name(transport_url, matchmaker,
+                                             option):
+    with pytest.raises(ValueError, match=f'^{option}: '):
+        backend(transport_url, matchmaker)
+
+
+def test_bad_sentinel_hosts_are_refused_by_name():
+    with pytest.raises(ValueError, match='^sentinel_hosts: '):
+        backend(matchmaker='sentinel', legacy={'sentinel_hosts': ['h:port']})
+
+
+@pytest.mark.parametrize('url', [
+    'zmq+redis://:s3cret@h1', 'zmq+sentinel://me:s3cret@h1,me:s3cret@h2',
+    'zmq+zookeeper://me:s3cret@h1,h2'])
+def test_no_password_is_shown(url):
+    shown = registry_url.without_password(backend(url))
+    assert 's3cret' not in shown
+    assert 'h1' in shown
+
+
+def test_no_password_of_a_query_is_shown():
+    shown = registry_url.without_password(
+        'redis://a:s3cret@h?sentinel=x&sentinel_password=s3cret&db=1')
+    assert shown == 'redis://a:***@h?sentinel=x&sentinel_password=***&db=1'
+
+
+def test_a_refusal_shows_no_password():
+    for url in ('redis://:s3cret@h:port', 'etcd3+http://u:s3cret@h'):
+        with pytest.raises(ValueError) as refusal:
+            backend(matchmaker=url)
+        assert 's3cret' not in str(refusal.value)
+
+
+@pytest.mark.parametrize('url, name', [
+    ('redis://h', 'membership_timeout'), ('zookeeper://h', 'timeout'),
+    ('etcd3+http://h', 'membership_timeout')])
+def test_life_of_a_record_is_the_options(url, name):
+    assert registry_url.options(f'{url}?{name}=99', 7)[name] == '7'
+
+
+@pytest.mark.parametrize('url, name', [
+    ('redis://h', 'socket_timeout'), ('etcd3+http://h', 'timeout')])
+def test_timeouts_are_explicit_and_may_be_set(url, name):
+    assert float(registry_url.options(url, 30)[name]) < 10
+    assert registry_url.options(f'{url}?{name}=99', 30)[name] == '99'
+
+
+def test_all_sentinels_are_passed_on():
+    url = backend('zmq+sentinel://h1,h2,h3')
+    assert registry_url.options(url, 30)['sentinel_fallback'] == [
+        'h2:26379', 'h3:26379']
