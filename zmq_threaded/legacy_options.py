@@ -40,10 +40,4 @@ OPTIONS = [
     _gone(cfg.IntOpt, 'matchmaker_heartbeat_freq',
           'Records are renewed three times in zmq_target_expire.'),
     _gone(cfg.IntOpt, 'matchmaker_heartbeat_ttl', 'Set zmq_target_expire.'),
-    _gone(cfg.PortOpt, 'rpc_zmq_port',
-          'The port of the node receiver, which this release does not have; '
-          'services of one machine talk over IPC.'),
-    _gone(cfg.BoolOpt, 'use_router_proxy',
-          'This release has no node receiver; services of one machine talk '
-          'over IPC.'),
 ]

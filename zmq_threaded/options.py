@@ -33,19 +33,33 @@ _OPTIONS = [
                'it is not set and /var/run/openstack cannot be used, a '
                'private directory of this user is taken, '
                '/tmp/openstack-zmq-<uid>.'),
-    _live(cfg.StrOpt, 'rpc_zmq_transport', default='ipc',
+    _live(cfg.StrOpt, 'rpc_zmq_topology',
+          choices=[('direct', 'each service at its own endpoints'),
+                   ('receiver', 'all through the receiver of the node, '
+                                'oslo-messaging-zmq-receiver, on one TCP '
+                                'port')],
+          help='How a service is reached. By default direct with the '
+               'embedded matchmaker and receiver with any other. Clients '
+               'reach services of both kinds.'),
+    _live(cfg.BoolOpt, 'use_router_proxy', deprecated_for_removal=True,
+          deprecated_reason='Set rpc_zmq_topology.',
+          help='True means rpc_zmq_topology=receiver.'),
+    _live(cfg.PortOpt, 'rpc_zmq_port', default=9501, min=1,
+          help='TCP port of the receiver of a node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_transport',
           choices=[('ipc', 'only from this machine'),
                    ('tcp', 'over the network, and over IPC as well')],
-          help='How a service can be reached.'),
+          help='What a service binds with rpc_zmq_topology=direct. By '
+               'default ipc with the embedded matchmaker and tcp with any '
+               'other.'),
     _live(cfg.StrOpt, 'rpc_zmq_bind_address', default='*',
-          help='Address to which a service binds its TCP port: "*" for all, '
-               'an IP address of either version, or the name of an '
-               'interface (its IPv4 address). Used with '
-               'rpc_zmq_transport=tcp.'),
+          help='Address to which TCP ports are bound: "*" for all, an IP '
+               'address of either version, or the name of an interface (its '
+               'IPv4 address).'),
     _live(cfg.StrOpt, 'rpc_zmq_host', default=socket.gethostname(),
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
-               'TCP ports of this node.'),
+               'TCP ports of this node; another one for each node.'),
     _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153, min=1,
           help='Lowest TCP port that a service may bind.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,
@@ -126,6 +140,8 @@ class Settings:
 
     matchmaker: str
     ipc_dir: str
+    topology: str
+    receiver_port: int
     transport: str
     bind_address: str
     host: str
@@ -187,10 +203,16 @@ def _value(conf, query, option):
 
 
 def _settings(value):
+    matchmaker = _matchmaker(value['rpc_zmq_matchmaker'])
+    is_embedded = matchmaker == 'embedded'
     return Settings(
-        matchmaker=_matchmaker(value['rpc_zmq_matchmaker']),
+        matchmaker=matchmaker,
         ipc_dir=value['rpc_zmq_ipc_dir'] or '',
-        transport=value['rpc_zmq_transport'],
+        topology=_topology(value['rpc_zmq_topology'],
+                           value['use_router_proxy'], is_embedded),
+        receiver_port=value['rpc_zmq_port'],
+        transport=value['rpc_zmq_transport'] or ('ipc' if is_embedded
+                                                 else 'tcp'),
         bind_address=value['rpc_zmq_bind_address'],
         host=value['rpc_zmq_host'],
         ports=_ports(value['rpc_zmq_min_port'], value['rpc_zmq_max_port']),
@@ -219,6 +241,14 @@ def _matchmaker(name):
             f'rpc_zmq_matchmaker: {name!r} is not supported by this release; '
             'it has the embedded registry of one machine, "embedded"')
     return 'embedded'
+
+
+def _topology(topology, use_router_proxy, is_embedded):
+    if topology:
+        return topology
+    if use_router_proxy is not None:
+        return 'receiver' if use_router_proxy else 'direct'
+    return 'direct' if is_embedded else 'receiver'
 
 
 def _ports(lowest, highest):

@@ -13,6 +13,7 @@ from zmq_threaded import sweep
 from zmq_threaded.client import directory
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
+from zmq_threaded.receiver import address
 from zmq_threaded.service import service
 
 LOG = logging.getLogger(__name__)
@@ -46,13 +47,15 @@ class Runtime:
         self._directory = directory.Directory(
             _embedded_registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, 'zmq-directory',
-            housekeeping=self._close_idle)
+            housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
-        self.requests = requests.Requests(
-            self._context, settings, self._directory, self.counters)
         self.outbox = outbox.Outbox(
             self._context, settings, self._directory, self.counters,
             'zmq-outbox')
+        self.requests = requests.Requests(
+            self._context, settings, self._directory, self.counters,
+            self.outbox.watch)
+        self._presence = address.Presence(settings, self._ipc_dir)
 
     def service(self, topics, **kwargs):
         """A bound service, registered under these topics once it starts.
@@ -67,6 +70,7 @@ class Runtime:
             self._context, self._settings, self._ipc_dir, self._directory,
             topics, self.counters, **kwargs)
         self._services.append(listening)
+        self._look_for_receiver()
         return listening
 
     def forget(self, listening):
@@ -98,8 +102,13 @@ class Runtime:
         self.requests.close()
         sockets.terminate(self._context, _TERM_LIMIT + self._settings.linger)
 
-    def _close_idle(self):
+    def _housekeeping(self):
         self.requests.close_idle()
+        self._look_for_receiver()
+
+    def _look_for_receiver(self):
+        if self._settings.topology == 'receiver' and self._services:
+            self._presence.check()
 
 
 def _embedded_registry(ipc_dir, settings):

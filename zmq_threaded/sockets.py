@@ -31,6 +31,10 @@ _MAX_SOCKETS = 16384
 # would look like a lost peer.
 _DEALER_SNDHWM = 2000
 
+# A service behind a receiver that stops reading: this many messages of all its
+# clients wait in the receiver, later ones are refused as BUSY.
+_BACKEND_SNDHWM = 2000
+
 IPC_PATH_LIMIT = 107
 
 
@@ -40,6 +44,9 @@ POLLIN, POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
+
+
+SENT, SLOW, GONE = 'sent', 'slow', 'gone'
 
 
 class BadEndpoint(Exception):
@@ -98,6 +105,16 @@ def dealer_socket(context, settings, endpoint):
     return _connect(socket, settings, endpoint)
 
 
+def backend_socket(context, settings, endpoint):
+    """A DEALER socket of a receiver, connected to a service.
+
+    :raises: BadEndpoint
+    """
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
+    return _connect(socket, settings, endpoint)
+
+
 def _connect(socket, settings, endpoint):
     _set_common(socket, settings)
     # With IMMEDIATE nothing is queued for a peer that has not shaken hands,
@@ -116,7 +133,7 @@ def _connect(socket, settings, endpoint):
 
 
 def router_socket(context, settings):
-    """An unbound ROUTER socket of a service."""
+    """An unbound ROUTER socket of a service or a receiver."""
     socket = context.socket(zmq.ROUTER)
     _set_common(socket, settings)
     # Without MANDATORY a reply to a slow or vanished client is dropped with
@@ -167,24 +184,58 @@ def bind_tcp(socket, settings):
     :raises: BindError
     :returns: the endpoint under which other hosts reach it
     """
+    tries = min(settings.bind_retries, len(settings.ports))
+    for port in random.sample(settings.ports, tries):
+        if _bind_port(socket, settings, port):
+            return tcp_endpoint(settings, port)
+    raise BindError(
+        f'no free port on {settings.bind_address} in {tries} tries between '
+        f'rpc_zmq_min_port {settings.ports.start} and '
+        f'rpc_zmq_max_port {settings.ports.stop - 1}')
+
+
+def bind_receiver_port(socket, settings):
+    """Bind to the one TCP port of the node.
+
+    :raises: BindError
+    :returns: what it is bound to
+    """
+    if not _bind_port(socket, settings, settings.receiver_port):
+        raise BindError(
+            f'rpc_zmq_port {settings.receiver_port} on '
+            f'{settings.bind_address} is taken: another receiver, or '
+            'something else, listens there')
+    return socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
+
+
+def _bind_port(socket, settings, port):
+    """False when the port is taken."""
     address = _bracketed(settings.bind_address)
     if address != '*' and ':' not in address:
         # An interface would give its IPv6 address, if it has one.
         socket.set(zmq.IPV6, 0)
-    tries = min(settings.bind_retries, len(settings.ports))
-    for port in random.sample(settings.ports, tries):
-        try:
-            # IPv6 sockets bound to '*' take IPv4 too.
-            socket.bind(f'tcp://{address}:{port}')
-            return f'tcp://{_bracketed(settings.host)}:{port}'
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE:
-                raise BindError(f'rpc_zmq_bind_address: tcp://{address}:'
-                                f'{port}: {error}') from None
-    raise BindError(
-        f'no free port on {address} in {tries} tries between '
-        f'rpc_zmq_min_port {settings.ports.start} and '
-        f'rpc_zmq_max_port {settings.ports.stop - 1}')
+    try:
+        # IPv6 sockets bound to '*' take IPv4 too.
+        socket.bind(f'tcp://{address}:{port}')
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            return False
+        raise BindError(f'rpc_zmq_bind_address: tcp://{address}:{port}: '
+                        f'{error}') from None
+    return True
+
+
+def unbind(socket, endpoint):
+    """Take no new peers at an endpoint; those that are there stay."""
+    try:
+        socket.unbind(endpoint)
+    except zmq.ZMQError as error:
+        LOG.debug('Could not unbind %s: %s', endpoint, error)
+
+
+def tcp_endpoint(settings, port):
+    """The endpoint under which other hosts reach a TCP port of this one."""
+    return f'tcp://{_bracketed(settings.host)}:{port}'
 
 
 def _bracketed(address):
@@ -215,6 +266,51 @@ def receive(socket, flags=_NOBLOCK):
     while get(_RCVMORE):
         frames.append(receive_frame(flags))
     return frames
+
+
+def answer(socket, frames, send=send):
+    """Send a multipart of a ROUTER to the client that its first frame names,
+    without blocking.
+
+    :param send: send() or forward()
+    :returns: SENT, SLOW (the client takes no more for now) or GONE (it has
+        vanished)
+    """
+    try:
+        send(socket, frames)
+    except zmq.Again:
+        return SLOW
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EHOSTUNREACH:
+            return GONE
+        raise
+    return SENT
+
+
+def receive_uncopied(socket):
+    """Receive a multipart without blocking, and without a copy of what
+    follows its envelope.
+
+    :raises: zmq.Again when there is none
+    :returns: list of bytes through the first empty frame, then zmq.Frame
+    """
+    receive_frame, get = socket.recv, socket.get
+    frames = [receive_frame(_NOBLOCK)]
+    while frames[-1] and get(_RCVMORE):
+        frames.append(receive_frame(_NOBLOCK))
+    while get(_RCVMORE):
+        frames.append(receive_frame(_NOBLOCK, False))
+    return frames
+
+
+def forward(socket, frames):
+    """Send a multipart of receive_uncopied() on; like send()."""
+    send_frame = socket.send
+    last = len(frames) - 1
+    for frame in frames[:last]:
+        # A short frame is copied faster than it is shared.
+        send_frame(frame, _NOBLOCK_MORE, isinstance(frame, bytes))
+    send_frame(frames[last], _NOBLOCK, False)
 
 
 def events(socket):

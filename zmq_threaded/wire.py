@@ -25,13 +25,15 @@ any other by name. All is one frame because pyzmq gives up the GIL for every
 frame: among 32 calling threads a frame less saves more than a copy costs.
 
     kind               parts by kind; unknown ones that follow are ignored
-    CALL CAST FANOUT   context, message
-    NOTIFY             context, message
+    CALL CAST NOTIFY   context, message
+    FANOUT             context, message; with the instance NO_ID (to a
+                       receiver) also the ids of the instances
     REPLY              result, or with FAILURE the remote exception
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
     NACK               reason (1 byte), text (UTF-8)
-    QUERY              message ids
+    QUERY              message ids; a receiver that has no such instance
+                       answers NACK GONE with the message id NO_ID
     STATUS             message ids, one state byte for each
 """
 
@@ -58,6 +60,7 @@ FAILURE = 2     # REPLY: the body is a remote exception
 ENDING = 4      # REPLY: the last message of its call
 CONFIRM = 8     # request: the poller answers STATUS as soon as it has read it
 DEADLINE = 16   # request: the expiry is a time of CLOCK_MONOTONIC
+OBSERVE = 32    # QUERY: the answers still go to where the request came from
 
 # NACK reasons
 GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED, MALFORMED = range(1, 8)
@@ -76,6 +79,7 @@ _MAGIC = b'ZMQT'
 _FIXED = struct.Struct('!4sBBBBHd16s16s')
 _HEADER = struct.Struct('!4sBBBBHd16s16sd')
 _LENGTHS = [struct.Struct(f'!{parts}I') for parts in range(256)]
+_FANOUT_INSTANCES = 2     # the part that lists them
 _LEAST_PARTS = {CALL: 2, CAST: 2, FANOUT: 2, NOTIFY: 2, REPLY: 1,
                 HEARTBEAT: 0, ACK: 1, NACK: 2, QUERY: 1, STATUS: 2}
 
@@ -197,6 +201,40 @@ def split_envelope(frames):
         return frames[:end], frames[end]
     except (ValueError, IndexError):
         raise Malformed('no envelope, or no message') from None
+
+
+def address(frame):
+    """Where a message wants to go, without looking into its body: all that
+    a receiver needs to know, of any version.
+
+    :param frame: bytes, or a buffer of them
+    :raises: Malformed
+    :returns: (kind, message id, list of ids of instances)
+    """
+    if len(frame) < _FIXED.size or frame[:4] != _MAGIC:
+        raise Malformed('no message of this protocol')
+    (_, major, _, kind, parts, _, _, instance,
+     message_id) = _FIXED.unpack_from(frame)
+    if kind == FANOUT and instance == NO_ID and major == MAJOR:
+        return kind, message_id, _instances(frame, parts)
+    return kind, message_id, [instance]
+
+
+def _instances(frame, parts):
+    at = _HEADER.size + 4 * parts
+    if parts <= _FANOUT_INSTANCES or len(frame) < at:
+        raise Malformed('a FANOUT to nobody')
+    lengths = _LENGTHS[parts].unpack_from(frame, _HEADER.size)
+    at += sum(lengths[:_FANOUT_INSTANCES])
+    return split_ids(bytes(frame[at:at + lengths[_FANOUT_INSTANCES]]))
+
+
+def is_for(message, instance_id):
+    """Whether a decoded request is meant for this instance."""
+    return (message.instance == instance_id
+            or message.kind == FANOUT and message.instance == NO_ID
+            and len(message.body) > _FANOUT_INSTANCES
+            and instance_id in split_ids(message.body[_FANOUT_INSTANCES]))
 
 
 def join_ids(ids):

@@ -15,6 +15,10 @@ back::
     NOTIFY  (spread) a copy for   waits; a copy waits     another of the pool
             each listed pool      for its pool
 
+A connection to an instance that is lost means that the instance is. One to a
+receiver says nothing of the instances behind it: what they may have got waits
+for the receiver, which knows, or until the registry has dropped the instance.
+
 What waits is looked for again until somebody is found, it expires, or the
 look-ups that its sender allowed are used up.
 """
@@ -23,6 +27,7 @@ import collections
 import functools
 import logging
 import select
+import time
 
 from zmq_threaded import counters as counts
 from zmq_threaded import sockets
@@ -34,6 +39,7 @@ from zmq_threaded.client import link as links
 LOG = logging.getLogger(__name__)
 
 _SWEEP_EXPIRED_EVERY = 1.0
+_LOOK_FOR_LOST_EVERY = 2.0
 
 
 class Custody:
@@ -54,6 +60,7 @@ class Custody:
         self._epoll = epoll
         self._tell = tell
         self._links = {}
+        self._lanes = {}
         self._by_fd = {}
         # Messages for which there is no instance, by key of their topic; and
         # the keys for which a look-up has found that there is none.
@@ -79,8 +86,7 @@ class Custody:
     def pump_queued(self):
         """Send what was just queued."""
         for link in list(self._links.values()):
-            if link.queue:
-                link.pump()
+            link.pump_ready()
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
@@ -89,7 +95,8 @@ class Custody:
                 if now - link.used_at > self._settings.pool_ttl:
                     self._close(link)
             elif not link.check(now):
-                self._give_up(link)
+                for lane in link.lanes():
+                    self._connection_lost(lane, now)
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
@@ -98,8 +105,9 @@ class Custody:
         """Report what is left, and close all links."""
         left = [delivery for waiting in self._unrouted.values()
                 for delivery in waiting]
+        for lane in self._lanes.values():
+            left += (*lane.queue, *lane.sent.values())
         for link in list(self._links.values()):
-            left += (*link.queue, *link.sent.values())
             self._close(link)
         for delivery in left:
             self._drop(delivery, 'the driver was closed before it was '
@@ -119,9 +127,9 @@ class Custody:
                     functools.partial(self._spread, delivery, answered)))
         if not delivery.pinned:
             delivery.instance = self._directory.choose(delivery.topic)
-        link = delivery.instance and self._link(delivery.instance)
-        if link:
-            link.push(delivery)
+        lane = delivery.instance and self._lane(delivery.instance)
+        if lane:
+            lane.push(delivery)
         elif delivery.pinned:
             self._drop(delivery, 'its instance is gone')
         elif delivery.instance:
@@ -175,8 +183,7 @@ class Custody:
         """
         copies = (self._copies_for_pools(original)
                   if original.kind == wire.NOTIFY else
-                  [original.copy_for(instance) for instance
-                   in self._directory.listed(original.topic)])
+                  self._copies_for_instances(original))
         if not copies and (original.kind == wire.NOTIFY or not answered):
             return self._wait_for_service(original)
         original.destination.add(len(copies))
@@ -196,43 +203,107 @@ class Custody:
             topics.pool(topic.exchange, topic.name, pool))
             for pool in sorted(pools)]
 
-    def _link(self, instance):
-        return self._links.get(instance.id) or self._new_link(instance)
+    def _copies_for_instances(self, original):
+        groups, copies = collections.defaultdict(list), []
+        for instance in self._directory.listed(original.topic):
+            group = groups[instance.endpoints] if instance.receiver else ()
+            copies.append(original.copy_for(instance, group))
+            if instance.receiver:
+                group.append(copies[-1])
+        return copies
+
+    # Links and lanes
+
+    def _lane(self, instance):
+        return self._lanes.get(instance.id) or self._new_lane(instance)
+
+    def _new_lane(self, instance):
+        link = (self._links.get(instance.endpoints)
+                or self._new_link(instance))
+        if link is None:
+            return None
+        lane = self._lanes[instance.id] = link.lane(instance)
+        return lane
 
     def _new_link(self, instance):
         endpoint = sockets.reachable(instance.endpoints)
         if endpoint is None:
             return None
         try:
-            link = links.Link(self._context, self._settings, instance,
-                              endpoint, self._on_message)
+            link = links.Link(self._context, self._settings,
+                              instance.endpoints, endpoint, instance.receiver,
+                              self._on_message)
         except sockets.BadEndpoint as error:
             LOG.warning('The record of %s is of no use: %s', instance, error)
             return None
-        self._links[instance.id] = link
+        self._links[instance.endpoints] = link
         self._by_fd[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)
         return link
 
     def _close(self, link):
-        del self._links[link.instance.id], self._by_fd[link.fd]
+        for lane in link.lanes():
+            self._lanes.pop(lane.instance.id, None)
+        del self._links[link.endpoints], self._by_fd[link.fd]
         self._epoll.unregister(link.fd)
         link.close()
 
-    def _give_up(self, link):
+    def _remove(self, lane):
+        if not lane.link.to_receiver:
+            return self._close(lane.link)
+        lane.link.remove(lane)
+        del self._lanes[lane.instance.id]
+
+    def _connection_lost(self, lane, now):
+        if not lane.link.to_receiver:
+            self._directory.unreachable(lane.instance)
+            self._give_up(lane, lane.link.is_dead())
+        elif now >= lane.look_at:
+            if not lane.look_at:
+                self._directory.unreachable(lane.instance)
+                self._release(lane)
+            lane.look_at = now + _LOOK_FOR_LOST_EVERY
+            self._look_for(lane)
+
+    def _release(self, lane):
+        """The receiver is lost: calls end, and what was not sent may go to
+        other instances. The rest waits.
+        """
+        for delivery in list(lane.sent.values()):
+            if delivery.kind == wire.CALL:
+                self._end(lane.take_back(delivery.id), deliveries.LOST)
+        free = [each for each in lane.queue if not each.pinned]
+        for delivery in free:
+            lane.queue.remove(delivery)
+            self.route(delivery)
+
+    def _look_for(self, lane):
+        """Ask the registry about a lost instance, for what waits for it."""
+        waiting = next(iter((*lane.sent.values(), *lane.queue)), None)
+        if waiting is not None:
+            self._directory.ask(waiting.topic, lambda answered: self._tell(
+                functools.partial(self._looked_for, lane, waiting.topic,
+                                  answered)))
+
+    def _looked_for(self, lane, topic, answered):
+        if (answered and not lane.link.connected
+                and self._lanes.get(lane.instance.id) is lane
+                and not self._directory.is_listed(topic, lane.instance)):
+            self._give_up(lane, is_gone=True)
+
+    def _give_up(self, lane, is_gone):
         """The instance is lost: choose others for what it did not answer."""
-        self._directory.unreachable(link.instance)
-        dead = link.is_dead()
-        unsent, unanswered = list(link.queue), list(link.sent.values())
-        self._close(link)
-        for delivery in unanswered:
+        self._remove(lane)
+        for watch in lane.watched.values():
+            watch.is_lost = True
+        for delivery in lane.sent.values():
             if delivery.kind == wire.CALL:
                 self._end(delivery, deliveries.LOST)
             else:
                 self._counters.add('resent')
-                self._reroute(delivery, dead)
-        for delivery in unsent:
-            self._reroute(delivery, dead)
+                self._reroute(delivery, is_gone)
+        for delivery in lane.queue:
+            self._reroute(delivery, is_gone)
 
     def _reroute(self, delivery, instance_is_dead):
         if delivery.pinned and (instance_is_dead or not
@@ -251,68 +322,86 @@ class Custody:
             handler = self._handlers.get(message.kind)
             if handler is None:
                 raise wire.Malformed(f'kind {message.kind} is not for a client')
-            handler(self, link, message)
+            lane = self._lanes.get(message.instance)
+            if lane is not None:
+                handler(self, lane, message)
         except ValueError as error:
             self._counters.add('malformed')
             LOG.warning('Dropped a malformed message from %s: %s',
-                        link.instance, error)
+                        link.endpoints[-1], error)
 
-    def _on_ack(self, link, message):
-        self._directory.reached(link.instance)
+    def _on_ack(self, lane, message):
+        self._directory.reached(lane.instance)
+        lane.is_taken()
         for message_id in wire.split_ids(message.body[0]):
-            self._acknowledged(link, message_id)
+            self._acknowledged(lane, message_id)
 
-    def _acknowledged(self, link, message_id):
-        delivery = link.take_back(message_id)
+    def _acknowledged(self, lane, message_id):
+        delivery = lane.take_back(message_id)
         if delivery is not None:
             self._counters.add('acknowledged')
             self._end(delivery, deliveries.ACKNOWLEDGED)
 
-    def _on_reply(self, link, message):
-        delivery = link.take_back(message.id)
+    def _on_reply(self, lane, message):
+        delivery = lane.take_back(message.id)
         if delivery is not None:
             self._end(delivery, deliveries.REPLIED, message)
 
-    def _on_heartbeat(self, link, message):
-        delivery = link.sent.get(message.id)
+    def _on_heartbeat(self, lane, message):
+        delivery = lane.sent.get(message.id)
         if delivery is not None:
             delivery.tell(deliveries.HEARTBEAT)
 
-    def _on_status(self, link, message):
-        self._directory.reached(link.instance)
+    def _on_status(self, lane, message):
+        self._directory.reached(lane.instance)
         for message_id, state in reversed(wire.status_states(message)):
-            if state == wire.UNKNOWN:
-                self._unknown(link, message_id)
+            if message_id in lane.watched:
+                lane.watched[message_id].heard(state == wire.KNOWN)
+            elif state == wire.UNKNOWN:
+                self._unknown(lane, message_id)
             elif state == wire.ACKNOWLEDGED:
-                self._acknowledged(link, message_id)
-            elif message_id in link.sent:
-                link.sent[message_id].tell(deliveries.TAKEN)
+                self._acknowledged(lane, message_id)
+            elif message_id in lane.sent:
+                lane.sent[message_id].tell(deliveries.TAKEN)
 
-    def _unknown(self, link, message_id):
-        delivery = link.sent.get(message_id)
+    def _unknown(self, lane, message_id):
+        delivery = lane.sent.get(message_id)
         if delivery is None:
             return
         if delivery.kind == wire.CALL:
             # It may have run, and its reply been lost with a connection.
-            self._end(link.take_back(message_id), deliveries.LOST)
+            self._end(lane.take_back(message_id), deliveries.LOST)
         else:
             self._counters.add('resent')
-            link.send_again(message_id)
+            lane.send_again(message_id)
 
-    def _on_nack(self, link, message):
+    def _on_nack(self, lane, message):
         reason, text = wire.nack_reason(message)
-        delivery = link.take_back(message.id)
-        if delivery is None:
-            return
+        if message.id == wire.NO_ID:
+            if reason == wire.GONE:     # a receiver's answer to a QUERY
+                self._directory.avoid(lane.instance)
+                self._give_up(lane, is_gone=True)
+        elif message.id in lane.sent:
+            self._refused(lane, lane.sent[message.id], reason, text)
+
+    def _refused(self, lane, delivery, reason, text):
+        if reason == wire.BUSY and (delivery.pinned
+                                    or not self._has_others(delivery)):
+            return lane.back_off(delivery.id, time.monotonic())
+        lane.take_back(delivery.id)
         if reason == wire.EXPIRED:
             self._drop(delivery, 'it expired before a worker began it')
         elif reason in (wire.VERSION, wire.MALFORMED):
-            self._drop(delivery, f'{link.instance} refused it: {text}')
+            self._drop(delivery, f'{lane.instance} refused it: {text}')
         else:
-            leaves = reason in (wire.GONE, wire.STOPPING)
-            if leaves or reason == wire.BUSY:
-                self._directory.avoid(link.instance, for_ever=leaves)
-            self._reroute(delivery, instance_is_dead=leaves)
+            if reason != wire.REQUEUED:
+                self._directory.avoid(lane.instance, deliveries.is_final(
+                    reason, lane.instance))
+            self._reroute(delivery, reason in (wire.GONE, wire.STOPPING))
+
+    def _has_others(self, delivery):
+        return any(instance.id != delivery.instance.id for instance
+                   in self._directory.live(delivery.topic))
 
     _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
                  wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,
@@ -353,27 +442,38 @@ class Custody:
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
-        link = delivery.instance and self._links.get(delivery.instance.id)
+        lane = delivery.instance and self._lanes.get(delivery.instance.id)
         unrouted = self._unrouted.get(delivery.topic.key, ())
-        if link and delivery in link.queue:
-            link.queue.remove(delivery)
+        if lane and delivery in lane.queue:
+            lane.queue.remove(delivery)
         elif delivery in unrouted:
             unrouted.remove(delivery)
-        elif not (link and link.take_back(delivery.id)):
+        elif not (lane and lane.take_back(delivery.id)):
             return
         delivery.destination.finish()
+
+    def watch(self, watch):
+        """Ask the instance of a call now and then whether it still has it."""
+        lane = self._lane(watch.instance)
+        if lane is not None:
+            lane.watched[watch.id] = watch
+
+    def unwatch(self, watch):
+        lane = self._lanes.get(watch.instance.id)
+        if lane is not None:
+            lane.watched.pop(watch.id, None)
 
     def _sweep_expired(self, now):
         for waiting in list(self._unrouted.values()):
             for delivery in _remove_expired(waiting, now):
                 self._drop(delivery, 'nobody took it in time '
                            '(rpc_message_ttl)')
-        for link in self._links.values():
-            for delivery in _remove_expired(link.queue, now):
+        for lane in self._lanes.values():
+            for delivery in _remove_expired(lane.queue, now):
                 self._drop(delivery, 'it could not be sent in time')
-            for delivery in [each for each in link.sent.values()
+            for delivery in [each for each in lane.sent.values()
                              if each.expires <= now]:
-                link.take_back(delivery.id)
+                lane.take_back(delivery.id)
                 self._drop(delivery, 'it was not acknowledged in time; it '
                            'may have been executed')
 

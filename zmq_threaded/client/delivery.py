@@ -19,6 +19,8 @@ class Delivery:
     :ivar pinned: it must not go anywhere else
     :ivar spread: a copy goes to each instance (a fanout), or to each pool (a
         notification)
+    :ivar group: of a fanout's copies that go to one receiver, those that were
+        not sent yet; they go together
     :ivar attempts: look-ups that may find nobody; None for any number
     :ivar waiter: queue of the thread that waits for events of it, or None
 
@@ -39,17 +41,24 @@ class Delivery:
     waiter: object = None
     destination: object = None
     sent_at: float = 0.0
+    group: list = ()
 
-    def frame(self, endpoint):
-        """The message as it is sent to an endpoint."""
+    def frame(self, endpoint, instances=()):
+        """The message as it is sent to an endpoint.
+
+        :param instances: ids, when it goes to several behind one receiver
+        """
         flag, expiry = expiry_for(endpoint, self.expires)
-        return wire.encode(self.kind, self.instance.id, self.id, self.body,
+        instance, body = self.instance.id, self.body
+        if instances:
+            instance, body = wire.NO_ID, [*body[:2], wire.join_ids(instances)]
+        return wire.encode(self.kind, instance, self.id, body,
                            self.flags | flag, expiry, self.client_timeout)
 
-    def copy_for(self, instance):
+    def copy_for(self, instance, group=()):
         """A fanout's copy for one instance."""
         return dataclasses.replace(self, instance=instance, pinned=True,
-                                   spread=False, waiter=None)
+                                   spread=False, waiter=None, group=group)
 
     def copy_for_pool(self, topic):
         """A notification's copy for one pool."""
@@ -65,6 +74,31 @@ class Delivery:
                 f'for {self.topic}')
 
 
+class Watch:
+    """A call of the REQ pool whose instance is asked whether it still has it.
+
+    :ivar is_lost: it will not be answered any more
+
+    Thread: outbox; any for is_lost.
+    """
+
+    __slots__ = ('instance', 'id', 'is_lost', '_unknown')
+
+    def __init__(self, instance, message_id):
+        self.instance = instance
+        self.id = message_id
+        self.is_lost = False
+        self._unknown = 0
+
+    def heard(self, is_known):
+        """What the instance said. It may say once that it does not know a
+        call whose reply has just left it.
+        """
+        self._unknown = 0 if is_known else self._unknown + 1
+        if self._unknown > 1:
+            self.is_lost = True
+
+
 def expiry_for(endpoint, deadline):
     """How a request says when its sender gives up: (wire flag, expiry).
 
@@ -76,6 +110,14 @@ def expiry_for(endpoint, deadline):
     if endpoint.startswith('ipc://'):
         return wire.DEADLINE, deadline
     return 0, max(0.0, deadline - time.monotonic())
+
+
+def is_final(reason, instance):
+    """Whether a refusal means that an instance will never take a message
+    again. A receiver that says GONE may be looking in the wrong directory.
+    """
+    return (reason == wire.STOPPING
+            or reason == wire.GONE and not instance.receiver)
 
 
 # Events that a waiter gets: (event, detail)

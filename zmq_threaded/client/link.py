@@ -1,48 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One DEALER connection, and the messages in custody on it."""
+"""One DEALER connection: to an instance, or to the receiver of many."""
 
-import collections
 import time
 
 import zmq
 
 from zmq_threaded import sockets
-from zmq_threaded import wire
+from zmq_threaded.client import lane as lanes
 
-# Sent and not yet acknowledged, at most; the rest waits here and not in the
-# buffers of ZeroMQ and the kernel, where nothing can be taken back.
-_WINDOW = 1000
 # A lost connection that is not back by then is not waited for.
 _GRACE = 1.0
-# Silence after which the instance is asked about a message.
-_ASK_AFTER, _ASK_AT_MOST_EVERY = 1.0, 10.0
-_IDS_PER_QUERY = 1000
+# A receiver knows when its instance is gone, so it is asked often. Elsewhere
+# the connection tells, and only what is late for other reasons is asked for.
+_ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
 
 
 class Link:
-    """The way from the outbox to one instance.
+    """The way from the outbox to one endpoint.
 
+    :param endpoints: of the records of its instances
+    :param endpoint: the one of them that is used
+    :param to_receiver: whether instances can come and go behind it
     :param on_message: called with each multipart that arrives
+    :ivar connected: whether there is a peer
 
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, instance, endpoint, on_message):
-        self.instance = instance
+    def __init__(self, context, settings, endpoints, endpoint, to_receiver,
+                 on_message):
+        self.endpoints = endpoints
+        self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
         self._socket = sockets.dealer_socket(context, settings, endpoint)
         self.fd = self._socket.fd
-        self.queue = collections.deque()
-        self.sent = {}
-        self._connected = False
+        self._lanes = {}
+        # Those with something to send, in turn.
+        self._ready = {}
+        self.connected = False
         self._changed_at = time.monotonic()
-        self._ask_at = 0.0
-        self._ask_pause = _ASK_AFTER
         self.used_at = self._changed_at
 
-    def push(self, delivery):
-        self.queue.append(delivery)
+    def lane(self, instance):
+        """The Lane to an instance, a new one if there is none."""
+        lane = self._lanes.get(instance.id)
+        if lane is None:
+            lane = self._lanes[instance.id] = lanes.Lane(instance, self)
+        return lane
+
+    def lanes(self):
+        return list(self._lanes.values())
+
+    def remove(self, lane):
+        self._lanes.pop(lane.instance.id, None)
+        self._ready.pop(lane, None)
+
+    def has_work(self, lane):
+        self._ready[lane] = None
+
+    def pump_ready(self):
+        """Send what was just queued."""
+        if self._ready:
+            self.pump()
 
     def pump(self):
         """Receive and send all that is possible now. ZMQ_FD signals changes
@@ -52,87 +72,97 @@ class Link:
         while True:
             if events & sockets.POLLIN:
                 self._on_message(self, sockets.receive(self._socket))
-            elif events & sockets.POLLOUT and self._may_send():
-                self._send(time.monotonic())
-            else:
+            elif not (events & sockets.POLLOUT and self._send()):
                 break
             events = sockets.events(self._socket)
         self._note_connection(bool(events & sockets.POLLOUT))
 
-    def _may_send(self):
-        return self.queue and len(self.sent) < _WINDOW
+    def _send(self):
+        """:returns: whether anything was sent"""
+        sent, now = False, time.monotonic()
+        for lane in list(self._ready):
+            while lane.may_send(now):
+                if not self._send_head(lane, now):
+                    return sent
+                sent = True
+            if not lane.queue:
+                self._ready.pop(lane, None)
+        return sent
 
-    def _send(self, now):
-        while self._may_send():
-            delivery = self.queue[0]
-            try:
-                sockets.send(self._socket, [b'', delivery.frame(
-                    self._endpoint)])
-            except zmq.Again:
-                return
-            self.queue.popleft()
-            self.used_at = delivery.sent_at = now
-            self.sent[delivery.id] = delivery
+    def _send_head(self, lane, now):
+        """Send the first of a lane, and with it its copies for other lanes.
+
+        :returns: False when the socket takes no more
+        """
+        delivery, abreast = lane.queue[0], [lane]
+        copies = list(delivery.group)
+        if len(copies) > 1:
+            # What is sent to come abreast goes alone, if it has copies here.
+            delivery.group.clear()
+            abreast = self._come_abreast(copies, now)
+        if not abreast:
+            return True
+        several = len(abreast) > 1 and [each.instance.id for each in abreast]
+        try:
+            sockets.send(self._socket, [b'', delivery.frame(
+                self._endpoint, several or ())])
+        except zmq.Again:
+            delivery.group = copies
+            return False
+        self.used_at = now
+        for each in abreast:
+            each.head_was_sent(now)
+        return True
+
+    def _come_abreast(self, copies, now):
+        """Send what goes before these copies of a fanout.
+
+        :returns: list of the lanes that now have theirs as the next
+        """
+        lanes_of = {copy: self._lanes.get(copy.instance.id) for copy in copies}
+        for copy, lane in lanes_of.items():
+            while (lane and copy in lane.queue and lane.queue[0] is not copy
+                   and lane.may_send(now) and self._send_head(lane, now)):
+                pass
+        return [lane for copy, lane in lanes_of.items()
+                if lane and lane.may_send(now) and lane.queue[0] is copy]
 
     def _note_connection(self, connected):
         # A full pipe has no POLLOUT either, but only while there is a peer
         # that reads too slowly; the window keeps a pipe from ever being full.
-        if connected != self._connected:
-            self._connected = connected
+        if connected != self.connected:
+            self.connected = connected
             self._changed_at = time.monotonic()
-            self._ask_at = 0.0
-            self._ask_pause = _ASK_AFTER
+            for lane in self._lanes.values():
+                lane.connection_changed()
 
     def check(self, now):
         """Look after the connection; to be called a few times a second.
 
-        :returns: False when the instance is lost
+        :returns: False when it is lost
         """
         self.pump()
-        if self._connected:
+        if self.connected:
             self._ask(now)
             return True
         return (now - self._changed_at < _GRACE
                 and not sockets.is_dead(self._endpoint))
 
     def is_dead(self):
-        """Whether the instance is certain never to come back."""
-        return sockets.is_dead(self._endpoint)
+        """Whether its instance is certain never to come back."""
+        return not self.to_receiver and sockets.is_dead(self._endpoint)
 
     def _ask(self, now):
-        """QUERY the fate of what was sent long ago, or before a reconnect."""
-        if now < self._ask_at:
-            return
-        old = [delivery.id for delivery in self.sent.values()
-               if delivery.sent_at < max(now - _ASK_AFTER, self._changed_at)]
-        if not old:
-            self._ask_pause = _ASK_AFTER
-            return
-        self._ask_at = now + self._ask_pause
-        self._ask_pause = min(2 * self._ask_pause, _ASK_AT_MOST_EVERY)
-        for start in range(0, len(old), _IDS_PER_QUERY):
-            query = wire.encode(
-                wire.QUERY, self.instance.id, wire.NO_ID,
-                (wire.join_ids(old[start:start + _IDS_PER_QUERY]),))
-            try:
-                sockets.send(self._socket, [b'', query])
-            except zmq.Again:
-                return
-
-    def take_back(self, message_id):
-        """The delivery with this id, out of custody here; or None."""
-        return self.sent.pop(message_id, None)
-
-    def send_again(self, message_id):
-        """The instance does not know a message that was sent to it. To keep
-        the order, begin with the last one.
-        """
-        delivery = self.take_back(message_id)
-        if delivery is not None:
-            self.queue.appendleft(delivery)
+        pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY
+        for lane in self._lanes.values():
+            for question in lane.questions(now, self._changed_at, pause):
+                try:
+                    sockets.send(self._socket, [b'', question])
+                except zmq.Again:
+                    return
 
     def is_idle(self):
-        return not self.queue and not self.sent
+        return all(lane.is_idle() for lane in self._lanes.values())
 
     def close(self):
         self._socket.close(linger=0)

@@ -6,6 +6,7 @@ sockets, one for each instance, all owned by this thread.
 """
 
 import collections
+import contextlib
 import functools
 import queue
 import select
@@ -70,6 +71,20 @@ class Outbox:
     def withdraw(self, delivery):
         """Nobody waits for this message any more; forget it."""
         self._tell(functools.partial(self._custody.withdraw, delivery))
+
+    @contextlib.contextmanager
+    def watch(self, instance, message_id):
+        """Ask an instance now and then whether it still has a call.
+
+        :returns: a context manager; entered it gives a delivery.Watch
+        """
+        watch = deliveries.Watch(instance, message_id)
+        self._loop.start()
+        self._tell(functools.partial(self._custody.watch, watch))
+        try:
+            yield watch
+        finally:
+            self._tell(functools.partial(self._custody.unwatch, watch))
 
     def pending(self):
         """How many messages are in custody."""

@@ -24,6 +24,7 @@ _CONNECT_PROBE_AFTER = 0.02
 # removes its file, and closes a longer time later (service.CLOSING_QUIET): a
 # connection that replied within this time needs no look at the file.
 _FRESH = 0.02
+_WATCH_AFTER = 1.0
 
 
 class _NotTaken(Exception):
@@ -62,11 +63,13 @@ class _Connection:
             return False
         return True
 
-    def receive(self, deadline):
+    def receive(self, deadline, watch=None):
         """The reply's frame, or None at the deadline.
 
-        :raises: errors.ServerGone when the connection is lost
+        :param watch: delivery.Watch of the call
+        :raises: errors.ServerGone when the connection or the server is lost
         """
+        was_lost = False
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -75,8 +78,14 @@ class _Connection:
             try:
                 return sockets.receive(self.socket, flags=0)[0]
             except zmq.Again:
-                if not sockets.events(self.socket) & sockets.POLLOUT:
+                if was_lost or self.is_lost():
                     raise errors.ServerGone() from None
+                # The reply may have come before the news: look once more.
+                was_lost = watch is not None and watch.is_lost
+
+    def is_lost(self):
+        """Whether there is no peer any more."""
+        return not sockets.events(self.socket) & sockets.POLLOUT
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -157,15 +166,17 @@ class Requests:
     """Calls that need one reply and nothing else.
 
     :param context: zmq.Context
+    :param watch: Outbox.watch()
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, directory, counters):
+    def __init__(self, context, settings, directory, counters, watch):
         self._context = context
         self._settings = settings
         self._directory = directory
         self._counters = counters
+        self._watch = watch
         self._pool = _Pool(settings.pool_size, settings.pool_ttl)
 
     def call(self, topic, body, flags, deadline, attempts):
@@ -197,10 +208,13 @@ class Requests:
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
         try:
-            frame = connection.receive(deadline)
+            frame = self._wait(connection, instance, message_id, deadline)
         except errors.ServerGone:
+            if connection.is_lost():
+                self._directory.unreachable(instance)
+            else:
+                self._directory.avoid(instance)
             connection.close()
-            self._directory.unreachable(instance)
             raise errors.ServerGone(
                 f'The server of call {message_id.hex()} to {topic} was lost '
                 f'before it replied (instance {instance}); it may have been '
@@ -220,6 +234,17 @@ class Requests:
                 f'Timed out waiting for a reply to call {message_id.hex()} '
                 f'to {topic}')
         return self._read(frame, instance, topic, message_id)
+
+    def _wait(self, connection, instance, message_id, deadline):
+        if not instance.receiver:
+            return connection.receive(deadline)
+        # This connection ends with the receiver, not with the server.
+        watch_at = time.monotonic() + _WATCH_AFTER
+        frame = connection.receive(min(deadline, watch_at))
+        if frame is not None or watch_at >= deadline:
+            return frame
+        with self._watch(instance, message_id) as watch:
+            return connection.receive(deadline, watch)
 
     def _send(self, instance, message_id, body, flags, deadline):
         """A connection over which the request has gone."""
@@ -277,7 +302,7 @@ class Requests:
         if reason == wire.EXPIRED:
             raise errors.MessagingTimeout('The call expired before a worker '
                                           f'of the server began it: {text}')
-        self._directory.avoid(instance, for_ever=reason != wire.BUSY)
+        self._directory.avoid(instance, deliveries.is_final(reason, instance))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 
     def close_idle(self):

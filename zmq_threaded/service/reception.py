@@ -69,7 +69,7 @@ class Reception:
             f'{wire.KIND_NAMES[message.kind]} is not for a service')
 
     def _request(self, envelope, message):
-        if message.instance != self.instance.id:
+        if not wire.is_for(message, self.instance.id):
             self._refuse(envelope, message, wire.GONE)
         elif self._is_duplicate(envelope, message):
             self.counters.add('duplicates_dropped')
@@ -114,7 +114,8 @@ class Reception:
         for message_id in wire.split_ids(message.body[0]):
             held = self.held.get(message_id)
             if held is not None:
-                held.envelope = envelope
+                if not message.flags & wire.OBSERVE:
+                    held.envelope = envelope
                 states.append((message_id, wire.KNOWN))
             elif self.held.was_seen(message_id):
                 states.append((message_id, wire.ACKNOWLEDGED))

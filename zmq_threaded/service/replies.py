@@ -1,23 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reply thread: the only writer of a service's ROUTER."""
 
-import collections
-import logging
 import queue
 import time
 
-from zmq_threaded import counters as counts
+from zmq_threaded import slow_clients
+from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
-from zmq_threaded.service import router as routers
-
-LOG = logging.getLogger(__name__)
 
 _BATCH = 64
-# A full pipe of one client has no event of its own: try again on a tick.
-_RETRY_SLOW = 0.02
 _IDLE_WAIT = 5.0
-_SLOW_LIMIT = 1000
 
 
 class Replies:
@@ -32,9 +25,9 @@ class Replies:
         self._instance_id = instance_id
         self._counters = counters
         self._queue = queue.SimpleQueue()
-        self._slow = {}
+        self._slow = slow_clients.SlowClients(
+            lambda frames: router.send([frames])[0], counters)
         self._busy = False
-        self._may_warn = counts.Seldom()
         self._loop = threads.Loop(name, self._turn, self._wake, counters)
 
     def start(self):
@@ -61,7 +54,7 @@ class Replies:
             time.sleep(0.002)
 
     def _is_empty(self):
-        return self._queue.empty() and not self._busy and not self._slow
+        return not (self._queue.qsize() or self._busy or len(self._slow))
 
     def stop(self):
         self._loop.stop()
@@ -76,15 +69,15 @@ class Replies:
     def _turn(self):
         items = self._next_items()
         try:
-            self._retry_slow()
+            self._slow.retry()
             self._write(_multiparts(items, self._instance_id))
         finally:
             self._busy = False
 
     def _next_items(self):
         try:
-            items = [self._queue.get(timeout=_RETRY_SLOW if self._slow
-                                     else _IDLE_WAIT)]
+            items = [self._queue.get(timeout=slow_clients.TICK
+                                     if len(self._slow) else _IDLE_WAIT)]
         except queue.Empty:
             return []
         self._busy = True
@@ -98,36 +91,14 @@ class Replies:
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
         for frames in behind:
-            self._keep(frames)
+            self._slow.keep(frames)
         ready = ([frames for frames in batch if frames[0] not in self._slow]
                  if behind else batch)
         for frames, outcome in zip(ready, self._router.send(ready)):
-            if outcome is routers.SLOW:
-                self._keep(frames)
-            elif outcome is routers.GONE:
+            if outcome is sockets.SLOW:
+                self._slow.keep(frames)
+            elif outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients')
-
-    def _keep(self, frames):
-        waiting = self._slow.setdefault(frames[0], collections.deque())
-        waiting.append(frames)
-        if len(waiting) > _SLOW_LIMIT:
-            waiting.popleft()
-            self._counters.add('replies_dropped')
-            if self._may_warn.allows():
-                LOG.warning('A client does not read its replies; dropped the '
-                            'oldest of %d', _SLOW_LIMIT)
-
-    def _retry_slow(self):
-        for client, waiting in list(self._slow.items()):
-            while waiting:
-                outcome, = self._router.send([waiting[0]])
-                if outcome is routers.SLOW:
-                    break
-                waiting.popleft()
-                if outcome is routers.GONE:
-                    waiting.clear()
-            if not waiting:
-                del self._slow[client]
 
 
 def _multiparts(items, instance_id):

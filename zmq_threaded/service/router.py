@@ -11,11 +11,7 @@ of 3,000 requests that arrived during a send were found only by a time-out
 
 import threading
 
-import zmq
-
 from zmq_threaded import sockets
-
-SENT, SLOW, GONE = 'sent', 'slow', 'gone'
 
 
 class SharedRouter:
@@ -54,28 +50,18 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of SENT, SLOW (its client takes no more for now) or
-            GONE (its client has vanished), one for each
+        :returns: list of what sockets.answer() says of each
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
-                outcomes.append(self._send(frames))
+                outcomes.append(sockets.answer(self._socket, frames))
                 readable |= sockets.events(self._socket) & sockets.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
 
-    def _send(self, frames):
-        try:
-            sockets.send(self._socket, frames)
-        except zmq.Again:
-            return SLOW
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return GONE
-            raise
-        return SENT
+
 
     def close(self):
         """Close the socket, when both threads have ended."""

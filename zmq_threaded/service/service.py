@@ -14,6 +14,7 @@ from zmq_threaded import matchmaker
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
+from zmq_threaded.receiver import address
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import held as helds
 from zmq_threaded.service import poller as pollers
@@ -52,11 +53,15 @@ class Service:
         self._topics = topics
         self._registered = False
         instance_id = os.urandom(wire.ID_SIZE)
-        self._ipc_path = os.path.join(ipc_dir, f'{instance_id.hex()}.sock')
+        self._ipc_path = address.service_path(ipc_dir, instance_id)
         socket = sockets.router_socket(context, settings)
         try:
-            self.instance = matchmaker.Instance(
-                instance_id, self._bind(socket, settings), pool)
+            endpoints = self._bind(socket, settings)
+            is_behind = settings.topology == 'receiver'
+            if is_behind:
+                endpoints = address.receiver_endpoints(settings, ipc_dir)
+            self.instance = matchmaker.Instance(instance_id, endpoints, pool,
+                                                is_behind)
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
@@ -121,7 +126,7 @@ class Service:
 
     def _bind(self, socket, settings):
         endpoints = [sockets.bind_ipc(socket, self._ipc_path)]
-        if settings.transport == 'tcp':
+        if settings.topology == 'direct' and settings.transport == 'tcp':
             endpoints.append(sockets.bind_tcp(socket, settings))
         return tuple(endpoints)
 

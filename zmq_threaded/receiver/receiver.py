@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop of a receiver: a ROUTER to the clients, a DEALER to each service.
+
+It keeps nothing that a restart would lose: what it has not passed on is still
+in the custody of its sender, and an answer finds its client by the envelope.
+"""
+
+import collections
+import contextlib
+import logging
+import os
+import select
+import time
+
+import zmq
+
+from zmq_threaded import counters as counts
+from zmq_threaded import slow_clients
+from zmq_threaded import sockets
+from zmq_threaded import threads
+from zmq_threaded import wire
+from zmq_threaded.receiver import address
+from zmq_threaded.receiver import backend as backends
+from zmq_threaded.receiver import route
+
+LOG = logging.getLogger(__name__)
+
+_TICK = 0.5
+# So that answers get their turn.
+_READ_AT_ONCE = 100
+_ROUNDS = 20
+_QUIET = 0.05
+_JOIN_LIMIT = 5.0
+_TERM_LIMIT = 2.0
+
+
+class Receiver:
+    """Passes messages between the clients of its port and the services of
+    its directory.
+
+    :param settings: options.Settings
+    :raises: sockets.BindError
+
+    Thread: any for the public methods, receiver for the rest.
+    """
+
+    def __init__(self, settings, ipc_dir):
+        self._settings = settings
+        self._ipc_dir = ipc_dir
+        self.counters = counts.Counters()
+        self._path = address.receiver_path(settings, ipc_dir)
+        self._context = sockets.new_context(settings)
+        self._front = sockets.router_socket(self._context, settings)
+        try:
+            # The port first: to bind the path would take it from a receiver
+            # that runs.
+            self._bound = [sockets.bind_receiver_port(self._front, settings),
+                           sockets.bind_ipc(self._front, self._path)]
+        except Exception:
+            self._front.close(linger=0)
+            self._context.term()
+            raise
+        self._make_parts()
+
+    def _make_parts(self):
+        self._slow = slow_clients.SlowClients(self._send_front, self.counters)
+        self._backends = {}
+        self._by_fd = {}
+        self._active = set()
+        self._is_busy = False
+        self._tasks = collections.deque()
+        self._last_moved = self._next_tick = 0.0
+        self._may_warn = counts.Seldom()
+        self._wakeup = threads.Wakeup()
+        self._epoll = select.epoll()
+        self._epoll.register(self._wakeup.fd, select.EPOLLIN)
+        self._epoll.register(self._front.fd, select.EPOLLIN)
+        self._loop = threads.Loop('zmq-receiver', self._turn, self._wakeup.set,
+                                  self.counters, finish=self._finish)
+
+    def start(self):
+        self._loop.start()
+
+    def stop(self):
+        """Take no new clients, pass on what is under way, and end; within
+        zmq_linger and a few seconds.
+        """
+        self._tasks.append(self._unbind)
+        self._wakeup.set()
+        began = time.monotonic()
+        while (time.monotonic() < began + self._settings.linger
+               and time.monotonic() - max(began, self._last_moved) < _QUIET):
+            time.sleep(_QUIET / 5)
+        self._loop.stop()
+        if self._loop.join(time.monotonic() + _JOIN_LIMIT):
+            sockets.terminate(self._context,
+                              _TERM_LIMIT + self._settings.linger)
+
+    def _unbind(self):
+        while self._bound:
+            sockets.unbind(self._front, self._bound.pop())
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+    def _finish(self):
+        for backend in self._backends.values():
+            backend.close()
+        self._unbind()
+        self._front.close()
+        self._epoll.close()
+        self._wakeup.close()
+
+    # One turn
+
+    def _turn(self):
+        ready = self._epoll.poll(self._time_to_wait())
+        self._wakeup.clear_if(ready)
+        self._active.update(self._by_fd[fd] for fd, _ in ready
+                            if fd in self._by_fd)
+        while self._tasks:
+            self._tasks.popleft()()
+        self._tick_when_due()
+        self._is_busy = self._move()
+
+    def _time_to_wait(self):
+        if self._is_busy:
+            return 0.0
+        tick = max(0.0, self._next_tick - time.monotonic())
+        return min(tick, slow_clients.TICK) if len(self._slow) else tick
+
+    def _tick_when_due(self):
+        self._slow.retry()
+        if time.monotonic() < self._next_tick:
+            return
+        self._next_tick = time.monotonic() + _TICK
+        for instance_id, backend in list(self._backends.items()):
+            if backend.is_lost():
+                self._drop(instance_id, backend)
+        self._active.update(self._backends.values())
+
+    def _move(self):
+        """Read and write until nothing is left: a ZMQ_FD signals a change
+        once, and any operation on its socket may swallow that.
+
+        :returns: whether there may be more to do
+        """
+        for _ in range(_ROUNDS):
+            is_empty = self._read_front()
+            if is_empty and not self._active:
+                return False
+            active, self._active = self._active, set()
+            for backend in active:
+                self._read_backend(backend)
+        return True
+
+    # The way to the services
+
+    def _read_front(self):
+        """:returns: whether nothing is left"""
+        for _ in range(_READ_AT_ONCE):
+            try:
+                frames = sockets.receive_uncopied(self._front)
+            except zmq.Again:
+                return True
+            self._last_moved = time.monotonic()
+            try:
+                self._forward(route.route(frames))
+            except wire.Malformed as error:
+                self._malformed(error)
+        return False
+
+    def _forward(self, request):
+        for instance_id in request.instances:
+            backend = self._backend(instance_id)
+            outcome = backends.GONE
+            if backend:
+                outcome = backend.forward(request)
+                self._active.add(backend)
+            if outcome is backends.TAKEN:
+                self.counters.add('forwarded')
+            else:
+                self._refuse(request, instance_id, outcome)
+
+    def _backend(self, instance_id):
+        backend = self._backends.get(instance_id)
+        return backend or self._new_backend(instance_id)
+
+    def _new_backend(self, instance_id):
+        path = address.service_path(self._ipc_dir, instance_id)
+        if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
+            return None
+        try:
+            backend = backends.Backend(self._context, self._settings, path)
+        except sockets.BadEndpoint as error:
+            LOG.warning('A service cannot be reached: %s', error)
+            return None
+        self._backends[instance_id] = self._by_fd[backend.fd] = backend
+        self._epoll.register(backend.fd, select.EPOLLIN)
+        return backend
+
+    def _drop(self, instance_id, backend):
+        self._read_backend(backend)
+        self._active.discard(backend)
+        del self._backends[instance_id], self._by_fd[backend.fd]
+        self._epoll.unregister(backend.fd)
+        for request in backend.close():
+            self._refuse(request, instance_id, backends.GONE)
+
+    def _refuse(self, request, instance_id, outcome):
+        self.counters.add(f'refused_{outcome}')
+        if outcome is backends.GONE:
+            self._answer(route.refusal(request, instance_id, wire.GONE))
+        elif request.kind != wire.QUERY:
+            self._answer(route.refusal(request, instance_id, wire.BUSY))
+
+    # The way back
+
+    def _read_backend(self, backend):
+        for frames in backend.receive():
+            if route.is_answer(frames):
+                self.counters.add('answered')
+                self._answer(frames)
+            else:
+                self._malformed('an answer to nobody')
+
+    def _answer(self, frames):
+        self._last_moved = time.monotonic()
+        if frames[0] in self._slow:
+            return self._slow.keep(frames)
+        outcome = self._send_front(frames)
+        if outcome is sockets.SLOW:
+            self._slow.keep(frames)
+        elif outcome is sockets.GONE:
+            self.counters.add('replies_to_vanished_clients')
+
+    def _send_front(self, frames):
+        return sockets.answer(self._front, frames, sockets.forward)
+
+    def _malformed(self, error):
+        self.counters.add('malformed')
+        if self._may_warn.allows():
+            LOG.warning('A message cannot be read: %s (more of them are only '
+                        'counted for a while)', error)
