@@ -10,6 +10,7 @@ from oslo_config import cfg
 import oslo_messaging
 
 from tests.support import processes
+from tests.support import receivers
 from zmq_threaded import options
 from zmq_threaded import runtime
 
@@ -39,10 +40,14 @@ class Recorder:
 
 
 class Node:
-    """One IPC directory, and everything that a test opens in it."""
+    """One IPC directory, and everything that a test opens in it.
+
+    :ivar query: options of all URLs made from now on
+    """
 
     def __init__(self, ipc_dir):
         self.ipc_dir = ipc_dir
+        self.query = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self):
@@ -53,7 +58,7 @@ class Node:
 
     def url(self, **query):
         query = {'rpc_zmq_ipc_dir': self.ipc_dir, 'rpc_cast_timeout': 5,
-                 **query}
+                 **self.query, **query}
         return 'zmq://?' + parse.urlencode(query)
 
     def transport(self, allowed_remote_exmods=None, **query):
@@ -95,6 +100,13 @@ class Node:
         """A server in a process of its own; see server_main.py."""
         return self._process('server_main.py', self.url(**query), topic,
                              server)
+
+    def receiver(self, **kwargs):
+        """A receiver process; services made from now on are behind it."""
+        receiver = receivers.ReceiverProcess(self.ipc_dir, **kwargs)
+        self._stack.callback(receiver.end)
+        self.query = receivers.query(receiver)
+        return receiver
 
     def listener_process(self, topic, pool, path):
         """A listener that writes to a file; see listener_main.py."""
