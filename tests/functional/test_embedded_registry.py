@@ -11,6 +11,7 @@ import time
 
 import msgpack
 import pytest
+from tooz import coordination
 
 from tests.support import forks
 from tests.support import processes
@@ -104,17 +105,17 @@ def test_unregistered_instance_is_gone_and_others_stay(registry):
     mine, stays, goes = registry(), instance(), instance()
     for service in (stays, goes):
         mine.register(service, [KEY, OTHER])
-    mine.unregister(goes, [KEY, OTHER])
+    mine.unregister(goes)
     assert registry().lookup(KEY) == registry().lookup(OTHER) == [stays]
 
 
 def test_unregistering_what_is_not_registered_is_harmless(registry, ipc_dir):
     mine, service = registry(), instance()
-    mine.unregister(service, [KEY])
+    mine.unregister(service)
     mine.register(service, [KEY])
     os.unlink(only_record(ipc_dir))
-    mine.unregister(service, [KEY, OTHER])
-    mine.unregister(service, [KEY])
+    mine.unregister(service)
+    mine.unregister(service)
     assert mine.lookup(KEY) == []
 
 
@@ -123,9 +124,9 @@ def test_groups_are_removed_when_they_are_empty(registry, ipc_dir):
     for service in (first, last):
         mine.register(service, [KEY, OTHER])
     assert len(groups(ipc_dir)) == 2
-    mine.unregister(first, [KEY, OTHER])
+    mine.unregister(first)
     assert len(groups(ipc_dir)) == 2
-    mine.unregister(last, [KEY, OTHER])
+    mine.unregister(last)
     assert groups(ipc_dir) == {}
     assert mine.lookup(KEY) == []
 
@@ -208,7 +209,7 @@ def test_old_record_is_not_found_and_a_beat_renews_it(registry, ipc_dir):
     assert mine.lookup(KEY) == [service]
     age(only_record(ipc_dir), EXPIRE + 5)
     assert mine.lookup(KEY) == []
-    mine.beat(service, [KEY])
+    mine.beat()
     assert mine.lookup(KEY) == [service]
 
 
@@ -220,7 +221,7 @@ def test_beat_renews_all_records_and_only_its_own(registry, ipc_dir):
     for paths in groups(ipc_dir).values():
         for path in paths:
             age(path, EXPIRE + 5)
-    mine.beat(service, [KEY, OTHER])
+    mine.beat()
     assert mine.lookup(KEY) == mine.lookup(OTHER) == [service]
 
 
@@ -229,7 +230,7 @@ def test_beat_puts_a_deleted_record_back(registry, ipc_dir):
     mine.register(service, [KEY])
     os.unlink(only_record(ipc_dir))
     assert mine.lookup(KEY) == []
-    mine.beat(service, [KEY])
+    mine.beat()
     assert registry().lookup(KEY) == [service]
 
 
@@ -241,7 +242,7 @@ def test_beat_puts_a_deleted_group_back(registry, ipc_dir):
             os.unlink(path)
         os.unlink(os.path.join(group, '.metadata'))
         os.rmdir(group)
-    mine.beat(service, [KEY, OTHER])
+    mine.beat()
     assert registry().lookup(KEY) == registry().lookup(OTHER) == [service]
 
 
@@ -253,7 +254,7 @@ def test_beat_puts_back_what_somebody_else_renewed_the_registry_of(
               os.path.join(ipc_dir, 'moved'))
     theirs, other = registry(), instance()
     theirs.register(other, [KEY])
-    mine.beat(service, [KEY])
+    mine.beat()
     assert ids(theirs.lookup(KEY)) == ids([service, other])
 
 
@@ -280,7 +281,7 @@ def test_file_that_is_no_record_is_ignored(registry, ipc_dir, what):
     mine.register(service, [KEY])
     put(ipc_dir, 'nonsense.raw', NO_RECORDS[what])
     assert registry().lookup(KEY) == [service]
-    mine.beat(service, [KEY])
+    mine.beat()
     registry().register(late, [KEY])
     assert ids(mine.lookup(KEY)) == ids([service, late])
 
@@ -299,32 +300,47 @@ def test_own_record_that_was_damaged_is_put_right(registry, ipc_dir):
     # As a full disk leaves it.
     os.truncate(only_record(ipc_dir), 0)
     with contextlib.suppress(Exception):
-        mine.beat(service, [KEY])
-    mine.beat(service, [KEY])
+        mine.beat()
+    mine.beat()
     assert registry().lookup(KEY) == [service]
 
 
-HEX = b'ab' * 16
-GOOD = {'endpoints': ['ipc:///x'], 'pool': ''}
+ID, ENDPOINTS = b'0123456789abcdef', ['ipc:///x']
+NONE_OF_OURS = {
+    'none': None, 'dict': {}, 'list': [], 'text': 'instances',
+    'instances none': {'instances': None}, 'number': {'instances': 5},
+    'instances text': {'instances': 'text'},
+    'no fields': {'instances': [{}]}, 'instance text': {'instances': ['x']},
+    'id text': {'instances': [{'id': 'x' * 16, 'endpoints': ENDPOINTS}]},
+    'id short': {'instances': [{'id': b'x', 'endpoints': ENDPOINTS}]},
+    'no endpoints': {'instances': [{'id': ID, 'endpoints': []}]},
+    'endpoints none': {'instances': [{'id': ID, 'endpoints': None}]},
+    'endpoints text': {'instances': [{'id': ID, 'endpoints': 'ipc:///x'}]},
+    'endpoints numbers': {'instances': [{'id': ID, 'endpoints': [1]}]}}
 
 
-@pytest.mark.parametrize('member, record', [
-    (b'no hex', GOOD), (b'\xff\xfe', GOOD), (b'ab', GOOD),
-    (HEX, None), (HEX, {}), (HEX, []), (HEX, 'endpoints'),
-    (HEX, {'endpoints': None}), (HEX, {'endpoints': 5}),
-    (HEX, {'endpoints': []}), (HEX, {'endpoints': 'ipc:///x'})],
-    ids=['id no hex', 'id no text', 'id too short', 'none', 'dict', 'list',
-         'text', 'endpoints none', 'endpoints number', 'no endpoints',
-         'endpoints text'])
-def test_record_that_is_none_of_ours_is_ignored(registry, member, record):
+@pytest.mark.parametrize('what', NONE_OF_OURS)
+def test_record_that_is_none_of_ours_is_ignored(registry, ipc_dir, what):
     mine, service = registry(), instance()
     mine.register(service, [KEY])
-    stranger = mine._coordinator(member)
+    stranger = coordination.get_coordinator(f'file://{ipc_dir}/registry',
+                                            b'stranger')
+    stranger.start()
     try:
-        stranger.join_group(KEY.encode(), record).get()
+        stranger.join_group(KEY.encode(), NONE_OF_OURS[what]).get()
         assert registry().lookup(KEY) == [service]
     finally:
         stranger.stop()
+
+
+def test_instances_of_one_process_share_a_key(registry):
+    mine, first, second = registry(), instance(), instance(pool='p')
+    for service in (first, second):
+        mine.register(service, [KEY, OTHER])
+    assert ids(registry().lookup(KEY)) == ids([first, second])
+    mine.unregister(first)
+    mine.beat()
+    assert registry().lookup(KEY) == registry().lookup(OTHER) == [second]
 
 
 @pytest.mark.parametrize('endpoint', [
@@ -352,7 +368,7 @@ def test_other_files_are_ignored(registry, ipc_dir):
     mine.register(service, [KEY])
     put(ipc_dir, 'readme', b'?')
     assert registry().lookup(KEY) == [service]
-    mine.beat(service, [KEY])
+    mine.beat()
 
 
 # Several at once
@@ -369,7 +385,7 @@ for number in range(count):
     service = matchmaker.Instance(os.urandom(16), (f'ipc:///{number}',))
     mine.register(service, [key])
     assert service in mine.lookup(key), f'{number}: not there'
-    mine.unregister(service, [key])
+    mine.unregister(service)
     assert service not in mine.lookup(key), f'{number}: still there'
 mine.close()
 '''
@@ -429,7 +445,7 @@ def test_threads_of_one_process_lose_nobody(registry):
                 service = instance()
                 mine.register(service, [KEY])
                 assert service in mine.lookup(KEY)
-                mine.unregister(service, [KEY])
+                mine.unregister(service)
         except Exception as error:
             troubles.append(error)
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -456,7 +472,7 @@ def test_forks_during_operations_leave_no_lock_behind(registry, ipc_dir):
         mine, service = registry(), instance()
         while not done.is_set():
             mine.register(service, [KEY])
-            mine.unregister(service, [KEY])
+            mine.unregister(service)
     thread = threading.Thread(target=run)
     thread.start()
     try:
@@ -558,7 +574,7 @@ def test_younger_records_stay(registry, ipc_dir, seconds):
 
 def test_sweep_leaves_the_living_beside_the_dead(registry, ipc_dir):
     mine, living, dead = registry(), instance(), instance()
-    mine.register(dead, [KEY])
+    registry().register(dead, [KEY])
     age(only_record(ipc_dir), AN_HOUR)
     mine.register(living, [KEY])
     sweep.sweep(ipc_dir, EXPIRE)
@@ -581,7 +597,7 @@ def test_a_living_service_whose_record_was_swept_comes_back(
     mine.register(service, [KEY])
     age(only_record(ipc_dir), AN_HOUR)
     sweep.sweep(ipc_dir, EXPIRE)
-    mine.beat(service, [KEY])
+    mine.beat()
     assert registry().lookup(KEY) == [service]
 
 

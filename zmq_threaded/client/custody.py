@@ -26,15 +26,14 @@ look-ups that its sender allowed are used up.
 import collections
 import functools
 import logging
-import select
 import time
 
 from zmq_threaded import counters as counts
-from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import link as links
+from zmq_threaded.client import lanes
+from zmq_threaded.client import waiting
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ _LOOK_FOR_LOST_EVERY = 2.0
 
 
 class Custody:
-    """The messages of an outbox, by link and by topic.
+    """The messages of an outbox: on a lane, or waiting for a service.
 
     :param context: zmq.Context
     :param epoll: select.epoll on which the outbox thread waits
@@ -53,62 +52,34 @@ class Custody:
     """
 
     def __init__(self, context, settings, directory, counters, epoll, tell):
-        self._context = context
-        self._settings = settings
         self._directory = directory
         self._counters = counters
-        self._epoll = epoll
         self._tell = tell
-        self._links = {}
-        self._lanes = {}
-        self._by_fd = {}
-        # Messages for which there is no instance, by key of their topic; and
-        # the keys for which a look-up has found that there is none.
-        self._unrouted = {}
-        self._nobody = set()
+        self._lanes = lanes.Lanes(context, settings, epoll, self._on_message)
+        self._waiting = waiting.Waiting(directory, tell, self.route, self._end)
+        self.pump = self._lanes.pump
+        self.pump_queued = self._lanes.pump_queued
         self._next_sweep = 0.0
         self._may_warn = counts.Seldom()
 
     def is_empty(self):
         """Whether nothing is waited for."""
-        return not self._unrouted and all(link.is_idle() for link
-                                          in self._links.values())
-
-    def pump(self, ready):
-        """Receive and send on the links that epoll reports.
-
-        :param ready: list of (fd, event mask)
-        """
-        for fd, _ in ready:
-            if fd in self._by_fd:
-                self._by_fd[fd].pump()
-
-    def pump_queued(self):
-        """Send what was just queued."""
-        for link in list(self._links.values()):
-            link.pump_ready()
+        return not len(self._waiting) and self._lanes.is_idle()
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
-        for link in list(self._links.values()):
-            if link.is_idle():
-                if now - link.used_at > self._settings.pool_ttl:
-                    self._close(link)
-            elif not link.check(now):
-                for lane in link.lanes():
-                    self._connection_lost(lane, now)
+        for lane in self._lanes.check(now):
+            self._connection_lost(lane, now)
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
 
     def close(self):
         """Report what is left, and close all links."""
-        left = [delivery for waiting in self._unrouted.values()
-                for delivery in waiting]
-        for lane in self._lanes.values():
+        left = list(self._waiting)
+        for lane in self._lanes:
             left += (*lane.queue, *lane.sent.values())
-        for link in list(self._links.values()):
-            self._close(link)
+        self._lanes.close()
         for delivery in left:
             self._drop(delivery, 'the driver was closed before it was '
                        'acknowledged')
@@ -119,15 +90,15 @@ class Custody:
         """Send a message to an instance of its topic, now or when there is
         one.
         """
-        if not delivery.pinned and delivery.topic.key in self._unrouted:
-            return self._wait_for_service(delivery)     # in its turn
+        if not delivery.pinned and delivery.topic in self._waiting:
+            return self._waiting.add(delivery)      # in its turn
         if delivery.spread:
             return self._directory.ask(
                 delivery.topic, lambda answered: self._tell(
                     functools.partial(self._spread, delivery, answered)))
         if not delivery.pinned:
             delivery.instance = self._directory.choose(delivery.topic)
-        lane = delivery.instance and self._lane(delivery.instance)
+        lane = delivery.instance and self._lanes.to(delivery.instance)
         if lane:
             lane.push(delivery)
         elif delivery.pinned:
@@ -136,45 +107,7 @@ class Custody:
             self._directory.unreachable(delivery.instance)
             self.route(delivery)
         else:
-            self._wait_for_service(delivery)
-
-    def _wait_for_service(self, delivery):
-        waiting = self._unrouted.get(delivery.topic.key)
-        if waiting is None:
-            self._unrouted[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic)
-        else:
-            waiting.append(delivery)
-
-    def _ask(self, topic):
-        self._directory.ask(topic, lambda _: self._tell(
-            functools.partial(self._looked_up, topic)))
-
-    def _looked_up(self, topic):
-        waiting = self._unrouted.pop(topic.key, ())
-        if self._directory.live(topic):
-            self._nobody.discard(topic.key)
-            for delivery in waiting:
-                self.route(delivery)
-            return
-        remaining = [delivery for delivery in waiting
-                     if self._may_wait(delivery)]
-        if remaining:
-            self._unrouted[topic.key] = collections.deque(remaining)
-            self._nobody.add(topic.key)
-            remaining[0].destination.call_next()
-            self._ask(topic)
-        else:
-            self._nobody.discard(topic.key)
-
-    def _may_wait(self, delivery):
-        if delivery.attempts is None:
-            return True
-        delivery.attempts -= 1
-        if delivery.attempts > 0:
-            return True
-        self._end(delivery, deliveries.NOBODY)
-        return False
+            self._waiting.add(delivery)
 
     def _spread(self, original, answered):
         """Copy a message for all who are to have it, now that they are known.
@@ -185,7 +118,7 @@ class Custody:
                   if original.kind == wire.NOTIFY else
                   self._copies_for_instances(original))
         if not copies and (original.kind == wire.NOTIFY or not answered):
-            return self._wait_for_service(original)
+            return self._waiting.add(original)
         original.destination.add(len(copies))
         for copy in copies:
             self.route(copy)
@@ -212,47 +145,7 @@ class Custody:
                 group.append(copies[-1])
         return copies
 
-    # Links and lanes
-
-    def _lane(self, instance):
-        return self._lanes.get(instance.id) or self._new_lane(instance)
-
-    def _new_lane(self, instance):
-        link = (self._links.get(instance.endpoints)
-                or self._new_link(instance))
-        if link is None:
-            return None
-        lane = self._lanes[instance.id] = link.lane(instance)
-        return lane
-
-    def _new_link(self, instance):
-        endpoint = sockets.reachable(instance.endpoints)
-        if endpoint is None:
-            return None
-        try:
-            link = links.Link(self._context, self._settings,
-                              instance.endpoints, endpoint, instance.receiver,
-                              self._on_message)
-        except sockets.BadEndpoint as error:
-            LOG.warning('The record of %s is of no use: %s', instance, error)
-            return None
-        self._links[instance.endpoints] = link
-        self._by_fd[link.fd] = link
-        self._epoll.register(link.fd, select.EPOLLIN)
-        return link
-
-    def _close(self, link):
-        for lane in link.lanes():
-            self._lanes.pop(lane.instance.id, None)
-        del self._links[link.endpoints], self._by_fd[link.fd]
-        self._epoll.unregister(link.fd)
-        link.close()
-
-    def _remove(self, lane):
-        if not lane.link.to_receiver:
-            return self._close(lane.link)
-        lane.link.remove(lane)
-        del self._lanes[lane.instance.id]
+    # Lost connections
 
     def _connection_lost(self, lane, now):
         if not lane.link.to_receiver:
@@ -293,7 +186,7 @@ class Custody:
 
     def _give_up(self, lane, is_gone):
         """The instance is lost: choose others for what it did not answer."""
-        self._remove(lane)
+        self._lanes.remove(lane)
         for watch in lane.watched.values():
             watch.is_lost = True
         for delivery in lane.sent.values():
@@ -426,35 +319,27 @@ class Custody:
         """Drop the oldest message for which there is nobody, or let the
         sender wait for those who are slow.
         """
-        stranded = [self._unrouted[key] for key in self._nobody
-                    if self._is_stranded(key, destination)]
-        if stranded:
-            oldest = min(stranded, key=lambda waiting: waiting[0].id).popleft()
+        oldest = self._waiting.pop_stranded(destination)
+        if oldest is not None:
             self._drop(oldest, 'nobody listens, and the outbox is full '
                        '(rpc_zmq_outbox_limit)')
             ticket.call()
         else:
             destination.wait(ticket)
 
-    def _is_stranded(self, key, destination):
-        waiting = self._unrouted.get(key)
-        return bool(waiting) and waiting[0].destination is destination
-
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
-        unrouted = self._unrouted.get(delivery.topic.key, ())
         if lane and delivery in lane.queue:
             lane.queue.remove(delivery)
-        elif delivery in unrouted:
-            unrouted.remove(delivery)
-        elif not (lane and lane.take_back(delivery.id)):
+        elif not (self._waiting.remove(delivery)
+                  or lane and lane.take_back(delivery.id)):
             return
         delivery.destination.finish()
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""
-        lane = self._lane(watch.instance)
+        lane = self._lanes.to(watch.instance)
         if lane is not None:
             lane.watched[watch.id] = watch
 
@@ -464,11 +349,10 @@ class Custody:
             lane.watched.pop(watch.id, None)
 
     def _sweep_expired(self, now):
-        for waiting in list(self._unrouted.values()):
-            for delivery in _remove_expired(waiting, now):
-                self._drop(delivery, 'nobody took it in time '
-                           '(rpc_message_ttl)')
-        for lane in self._lanes.values():
+        for delivery in [each for each in self._waiting if each.expires <= now]:
+            self._waiting.remove(delivery)
+            self._drop(delivery, 'nobody took it in time (rpc_message_ttl)')
+        for lane in self._lanes:
             for delivery in _remove_expired(lane.queue, now):
                 self._drop(delivery, 'it could not be sent in time')
             for delivery in [each for each in lane.sent.values()

@@ -2,19 +2,19 @@
 """The cached view of the registry, and the one thread that talks to it.
 
 Senders choose an instance from a snapshot and never wait for the registry
-while they have one. A snapshot stays while the registry is down.
+while they have one. A snapshot stays while the registry is down. What is
+missing in the answer of a registry that has lost its records stays as well,
+for the life of a record: by then its owner has come back, or is gone.
 """
 
-import dataclasses
-import itertools
 import logging
-import math
 import queue
 import random
-import threading
 import time
 
+from zmq_threaded import counters as counting
 from zmq_threaded import threads
+from zmq_threaded.client import view
 
 LOG = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ LOG = logging.getLogger(__name__)
 # while there is one (fanouts look first).
 _FIRST_SPACING, _LAST_SPACING = 0.1, 0.5
 _LIVE_SPACING = 0.02
-# How long an instance that could not be reached is passed over, doubling.
-_FIRST_AVOIDANCE, _LAST_AVOIDANCE = 1.0, 30.0
-# Refreshes after which a topic that nobody used is forgotten.
-_IDLE_REFRESHES = 30
 _REGISTER_TIMEOUT = 5.0
-_RETRY_REGISTRATION = 1.0
 _UNREGISTER_TIMEOUT = 2.0
+# A registration is looked at soon: a deletion may have come in between.
+_FIRST_BEAT = 1.0
+# Pauses of a registry that fails, doubling; at random up to a half shorter,
+# for thousands of processes see it come back.
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 4.0
 
 
 class Nobody(Exception):
@@ -41,21 +41,6 @@ class Nobody(Exception):
     def __init__(self, attempts_used_up):
         self.attempts_used_up = attempts_used_up
         super().__init__()
-
-
-@dataclasses.dataclass
-class _Entry:
-    """What is known of one topic; `live` is replaced, never changed."""
-
-    key: str
-    listed: tuple = ()
-    live: tuple = ()
-    cursor: itertools.count = dataclasses.field(
-        default_factory=lambda: itertools.count(random.randrange(1 << 16)))
-    waiting: list = dataclasses.field(default_factory=list)
-    next_lookup: float = 0.0
-    spacing: float = 0.0
-    idle_refreshes: int = 0
 
 
 class Directory:
@@ -73,48 +58,45 @@ class Directory:
                  housekeeping=lambda: None):
         self._matchmaker = matchmaker
         self._update = update
-        self._beat_interval = expire / 3
+        self._expire = expire
         self._counters = counters
         self._housekeeping = housekeeping
         self._tasks = queue.SimpleQueue()
-        self._lock = threading.RLock()
-        self._entries = {}
-        self._avoided = {}
-        self._registered = {}
+        self._waited_for = {}
+        self._view = view.View(
+            expire, lambda key: self._tasks.put(lambda: self._want(key)))
         self._closed = False
         now = time.monotonic()
-        self._next_refresh = now + update
-        self._next_beat = now + self._beat_interval
-        self._next_housekeeping = now
+        self._tick = min(1.0, update / 4)
+        self._next_tick = self._next_housekeeping = now
+        self._next_beat = now + self._beat_interval()
+        self._pause, self._paused_until = 0.0, 0.0
+        self._may_warn = counting.Seldom()
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
 
-    # What senders use
+    # What senders use; see View
 
     def choose(self, topic):
-        """The next live instance of a topic in turn, or None."""
-        entry = self._entries.get(topic.key)
-        if entry is None:
-            return None
-        entry.idle_refreshes = 0
-        live = entry.live
-        if not live:
-            return None
-        return live[next(entry.cursor) % len(live)]
+        return self._view.choose(topic)
 
     def live(self, topic):
-        """All live instances of the last snapshot."""
-        entry = self._entries.get(topic.key)
-        return entry.live if entry else ()
+        return self._view.live(topic)
 
     def listed(self, topic):
-        """All instances of the last snapshot, reachable or not."""
-        entry = self._entries.get(topic.key)
-        return entry.listed if entry else ()
+        return self._view.listed(topic)
 
     def is_listed(self, topic, instance):
-        """Whether the last snapshot has the instance."""
-        return instance in self.listed(topic)
+        return self._view.is_listed(topic, instance)
+
+    def avoid(self, instance, for_ever=False):
+        self._view.avoid(instance, for_ever)
+
+    def unreachable(self, instance):
+        self._view.unreachable(instance)
+
+    def reached(self, instance):
+        self._view.reached(instance)
 
     def resolve(self, topic, deadline, attempts=None):
         """Choose an instance; wait for one if there is none.
@@ -148,37 +130,6 @@ class Directory:
         self._loop.start()
         self._tasks.put(lambda: self._want(topic.key, done))
 
-    def avoid(self, instance, for_ever=False):
-        """Pass over an instance that is busy, for a while that doubles; or
-        for ever, when it is known to be gone.
-        """
-        self._avoid(instance.id, for_ever)
-
-    def unreachable(self, instance):
-        """Pass over an instance, and all behind the same receiver, for a
-        while that doubles.
-        """
-        self._avoid(_way(instance))
-
-    def _avoid(self, key, for_ever=False):
-        with self._lock:
-            _, pause = self._avoided.get(key, (0, 0))
-            pause = min(max(2 * pause, _FIRST_AVOIDANCE), _LAST_AVOIDANCE)
-            until = math.inf if for_ever else time.monotonic() + pause
-            # Kept when it is over: the next pause is longer.
-            self._avoided[key] = (until, pause)
-            self._recompute()
-
-    def reached(self, instance):
-        """The instance answers: forget earlier failures."""
-        if self._avoided:
-            with self._lock:
-                for key in {instance.id, _way(instance)}:
-                    until, _ = self._avoided.get(key, (math.inf, 0))
-                    if until != math.inf:
-                        del self._avoided[key]
-                        self._recompute()
-
     # What services use
 
     def register(self, instance, topics):
@@ -201,7 +152,9 @@ class Directory:
     # Stopping
 
     def stop(self):
+        """Ends within seconds, though the registry hang."""
         self._closed = True
+        self._matchmaker.hurry()
         self._loop.stop()
 
     def join(self, deadline):
@@ -223,125 +176,145 @@ class Directory:
             return False
 
     def _turn(self):
-        task = self._next_task()
+        self._do_tasks(block=True)
+        self._beat_if_due()
+        for entry in list(self._waited_for.values()):
+            if entry.next_lookup <= time.monotonic():
+                self._look_up(entry)
+                self._do_more_urgent()
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + self._tick
+            self._refresh()
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + 1.0
+            self._view.tidy()
+            self._housekeeping()
+
+    def _do_more_urgent(self):
+        """Between two look-ups: there may be thousands, and each may take a
+        while.
+        """
+        self._do_tasks(block=False)
+        self._beat_if_due()
+
+    def _do_tasks(self, block):
+        task = self._next_task(block)
         while task is not None:
             task()
             task = self._next_task(block=False)
-        now = time.monotonic()
-        for entry in list(self._entries.values()):
-            if entry.waiting and entry.next_lookup <= now:
-                self._look_up(entry)
-        self._do_what_is_due(time.monotonic())
+
+    def _next_task(self, block):
+        try:
+            return self._tasks.get(block, timeout=self._time_to_wait()
+                                   if block else None)
+        except queue.Empty:
+            return None
+
+    def _time_to_wait(self):
+        due = [entry.next_lookup for entry in self._waited_for.values()]
+        due += (self._next_beat, self._next_housekeeping)
+        if not self._view.is_empty():
+            due.append(self._next_tick)
+        return max(0.0, min(due) - time.monotonic())
 
     def _finish(self):
         while not self._tasks.empty():
             self._tasks.get()()
         self._matchmaker.close()
-        for entry in self._entries.values():
+        for entry in self._waited_for.values():
             for done in entry.waiting:
                 done(False)
 
-    def _next_task(self, block=True):
-        try:
-            return self._tasks.get(block, timeout=self._time_to_wait())
-        except queue.Empty:
-            return None
+    # Look-ups
 
-    def _time_to_wait(self):
-        due = [entry.next_lookup for entry in list(self._entries.values())
-               if entry.waiting]
-        due += (self._next_refresh, self._next_beat, self._next_housekeeping)
-        return max(0.0, min(due) - time.monotonic())
-
-    def _want(self, key, done):
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = _Entry(key)
+    def _want(self, key, done=lambda answered: None):
+        entry = self._waited_for[key] = self._view.entry(key)
         entry.waiting.append(done)
-        entry.idle_refreshes = 0
 
     def _look_up(self, entry):
+        self._waited_for.pop(entry.key, None)
         waiting, entry.waiting = entry.waiting, []
-        answered = False
-        try:
-            listed = tuple(self._matchmaker.lookup(entry.key))
-        except Exception as error:
-            # The engines' clients raise what they like; see matchmaker.
-            self._counters.add('registry_errors')
-            LOG.warning('The registry cannot be read, going on with what is '
-                        'known: %s: %s', type(error).__name__, error)
-        else:
-            with self._lock:
-                entry.listed = listed
-                self._recompute()
-            answered = True
+        answered = self._attempt(self._read, entry)
         entry.spacing = (_LIVE_SPACING if entry.live else
                          min(max(entry.spacing * 1.5, _FIRST_SPACING),
                              _LAST_SPACING))
-        entry.next_lookup = time.monotonic() + entry.spacing
+        now = time.monotonic()
+        entry.next_lookup = now + entry.spacing
+        # Not all at once when a registry comes back.
+        entry.next_refresh = now + self._update * random.uniform(
+            0.9 if answered else 0.1, 1.0)
         for done in waiting:
             done(answered)
 
-    def _recompute(self):
-        now = time.monotonic()
-        avoided = {key for key, (until, _) in self._avoided.items()
-                   if until > now}
-        for entry in list(self._entries.values()):
-            entry.live = tuple(instance for instance in entry.listed
-                               if instance.id not in avoided
-                               and _way(instance) not in avoided)
-
-    def _do_what_is_due(self, now):
-        if now >= self._next_refresh:
-            self._next_refresh = now + self._update * random.uniform(0.9, 1.0)
-            self._refresh()
-        if now >= self._next_beat:
-            self._next_beat = now + self._beat_interval
-            for instance, keys in list(self._registered.values()):
-                self._attempt(self._matchmaker.beat, instance, keys)
-        if now >= self._next_housekeeping:
-            self._next_housekeeping = now + 1.0
-            if self._avoided:
-                with self._lock:
-                    self._recompute()
-            self._housekeeping()
+    def _read(self, entry):
+        self._view.absorb(entry, tuple(self._matchmaker.lookup(entry.key)),
+                          self._matchmaker.lost_its_records)
 
     def _refresh(self):
-        for entry in list(self._entries.values()):
+        for entry in self._view.entries():
+            if entry.next_refresh > time.monotonic():
+                continue
             entry.idle_refreshes += 1
-            if entry.idle_refreshes > _IDLE_REFRESHES and not entry.waiting:
-                self._entries.pop(entry.key, None)
+            if entry.is_forgotten():
+                self._view.forget(entry)
+            elif entry.is_old():
+                entry.next_refresh = time.monotonic() + self._update
             else:
                 self._look_up(entry)
-        with self._lock:
-            listed = {key for entry in list(self._entries.values())
-                      for instance in entry.listed
-                      for key in (instance.id, _way(instance))}
-            for key in self._avoided.keys() - listed:
-                del self._avoided[key]
+                self._do_more_urgent()
+
+    # Registrations
 
     def _register(self, instance, keys):
-        self._registered[instance.id] = (instance, keys)
-        listed = self._attempt(self._matchmaker.register, instance, keys)
-        if not listed:
-            self._next_beat = time.monotonic() + _RETRY_REGISTRATION
+        listed = self._try(self._matchmaker.register, instance, keys)
+        if listed:
+            self._next_beat = min(self._next_beat,
+                                  time.monotonic() + _FIRST_BEAT)
         return listed
 
     def _unregister(self, instance):
-        _, keys = self._registered.pop(instance.id, (None, ()))
-        return self._attempt(self._matchmaker.unregister, instance, keys)
+        return self._try(self._matchmaker.unregister, instance)
+
+    def _beat_if_due(self):
+        if time.monotonic() < self._next_beat:
+            return
+        if (not self._matchmaker.has_records()
+                or self._attempt(self._matchmaker.beat)):
+            self._next_beat = time.monotonic() + self._beat_interval()
+        else:
+            self._next_beat = self._paused_until
+
+    def _beat_interval(self):
+        return self._expire / 3 * random.uniform(0.9, 1.0)
+
+    # A registry that fails
 
     def _attempt(self, operation, *args):
+        """As _try(), but one that has just failed is left alone."""
+        return (time.monotonic() >= self._paused_until
+                and self._try(operation, *args))
+
+    def _try(self, operation, *args):
+        """Whether the operation succeeded; the engines' clients raise what
+        they like, see matchmaker.
+        """
         try:
             operation(*args)
         except Exception as error:
-            self._counters.add('registry_errors')
-            LOG.warning('The registry cannot be written, trying on: %s: %s',
-                        type(error).__name__, error)
+            self._failed(error)
             return False
+        if self._pause:
+            self._pause = self._paused_until = 0.0
+            LOG.info('The registry answers again')
         return True
 
-
-def _way(instance):
-    """What is lost with the connection to an instance."""
-    return instance.endpoints if instance.receiver else instance.id
+    def _failed(self, error):
+        self._counters.add('registry_errors')
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LAST_PAUSE)
+        self._paused_until = (time.monotonic()
+                              + self._pause * random.uniform(0.5, 1.0))
+        self._next_beat = min(self._next_beat, self._paused_until)
+        if self._may_warn.allows():
+            LOG.warning('The registry fails, going on with what is known: '
+                        '%s: %s', type(error).__name__, error)

@@ -2,6 +2,7 @@
 """The messages in custody on the way to one instance."""
 
 import collections
+import time
 
 from zmq_threaded import wire
 
@@ -20,6 +21,7 @@ class Lane:
     :ivar queue: deliveries not yet sent
     :ivar sent: deliveries not yet acknowledged, by id
     :ivar watched: Watch objects by id
+    :ivar used_at: when something was sent last, in monotonic seconds
     :ivar look_at: when the registry is to be asked about a lost instance
 
     Thread: outbox.
@@ -32,6 +34,7 @@ class Lane:
         self.sent = {}
         self.watched = {}
         self.look_at = 0.0
+        self.used_at = time.monotonic()
         self._ask_at = 0.0
         self._ask_pause = _ASK_AFTER
         self._paused_until = 0.0
@@ -47,7 +50,7 @@ class Lane:
 
     def head_was_sent(self, now):
         delivery = self.queue.popleft()
-        delivery.sent_at = now
+        self.used_at = delivery.sent_at = now
         self.sent[delivery.id] = delivery
 
     def take_back(self, message_id):

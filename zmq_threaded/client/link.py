@@ -59,7 +59,7 @@ class Link:
     def has_work(self, lane):
         self._ready[lane] = None
 
-    def pump_ready(self):
+    def pump_queued(self):
         """Send what was just queued."""
         if self._ready:
             self.pump()
@@ -160,6 +160,11 @@ class Link:
                     sockets.send(self._socket, [b'', question])
                 except zmq.Again:
                     return
+
+    def idle_since(self, then):
+        """The lanes that nobody has used since then, in monotonic seconds."""
+        return [lane for lane in self._lanes.values()
+                if lane.is_idle() and lane.used_at < then]
 
     def is_idle(self):
         return all(lane.is_idle() for lane in self._lanes.values())

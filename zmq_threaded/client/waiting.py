@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages for which there is no instance, by topic."""
+
+import collections
+import functools
+
+from zmq_threaded.client import delivery as deliveries
+
+
+class Waiting:
+    """What waits for a service; each topic is looked for until there is one.
+
+    :param directory: client.directory.Directory
+    :param tell: runs a callable in the outbox thread, later
+    :param route: called with each delivery when there is an instance
+    :param give_up: called with each whose look-ups are used up
+
+    Thread: outbox.
+    """
+
+    def __init__(self, directory, tell, route, give_up):
+        self._directory = directory
+        self._tell = tell
+        self._route = route
+        self._give_up = give_up
+        self._by_key = {}
+        # Where a look-up has found that there is nobody.
+        self._nobody = set()
+
+    def __len__(self):
+        return len(self._by_key)
+
+    def __iter__(self):
+        return iter([delivery for waiting in self._by_key.values()
+                     for delivery in waiting])
+
+    def __contains__(self, topic):
+        return topic.key in self._by_key
+
+    def add(self, delivery):
+        waiting = self._by_key.get(delivery.topic.key)
+        if waiting is None:
+            self._by_key[delivery.topic.key] = collections.deque([delivery])
+            self._ask(delivery.topic)
+        else:
+            waiting.append(delivery)
+
+    def remove(self, delivery):
+        """:returns: False if it does not wait here"""
+        try:
+            self._by_key.get(delivery.topic.key, ()).remove(delivery)
+        except (ValueError, AttributeError):
+            return False
+        return True
+
+    def _ask(self, topic):
+        self._directory.ask(topic, lambda _: self._tell(
+            functools.partial(self._looked_up, topic)))
+
+    def _looked_up(self, topic):
+        waiting = self._by_key.pop(topic.key, ())
+        if self._directory.live(topic):
+            self._nobody.discard(topic.key)
+            for delivery in waiting:
+                self._route(delivery)
+            return
+        remaining = [delivery for delivery in waiting
+                     if self._may_wait(delivery)]
+        if remaining:
+            self._by_key[topic.key] = collections.deque(remaining)
+            self._nobody.add(topic.key)
+            remaining[0].destination.call_next()
+            self._ask(topic)
+        else:
+            self._nobody.discard(topic.key)
+
+    def _may_wait(self, delivery):
+        if delivery.attempts is None:
+            return True
+        delivery.attempts -= 1
+        if delivery.attempts > 0:
+            return True
+        self._give_up(delivery, deliveries.NOBODY)
+        return False
+
+    def pop_stranded(self, destination):
+        """Take out the oldest message of a destination for which there is
+        nobody; None if there is somebody for all.
+        """
+        stranded = [self._by_key[key] for key in self._nobody
+                    if self._is_stranded(key, destination)]
+        if not stranded:
+            return None
+        return min(stranded, key=lambda waiting: waiting[0].id).popleft()
+
+    def _is_stranded(self, key, destination):
+        waiting = self._by_key.get(key)
+        return bool(waiting) and waiting[0].destination is destination

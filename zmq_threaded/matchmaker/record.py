@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the registry holds: instances, and the records of them (pure)."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One listening service.
+
+    :ivar id: 16 random bytes, new for each start of a service
+    :ivar endpoints: ZeroMQ endpoints, the preferred first
+    :ivar pool: of a notification listener, '' for none
+    :ivar receiver: the endpoints are those of its node's receiver
+    """
+
+    id: bytes
+    endpoints: tuple
+    pool: str = ''
+    receiver: bool = False
+
+    def __str__(self):
+        return self.id.hex()
+
+
+class Malformed(Exception):
+    """Anybody who may write to the registry may write nonsense into it."""
+
+
+def encode(instances):
+    """The record of those instances of one process that share a key.
+
+    :returns: what msgpack can write; small, for clients read thousands
+    """
+    return {'instances': [_fields(instance) for instance in sorted(
+        instances, key=lambda instance: instance.id)]}
+
+
+def decode(record):
+    """:raises: Malformed
+    :returns: list of Instance
+    """
+    try:
+        return [_instance(fields) for fields in record['instances']]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Malformed() from None
+
+
+def _fields(instance):
+    fields = {'id': instance.id, 'endpoints': list(instance.endpoints)}
+    if instance.pool:
+        fields['pool'] = instance.pool
+    if instance.receiver:
+        fields['receiver'] = True
+    return fields
+
+
+def _instance(fields):
+    instance = Instance(fields['id'], tuple(fields['endpoints']),
+                        str(fields.get('pool', '')),
+                        bool(fields.get('receiver')))
+    if not (isinstance(instance.id, bytes) and len(instance.id) == 16
+            and isinstance(fields['endpoints'], list) and instance.endpoints
+            and all(isinstance(each, str) for each in instance.endpoints)):
+        raise ValueError()
+    return instance
