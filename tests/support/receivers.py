@@ -130,6 +130,10 @@ class ReceiverProcess:
         return address.receiver_path(_Place(self.host, self.port),
                                      os.path.abspath(self.ipc_dir))
 
+    def cut_off_ipc(self):
+        """From now on clients of this machine reach it over TCP, too."""
+        os.unlink(self.path())
+
     def end(self):
         """End it, and take away what it was started with."""
         try:
