@@ -28,7 +28,8 @@ frame: among 32 calling threads a frame less saves more than a copy costs.
     CALL CAST NOTIFY   context, message
     FANOUT             context, message; with the instance NO_ID (to a
                        receiver) also the ids of the instances
-    REPLY              result, or with FAILURE the remote exception
+    REPLY              result, or with FAILURE the remote exception; empty in
+                       the second of two messages, which only has ENDING
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
     NACK               reason (1 byte), text (UTF-8)
@@ -73,6 +74,7 @@ UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2
 
 ID_SIZE = 16
 NO_ID = bytes(ID_SIZE)
+NO_RESULT = b''     # the part of a REPLY that only has ENDING
 NEVER = math.inf
 
 _MAGIC = b'ZMQT'
@@ -89,13 +91,17 @@ class Malformed(ValueError):
 
 
 class WrongVersion(ValueError):
-    """A message of another major version; its fixed part could be read."""
+    """A message of another version that cannot be understood; its fixed part
+    could be read.
 
-    def __init__(self, header):
+    :ivar header: Message without a body
+    """
+
+    def __init__(self, header, what):
         self.header = header
         super().__init__(
-            f'protocol {header.major}.{header.minor} is not understood here, '
-            f'this side speaks {MAJOR}.{MINOR}')
+            f'{what} of protocol {header.major}.{header.minor} is not '
+            f'understood here, this side speaks {MAJOR}.{MINOR}')
 
 
 @dataclasses.dataclass(slots=True)
@@ -153,14 +159,14 @@ def decode(frame):
     if len(frame) < _FIXED.size or frame[:4] != _MAGIC:
         raise Malformed('no message of this protocol')
     if frame[4] != MAJOR:
-        raise WrongVersion(_fixed_part(frame))
+        raise WrongVersion(_fixed_part(frame), 'a message')
     if len(frame) < _HEADER.size:
         raise Malformed('the header is cut short')
     (_, major, minor, kind, parts, flags, expiry, instance, message_id,
      client_timeout) = _HEADER.unpack_from(frame)
     least = _LEAST_PARTS.get(kind)
     if least is None:
-        raise Malformed(f'unknown kind {kind}')
+        raise WrongVersion(_fixed_part(frame), f'kind {kind}')
     if parts < least:
         raise Malformed(f'{KIND_NAMES[kind]} lacks parts')
     # A NaN would pass every later comparison.

@@ -218,10 +218,19 @@ class Custody:
             lane = self._lanes.get(message.instance)
             if lane is not None:
                 handler(self, lane, message)
+        except wire.WrongVersion as error:
+            self._on_wrong_version(error)
         except ValueError as error:
             self._counters.add('malformed')
             LOG.warning('Dropped a malformed message from %s: %s',
                         link.endpoints[-1], error)
+
+    def _on_wrong_version(self, error):
+        self._counters.add('wrong_version')
+        lane = self._lanes.get(error.header.instance)
+        delivery = lane and lane.take_back(error.header.id)
+        if delivery:
+            self._drop(delivery, f'{lane.instance} answered it: {error}')
 
     def _on_ack(self, lane, message):
         self._directory.reached(lane.instance)
@@ -236,6 +245,11 @@ class Custody:
             self._end(delivery, deliveries.ACKNOWLEDGED)
 
     def _on_reply(self, lane, message):
+        """The first result ends a call; an ending without one may come before
+        it, after it, or never.
+        """
+        if message.body[0] == wire.NO_RESULT:
+            return self._on_heartbeat(lane, message)
         delivery = lane.take_back(message.id)
         if delivery is not None:
             self._end(delivery, deliveries.REPLIED, message)

@@ -31,6 +31,10 @@ class _NotTaken(Exception):
     """The request certainly did not reach the instance: choose another."""
 
 
+class NeedsOutbox(Exception):
+    """A server replies in more than one message; a REQ takes only one."""
+
+
 class _Connection:
     """A REQ socket to one service, or to the receiver of many.
 
@@ -188,12 +192,14 @@ class Requests:
         :param body: context and message, encoded
         :param deadline: monotonic seconds
         :param attempts: look-ups that may find nobody; None for any number
-        :raises: directory.Nobody, MessagingTimeout
+        :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
         :returns: wire.Message, a REPLY
         """
         message_id = wire.new_id()
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
+            if instance.two_messages:
+                raise NeedsOutbox()
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)

@@ -60,8 +60,9 @@ class Service:
             is_behind = settings.topology == 'receiver'
             if is_behind:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
-            self.instance = matchmaker.Instance(instance_id, endpoints, pool,
-                                                is_behind)
+            self.instance = matchmaker.Instance(
+                instance_id, endpoints, pool, is_behind,
+                settings.two_messages)
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
