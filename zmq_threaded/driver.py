@@ -227,8 +227,18 @@ class ZmqDriver(base.BaseDriver):
             self._runtime = None
 
     def counters(self):
-        """What happened so far in this process, a dict of counts by name."""
-        return self._parts().counters.snapshot()
+        """What happened so far in this process, and what there is now: a dict
+        of numbers by name (README, "Counters").
+        """
+        return self._parts().snapshot()
+
+    def unacknowledged(self, timeout=1.0):
+        """What has been sent and is not acknowledged yet: a dict of topic to
+        {'count', 'oldest' (seconds), 'id' (of the oldest)}.
+
+        :param timeout: seconds to wait for the thread that knows
+        """
+        return self._parts().outbox.survey(timeout)
 
     def _parts(self):
         parts = self._runtime

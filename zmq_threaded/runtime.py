@@ -76,6 +76,15 @@ class Runtime:
         self._look_for_receiver()
         return listening
 
+    def snapshot(self):
+        """All counts so far, and what there is now: sockets, backlog (of the
+        services), unacknowledged.
+        """
+        return {'sockets': 0, **self.counters.snapshot(),
+                'backlog': sum(listening.backlog()
+                               for listening in list(self._services)),
+                'unacknowledged': self.outbox.pending()}
+
     def forget(self, listening):
         """The service was cleaned up."""
         if listening in self._services:

@@ -25,9 +25,11 @@ any other by name. All is one frame because pyzmq gives up the GIL for every
 frame: among 32 calling threads a frame less saves more than a copy costs.
 
     kind               parts by kind; unknown ones that follow are ignored
-    CALL CAST NOTIFY   context, message
-    FANOUT             context, message; with the instance NO_ID (to a
-                       receiver) also the ids of the instances
+    CALL               context, message
+    CAST NOTIFY        context, message, settled id
+    FANOUT             context, message, ids of the instances or nothing,
+                       settled id; to a receiver it may go with the instance
+                       NO_ID and the ids of several
     REPLY              result, or with FAILURE the remote exception; empty in
                        the second of two messages, which only has ENDING
     HEARTBEAT          -
@@ -36,6 +38,9 @@ frame: among 32 calling threads a frame less saves more than a copy costs.
     QUERY              message ids; a receiver that has no such instance
                        answers NACK GONE with the message id NO_ID
     STATUS             message ids, one state byte for each
+
+A settled id says that the sender will not send again what it gave a smaller id
+(the ids of a process grow): nobody needs to remember it to know a duplicate.
 """
 
 import dataclasses
@@ -241,6 +246,19 @@ def is_for(message, instance_id):
             or message.kind == FANOUT and message.instance == NO_ID
             and len(message.body) > _FANOUT_INSTANCES
             and instance_id in split_ids(message.body[_FANOUT_INSTANCES]))
+
+
+def settled(message):
+    """The settled id of a decoded request, b'' if it has none."""
+    part = _FANOUT_INSTANCES + (message.kind == FANOUT)
+    if len(message.body) <= part or len(message.body[part]) != ID_SIZE:
+        return b''
+    return message.body[part]
+
+
+def process(message_id):
+    """Which process made an id."""
+    return message_id[:8]
 
 
 def join_ids(ids):

@@ -45,12 +45,14 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_receive_timeout')
+                 '_counters', '_receive_timeout')
 
-    def __init__(self, endpoints, endpoint, socket):
+    def __init__(self, endpoints, endpoint, socket, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
+        self._counters = counters
+        counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
 
@@ -65,6 +67,7 @@ class _Connection:
             sockets.send(self.socket, [frame])
         except zmq.Again:
             return False
+        self._counters.add('sent')
         return True
 
     def receive(self, deadline, watch=None):
@@ -99,6 +102,7 @@ class _Connection:
 
     def close(self):
         self.socket.close(linger=0)
+        self._counters.add('sockets', -1)
 
 
 class _Pool:
@@ -278,7 +282,8 @@ class Requests:
             if endpoint is not None:
                 connection = _Connection(
                     instance.endpoints, endpoint, sockets.request_socket(
-                        self._context, self._settings, endpoint))
+                        self._context, self._settings, endpoint),
+                    self._counters)
                 if _is_ready(connection.socket, endpoint, deadline):
                     return connection
                 connection.close()
