@@ -16,6 +16,7 @@ from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
+from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import runtime
@@ -24,6 +25,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import directory
+from zmq_threaded.client import requests
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import listener
 
@@ -48,12 +50,7 @@ class ZmqDriver(base.BaseDriver):
                  allowed_remote_exmods=None):
         _refuse_patched_threads()
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
-        _refuse_distributed(url)
-        try:
-            self._settings = options.read(conf, url.query)
-            options.check_ipc_directory(self._settings)
-        except options.InvalidOption as error:
-            raise errors.ConfigurationError(str(error)) from None
+        self._settings = _settings(conf, url)
         self._runtime = None
         self._locks = {}
         _drivers.add(self)
@@ -72,13 +69,8 @@ class ZmqDriver(base.BaseDriver):
             if not wait_for_reply:
                 kind = wire.FANOUT if target.fanout else wire.CAST
                 return self._keep(kind, topic, body, flags, attempts)
-            deadline = _deadline(timeout)
-            if call_monitor_timeout:
-                reply = self._monitored_call(topic, body, flags, deadline,
-                                             attempts, call_monitor_timeout)
-            else:
-                reply = self._parts().requests.call(topic, body, flags,
-                                                    deadline, attempts)
+            reply = self._call(topic, body, flags, _deadline(timeout),
+                               attempts, call_monitor_timeout)
         except directory.Nobody as nobody:
             raise _nobody(nobody, topic, message, timeout,
                           at_least_once) from None
@@ -115,8 +107,23 @@ class ZmqDriver(base.BaseDriver):
         if event == deliveries.FAILED:
             raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')
 
-    def _monitored_call(self, topic, body, flags, deadline, attempts,
+    def _call(self, topic, body, flags, deadline, attempts, monitor_timeout):
+        if not monitor_timeout:
+            try:
+                return self._parts().requests.call(topic, body, flags,
+                                                   deadline, attempts)
+            except requests.NeedsOutbox:
+                pass
+        return self._call_by_outbox(topic, body, flags, deadline, attempts,
+                                    monitor_timeout or 0.0)
+
+    def _call_by_outbox(self, topic, body, flags, deadline, attempts,
                         monitor_timeout):
+        """A call whose server may send more than one message.
+
+        :param monitor_timeout: longest silence of the server in seconds; 0
+            for any
+        """
         delivery = deliveries.Delivery(
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
@@ -124,7 +131,8 @@ class ZmqDriver(base.BaseDriver):
         problem = self._parts().outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')
-        silence_until = time.monotonic() + monitor_timeout
+        longest_silence = monitor_timeout or _FOR_EVER
+        silence_until = time.monotonic() + longest_silence
         while True:
             try:
                 event, detail = delivery.waiter.get(timeout=max(
@@ -137,7 +145,7 @@ class ZmqDriver(base.BaseDriver):
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
-            silence_until = time.monotonic() + monitor_timeout
+            silence_until = time.monotonic() + longest_silence
 
     def _encode(self, ctxt, message):
         if not isinstance(ctxt, dict):
@@ -219,8 +227,18 @@ class ZmqDriver(base.BaseDriver):
             self._runtime = None
 
     def counters(self):
-        """What happened so far in this process, a dict of counts by name."""
-        return self._parts().counters.snapshot()
+        """What happened so far in this process, and what there is now: a dict
+        of numbers by name (README, "Counters").
+        """
+        return self._parts().snapshot()
+
+    def unacknowledged(self, timeout=1.0):
+        """What has been sent and is not acknowledged yet: a dict of topic to
+        {'count', 'oldest' (seconds), 'id' (of the oldest)}.
+
+        :param timeout: seconds to wait for the thread that knows
+        """
+        return self._parts().outbox.survey(timeout)
 
     def _parts(self):
         parts = self._runtime
@@ -285,11 +303,19 @@ def _refuse_patched_threads():
             'back end of oslo.service, or use another transport.')
 
 
-def _refuse_distributed(url):
-    if '+' in url.transport:
-        raise errors.ConfigurationError(
-            f'{url.transport}:// is not supported by this release; it has '
-            'the embedded registry of one machine, zmq://')
+def _settings(conf, url):
+    scheme = url.transport.partition('+')[2]
+    hosts = [(host.hostname, host.port, host.username, host.password)
+             for host in url.hosts]
+    try:
+        settings = options.read(conf, url.query, scheme, hosts)
+        options.check_ipc_directory(settings)
+        if settings.matchmaker != options.EMBEDDED:
+            matchmaker.check(settings.matchmaker)
+    except (options.InvalidOption, matchmaker.MissingLibrary,
+            ValueError) as error:
+        raise errors.ConfigurationError(str(error)) from None
+    return settings
 
 
 @atexit.register

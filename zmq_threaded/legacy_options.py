@@ -2,7 +2,8 @@
 """Names of earlier ZeroMQ drivers that no longer mean anything here.
 
 They are registered so that an old configuration file still loads; oslo.config
-logs each one that is set, with its reason. Nothing reads them.
+logs each one that is set, with its reason. Nothing reads them, but for
+[matchmaker_redis], which still says where redis is.
 """
 
 from oslo_config import cfg
@@ -41,3 +42,36 @@ OPTIONS = [
           'Records are renewed three times in zmq_target_expire.'),
     _gone(cfg.IntOpt, 'matchmaker_heartbeat_ttl', 'Set zmq_target_expire.'),
 ]
+
+REDIS_GROUP = 'matchmaker_redis'
+_REDIS = ('Give the servers in transport_url (zmq+redis://, zmq+sentinel://) '
+          'or in rpc_zmq_matchmaker.')
+
+
+def _redis(option_class, name, **kwargs):
+    return option_class(name, deprecated_for_removal=True,
+                        deprecated_reason=_REDIS, **kwargs)
+
+
+REDIS_OPTIONS = [
+    _redis(cfg.StrOpt, 'host', help='Host of redis.'),
+    _redis(cfg.PortOpt, 'port', help='Port of redis.'),
+    _redis(cfg.StrOpt, 'password', secret=True, help='Password of redis.'),
+    _redis(cfg.ListOpt, 'sentinel_hosts',
+           help='Sentinels of redis, host:port each.'),
+    _redis(cfg.StrOpt, 'sentinel_group_name',
+           help='Name under which the sentinels watch the master.'),
+    _redis(cfg.IntOpt, 'socket_timeout',
+           help='Milliseconds for which an answer of redis is waited for.'),
+    _redis(cfg.IntOpt, 'wait_timeout', help='Accepted and ignored.'),
+    _redis(cfg.IntOpt, 'check_timeout', help='Accepted and ignored.'),
+]
+
+
+def matchmaker_redis(conf):
+    """Those options of [matchmaker_redis] that are set, by name."""
+    conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
+    values = {option.dest: getattr(conf.matchmaker_redis, option.dest)
+              for option in REDIS_OPTIONS}
+    return {name: value for name, value in values.items()
+            if value is not None}

@@ -14,6 +14,7 @@ import socket
 from oslo_config import cfg
 
 from zmq_threaded import legacy_options
+from zmq_threaded import registry_url
 
 GROUP = 'oslo_messaging_zmq'
 
@@ -23,10 +24,16 @@ def _live(option_class, name, **kwargs):
 
 
 _OPTIONS = [
-    _live(cfg.StrOpt, 'rpc_zmq_matchmaker', default='embedded',
+    _live(cfg.StrOpt, 'rpc_zmq_matchmaker', default='embedded', secret=True,
           help='Where services are registered. "embedded" is a directory on '
                'this machine (see rpc_zmq_ipc_dir) and needs no server; '
-               '"dummy" and the old MatchMakerLocalhost mean the same.'),
+               '"dummy" and the old MatchMakerLocalhost mean the same. '
+               '"redis", "sentinel", "etcd" and "zookeeper" are servers on '
+               'this host, or those of [matchmaker_redis]; or any URL of '
+               'tooz. A transport URL of zmq+redis:// and the like wins.'),
+    _live(cfg.StrOpt, 'rpc_zmq_sentinel_group',
+          help='Name under which the sentinels of redis watch its master; '
+               'by default sentinel_group_name of [matchmaker_redis].'),
     _live(cfg.StrOpt, 'rpc_zmq_ipc_dir', sample_default='/var/run/openstack',
           help='Directory of the IPC sockets and of the embedded registry. '
                'Processes find each other only in the same directory. When '
@@ -122,11 +129,18 @@ _OPTIONS = [
                'system.'),
 ]
 
+# Not in the sample configuration: for those who package an upgrade.
+_HIDDEN = [
+    cfg.BoolOpt('rpc_zmq_two_message_replies', default=False,
+                deprecated_for_removal=True,
+                deprecated_reason='All releases read replies of one message.',
+                help='Reply in two messages, the result and then an ending, '
+                     'as the older kind of servers does.'),
+]
+
 _DEFAULT_IPC_DIR = '/var/run/openstack'
 _FALLBACK_IPC_DIR = '/tmp/openstack-zmq-%d'
-_EMBEDDED = ('embedded', 'dummy', 'local',
-             'oslo_messaging._drivers.matchmaker.MatchMakerLocalhost',
-             'oslo.messaging._drivers.matchmaker.MatchMakerLocalhost')
+EMBEDDED = 'embedded'
 _LONGEST_LINGER = 30
 
 
@@ -136,9 +150,12 @@ class InvalidOption(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the options say, checked and in units of seconds."""
+    """What the options say, checked and in units of seconds.
 
-    matchmaker: str
+    :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    """
+
+    matchmaker: str = dataclasses.field(repr=False)
     ipc_dir: str
     topology: str
     receiver_port: int
@@ -156,6 +173,7 @@ class Settings:
     expire: float
     update: float
     serialization: str
+    two_messages: bool
     pool_size: int
     pool_ttl: float
     keepalive: int
@@ -166,27 +184,41 @@ class Settings:
 
 def list_opts():
     """For oslo.config's sample generator (entry point oslo.config.opts)."""
-    return [(GROUP, _OPTIONS + legacy_options.OPTIONS)]
+    return [(GROUP, _OPTIONS + legacy_options.OPTIONS),
+            (legacy_options.REDIS_GROUP, legacy_options.REDIS_OPTIONS)]
 
 
-def read(conf, query):
+def read(conf, query, scheme='', hosts=()):
     """Read and check the options, without touching the file system.
 
     :param conf: oslo.config ConfigOpts
     :param query: dict of the transport URL's query; it wins over the files
+    :param scheme: of the transport URL, what follows ``zmq+``
+    :param hosts: of the transport URL: (hostname, port, username, password)
     :raises: InvalidOption
     :returns: Settings
     """
-    conf.register_opts(_OPTIONS + legacy_options.OPTIONS, group=GROUP)
-    known = {option.dest for option in _OPTIONS + legacy_options.OPTIONS}
+    live = _OPTIONS + _HIDDEN
+    conf.register_opts(live + legacy_options.OPTIONS, group=GROUP)
+    known = {option.dest for option in live + legacy_options.OPTIONS}
     for name in query.keys() - known:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
     for option in legacy_options.OPTIONS:
         # Not used; but oslo.config warns of an option when it is read.
         with contextlib.suppress(InvalidOption):
             _value(conf, query, option)
-    return _settings({option.dest: _value(conf, query, option)
-                      for option in _OPTIONS})
+    value = {option.dest: _value(conf, query, option) for option in live}
+    return _settings(value, _registry(conf, value, scheme, hosts))
+
+
+def _registry(conf, value, scheme, hosts):
+    try:
+        return registry_url.backend(
+            scheme, hosts, value['rpc_zmq_matchmaker'],
+            value['rpc_zmq_sentinel_group'],
+            legacy_options.matchmaker_redis(conf)) or EMBEDDED
+    except ValueError as error:
+        raise InvalidOption(str(error)) from None
 
 
 def _value(conf, query, option):
@@ -202,9 +234,8 @@ def _value(conf, query, option):
     return value
 
 
-def _settings(value):
-    matchmaker = _matchmaker(value['rpc_zmq_matchmaker'])
-    is_embedded = matchmaker == 'embedded'
+def _settings(value, matchmaker):
+    is_embedded = matchmaker == EMBEDDED
     return Settings(
         matchmaker=matchmaker,
         ipc_dir=value['rpc_zmq_ipc_dir'] or '',
@@ -227,20 +258,13 @@ def _settings(value):
         update=_update(value['zmq_target_update'],
                        value['zmq_target_expire']),
         serialization=value['rpc_zmq_serialization'],
+        two_messages=value['rpc_zmq_two_message_replies'],
         pool_size=value['rpc_conn_pool_size'],
         pool_ttl=float(value['conn_pool_ttl']),
         keepalive=value['zmq_tcp_keepalive'],
         keepalive_idle=value['zmq_tcp_keepalive_idle'],
         keepalive_cnt=value['zmq_tcp_keepalive_cnt'],
         keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
-
-
-def _matchmaker(name):
-    if name not in _EMBEDDED:
-        raise InvalidOption(
-            f'rpc_zmq_matchmaker: {name!r} is not supported by this release; '
-            'it has the embedded registry of one machine, "embedded"')
-    return 'embedded'
 
 
 def _topology(topology, use_router_proxy, is_embedded):

@@ -70,22 +70,22 @@ def options(url, expire):
     :param expire: seconds
     :returns: dict of name to value
     """
-    scheme, query = parse.urlsplit(url).scheme, dict(
-        parse.parse_qsl(parse.urlsplit(url).query))
-    if scheme in ('zookeeper', 'kazoo'):
+    parts = parse.urlsplit(url)
+    query = dict(parse.parse_qsl(parts.query))
+    if parts.scheme in ('zookeeper', 'kazoo'):
         # Jittered by kazoo; its own limit is a minute.
         return {**query, 'timeout': str(int(expire)),
                 'connection_retry': {
                     'max_tries': -1, 'max_jitter': 1.0,
                     'max_delay': _LONGEST_RECONNECT_INTERVAL}}
     life = {'membership_timeout': str(int(expire)), 'executor': 'sync'}
-    if scheme == 'redis':
-        return {'socket_timeout': str(_SOCKET_TIMEOUT),
-                'socket_connect_timeout': str(_SOCKET_TIMEOUT),
-                'socket_keepalive': 'true', **query, **life,
-                'sentinel_fallback': parse.parse_qs(
-                    parse.urlsplit(url).query).get('sentinel_fallback', [])}
-    return {'timeout': str(int(_SOCKET_TIMEOUT)), **query, **life}
+    if parts.scheme != 'redis':
+        return {'timeout': str(int(_SOCKET_TIMEOUT)), **query, **life}
+    others = parse.parse_qs(parts.query).get('sentinel_fallback')
+    return {'socket_timeout': str(_SOCKET_TIMEOUT),
+            'socket_connect_timeout': str(_SOCKET_TIMEOUT),
+            'socket_keepalive': 'true', **query, **life,
+            **({'sentinel_fallback': others} if others else {})}
 
 
 def _checked(url):

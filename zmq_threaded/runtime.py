@@ -8,6 +8,7 @@ import time
 from zmq_threaded import counters
 from zmq_threaded import matchmaker
 from zmq_threaded import options
+from zmq_threaded import registry_url
 from zmq_threaded import sockets
 from zmq_threaded import sweep
 from zmq_threaded.client import directory
@@ -42,10 +43,11 @@ class Runtime:
         self._swept = False
         self._closed = False
         self._ipc_dir = options.ipc_directory(settings)
-        LOG.info('zmq: sockets and embedded registry in %s', self._ipc_dir)
+        LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
+                 registry_url.without_password(settings.matchmaker))
         self.counters = counters.Counters()
         self._directory = directory.Directory(
-            _embedded_registry(self._ipc_dir, settings), settings.update,
+            _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, 'zmq-directory',
             housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
@@ -66,12 +68,22 @@ class Runtime:
         if not self._swept:
             self._swept = True
             sweep.sweep(self._ipc_dir, self._settings.expire)
+            self._warn_of_open_port()
         listening = service.Service(
             self._context, self._settings, self._ipc_dir, self._directory,
             topics, self.counters, **kwargs)
         self._services.append(listening)
         self._look_for_receiver()
         return listening
+
+    def snapshot(self):
+        """All counts so far, and what there is now: sockets, backlog (of the
+        services), unacknowledged.
+        """
+        return {'sockets': 0, **self.counters.snapshot(),
+                'backlog': sum(listening.backlog()
+                               for listening in list(self._services)),
+                'unacknowledged': self.outbox.pending()}
 
     def forget(self, listening):
         """The service was cleaned up."""
@@ -102,6 +114,13 @@ class Runtime:
         self.requests.close()
         sockets.terminate(self._context, _TERM_LIMIT + self._settings.linger)
 
+    def _warn_of_open_port(self):
+        if (self._settings.topology, self._settings.transport) == (
+                'direct', 'tcp'):
+            LOG.warning('zmq: TCP ports on %s are open without encryption; '
+                        'whoever reaches them may call the services',
+                        self._settings.bind_address)
+
     def _housekeeping(self):
         self.requests.close_idle()
         self._look_for_receiver()
@@ -111,7 +130,9 @@ class Runtime:
             self._presence.check()
 
 
-def _embedded_registry(ipc_dir, settings):
+def _registry(ipc_dir, settings):
+    if settings.matchmaker != options.EMBEDDED:
+        return matchmaker.distributed(settings.matchmaker, settings.expire)
     try:
         return matchmaker.embedded(ipc_dir, settings.expire)
     except OSError as error:

@@ -25,16 +25,22 @@ any other by name. All is one frame because pyzmq gives up the GIL for every
 frame: among 32 calling threads a frame less saves more than a copy costs.
 
     kind               parts by kind; unknown ones that follow are ignored
-    CALL CAST NOTIFY   context, message
-    FANOUT             context, message; with the instance NO_ID (to a
-                       receiver) also the ids of the instances
-    REPLY              result, or with FAILURE the remote exception
+    CALL               context, message
+    CAST NOTIFY        context, message, settled id
+    FANOUT             context, message, ids of the instances or nothing,
+                       settled id; to a receiver it may go with the instance
+                       NO_ID and the ids of several
+    REPLY              result, or with FAILURE the remote exception; empty in
+                       the second of two messages, which only has ENDING
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
     NACK               reason (1 byte), text (UTF-8)
     QUERY              message ids; a receiver that has no such instance
                        answers NACK GONE with the message id NO_ID
     STATUS             message ids, one state byte for each
+
+A settled id says that the sender will not send again what it gave a smaller id
+(the ids of a process grow): nobody needs to remember it to know a duplicate.
 """
 
 import dataclasses
@@ -73,6 +79,7 @@ UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2
 
 ID_SIZE = 16
 NO_ID = bytes(ID_SIZE)
+NO_RESULT = b''     # the part of a REPLY that only has ENDING
 NEVER = math.inf
 
 _MAGIC = b'ZMQT'
@@ -89,13 +96,17 @@ class Malformed(ValueError):
 
 
 class WrongVersion(ValueError):
-    """A message of another major version; its fixed part could be read."""
+    """A message of another version that cannot be understood; its fixed part
+    could be read.
 
-    def __init__(self, header):
+    :ivar header: Message without a body
+    """
+
+    def __init__(self, header, what):
         self.header = header
         super().__init__(
-            f'protocol {header.major}.{header.minor} is not understood here, '
-            f'this side speaks {MAJOR}.{MINOR}')
+            f'{what} of protocol {header.major}.{header.minor} is not '
+            f'understood here, this side speaks {MAJOR}.{MINOR}')
 
 
 @dataclasses.dataclass(slots=True)
@@ -153,14 +164,14 @@ def decode(frame):
     if len(frame) < _FIXED.size or frame[:4] != _MAGIC:
         raise Malformed('no message of this protocol')
     if frame[4] != MAJOR:
-        raise WrongVersion(_fixed_part(frame))
+        raise WrongVersion(_fixed_part(frame), 'a message')
     if len(frame) < _HEADER.size:
         raise Malformed('the header is cut short')
     (_, major, minor, kind, parts, flags, expiry, instance, message_id,
      client_timeout) = _HEADER.unpack_from(frame)
     least = _LEAST_PARTS.get(kind)
     if least is None:
-        raise Malformed(f'unknown kind {kind}')
+        raise WrongVersion(_fixed_part(frame), f'kind {kind}')
     if parts < least:
         raise Malformed(f'{KIND_NAMES[kind]} lacks parts')
     # A NaN would pass every later comparison.
@@ -235,6 +246,19 @@ def is_for(message, instance_id):
             or message.kind == FANOUT and message.instance == NO_ID
             and len(message.body) > _FANOUT_INSTANCES
             and instance_id in split_ids(message.body[_FANOUT_INSTANCES]))
+
+
+def settled(message):
+    """The settled id of a decoded request, b'' if it has none."""
+    part = _FANOUT_INSTANCES + (message.kind == FANOUT)
+    if len(message.body) <= part or len(message.body[part]) != ID_SIZE:
+        return b''
+    return message.body[part]
+
+
+def process(message_id):
+    """Which process made an id."""
+    return message_id[:8]
 
 
 def join_ids(ids):

@@ -33,7 +33,7 @@ def test_frame_says_what_the_delivery_is():
         wire.CAST, INSTANCE.id, made.id)
     assert message.flags & wire.MSGPACK
     assert (message.body, message.client_timeout) == (
-        [b'context', b'message'], 2.5)
+        [b'context', b'message', b''], 2.5)
 
 
 def test_on_one_host_the_frame_says_when_it_expires():

@@ -160,3 +160,49 @@ def test_no_look_misses_a_message_on_its_way(held, step, eager_switching):
     while thread.is_alive():
         message = moving[0]
         assert held.get(message.id) or held.was_seen(message.id)
+
+
+# What senders have settled
+
+
+def an_id(number, process=b'process1'):
+    return process + number.to_bytes(8, 'big')
+
+
+def test_what_its_sender_has_settled_is_forgotten_after_a_while(monkeypatch):
+    monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
+    held = helds.Held(ttl=300)
+    for number in (1, 2, 3):
+        held.release(Message(an_id(number)))
+    held.settle(an_id(3))
+    assert [held.was_seen(an_id(number)) for number in (1, 2, 3)] == [
+        False, False, True]
+
+
+def test_what_is_settled_is_remembered_while_a_copy_may_be_on_its_way():
+    held = helds.Held(ttl=300)
+    held.release(Message(an_id(1)))
+    held.settle(an_id(2))
+    assert held.was_seen(an_id(1))
+
+
+def test_other_processes_settle_their_own(monkeypatch):
+    monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
+    held = helds.Held(ttl=300)
+    held.release(Message(an_id(1, b'process2')))
+    held.settle(an_id(9))
+    held.settle(b'')
+    assert held.was_seen(an_id(1, b'process2'))
+    held.settle(an_id(9, b'process2'))
+    assert not held.was_seen(an_id(1, b'process2'))
+    assert not held._by_process
+
+
+def test_settled_and_expired_leave_nothing(monkeypatch):
+    monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
+    held = helds.Held(ttl=0.05)
+    for number in range(20):
+        held.release(Message(an_id(number)))
+    held.settle(an_id(5))
+    waiting.until(lambda: not held.was_seen(an_id(19)))
+    assert not held._seen and not held._by_process

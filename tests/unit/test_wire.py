@@ -94,9 +94,10 @@ def test_every_kind_and_reason_has_a_name():
 
 
 @pytest.mark.parametrize('kind', [0, 11, 255])
-def test_unknown_kind_is_malformed(kind):
-    with pytest.raises(wire.Malformed, match=f'kind {kind}'):
+def test_unknown_kind_is_of_another_version(kind):
+    with pytest.raises(wire.WrongVersion, match=f'kind {kind}') as raised:
         wire.decode(with_byte(encode(), KIND_AT, kind))
+    assert raised.value.header.id
 
 
 def test_as_many_parts_as_a_byte_counts():

@@ -28,9 +28,9 @@ import functools
 import logging
 import time
 
-from zmq_threaded import counters as counts
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lanes
 from zmq_threaded.client import waiting
@@ -39,6 +39,7 @@ LOG = logging.getLogger(__name__)
 
 _SWEEP_EXPIRED_EVERY = 1.0
 _LOOK_FOR_LOST_EVERY = 2.0
+_REPORT_OLD_EVERY, _OLD = 60.0, 30.0
 
 
 class Custody:
@@ -55,16 +56,21 @@ class Custody:
         self._directory = directory
         self._counters = counters
         self._tell = tell
-        self._lanes = lanes.Lanes(context, settings, epoll, self._on_message)
-        self._waiting = waiting.Waiting(directory, tell, self.route, self._end)
+        answer = answers.Answers(directory, counters, self)
+        self._lanes = lanes.Lanes(context, settings, epoll, counters,
+                                  answer.on_message)
+        self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
+        # Fanouts and notifications whose receivers are being looked up.
+        self._spreading = set()
         self._next_sweep = 0.0
-        self._may_warn = counts.Seldom()
+        self._next_report = 0.0
 
     def is_empty(self):
         """Whether nothing is waited for."""
-        return not len(self._waiting) and self._lanes.is_idle()
+        return (not len(self._waiting) and not self._spreading
+                and self._lanes.is_idle())
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
@@ -73,15 +79,48 @@ class Custody:
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
+        if now >= self._next_report:
+            self._next_report = now + _REPORT_OLD_EVERY
+            self._report_old(now)
+
+    def survey(self):
+        """What is not acknowledged, by topic.
+
+        :returns: dict of str(topic) to {'count', 'oldest' (seconds), 'id' (of
+            the oldest)}
+        """
+        now, found = time.monotonic(), {}
+        for delivery in self._all():
+            each = found.setdefault(str(delivery.topic), {
+                'count': 0, 'oldest': 0.0, 'id': ''})
+            each['count'] += 1
+            if now - delivery.since >= each['oldest']:
+                each.update(oldest=now - delivery.since,
+                            id=delivery.id.hex())
+        return found
+
+    def _all(self):
+        yield from self._waiting
+        yield from self._spreading
+        for lane in self._lanes:
+            yield from lane.sent.values()
+            yield from lane.queue
+
+    def _report_old(self, now):
+        old = [delivery for delivery in self._all()
+               if now - delivery.since > _OLD]
+        if old:
+            oldest = min(old, key=lambda delivery: delivery.since)
+            LOG.warning('%d messages have been waiting for more than %d s to '
+                        'be acknowledged, for %.0f s: %s', len(old), _OLD,
+                        now - oldest.since, oldest)
 
     def close(self):
         """Report what is left, and close all links."""
-        left = list(self._waiting)
-        for lane in self._lanes:
-            left += (*lane.queue, *lane.sent.values())
+        left = list(self._all())
         self._lanes.close()
         for delivery in left:
-            self._drop(delivery, 'the driver was closed before it was '
+            self.drop(delivery, 'the driver was closed before it was '
                        'acknowledged')
 
     # Routing
@@ -93,6 +132,7 @@ class Custody:
         if not delivery.pinned and delivery.topic in self._waiting:
             return self._waiting.add(delivery)      # in its turn
         if delivery.spread:
+            self._spreading.add(delivery)
             return self._directory.ask(
                 delivery.topic, lambda answered: self._tell(
                     functools.partial(self._spread, delivery, answered)))
@@ -102,7 +142,7 @@ class Custody:
         if lane:
             lane.push(delivery)
         elif delivery.pinned:
-            self._drop(delivery, 'its instance is gone')
+            self.drop(delivery, 'its instance is gone')
         elif delivery.instance:
             self._directory.unreachable(delivery.instance)
             self.route(delivery)
@@ -114,6 +154,7 @@ class Custody:
 
         :param answered: whether the registry did; else the last known count
         """
+        self._spreading.discard(original)
         copies = (self._copies_for_pools(original)
                   if original.kind == wire.NOTIFY else
                   self._copies_for_instances(original))
@@ -126,7 +167,7 @@ class Custody:
             self._counters.add('fanouts_to_nobody')
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
-        self._end(original,
+        self.end(original,
                   deliveries.TAKEN if copies else deliveries.NOBODY)
 
     def _copies_for_pools(self, original):
@@ -150,7 +191,7 @@ class Custody:
     def _connection_lost(self, lane, now):
         if not lane.link.to_receiver:
             self._directory.unreachable(lane.instance)
-            self._give_up(lane, lane.link.is_dead())
+            self.give_up(lane, lane.link.is_dead())
         elif now >= lane.look_at:
             if not lane.look_at:
                 self._directory.unreachable(lane.instance)
@@ -164,10 +205,10 @@ class Custody:
         """
         for delivery in list(lane.sent.values()):
             if delivery.kind == wire.CALL:
-                self._end(lane.take_back(delivery.id), deliveries.LOST)
+                self.end(lane.take_back(delivery.id), deliveries.LOST)
         free = [each for each in lane.queue if not each.pinned]
         for delivery in free:
-            lane.queue.remove(delivery)
+            lane.remove(delivery)
             self.route(delivery)
 
     def _look_for(self, lane):
@@ -182,138 +223,44 @@ class Custody:
         if (answered and not lane.link.connected
                 and self._lanes.get(lane.instance.id) is lane
                 and not self._directory.is_listed(topic, lane.instance)):
-            self._give_up(lane, is_gone=True)
+            self.give_up(lane, is_gone=True)
 
-    def _give_up(self, lane, is_gone):
+    def give_up(self, lane, is_gone):
         """The instance is lost: choose others for what it did not answer."""
         self._lanes.remove(lane)
         for watch in lane.watched.values():
             watch.is_lost = True
         for delivery in lane.sent.values():
             if delivery.kind == wire.CALL:
-                self._end(delivery, deliveries.LOST)
+                self.end(delivery, deliveries.LOST)
             else:
                 self._counters.add('resent')
-                self._reroute(delivery, is_gone)
+                self.reroute(delivery, is_gone)
         for delivery in lane.queue:
-            self._reroute(delivery, is_gone)
+            self.reroute(delivery, is_gone)
 
-    def _reroute(self, delivery, instance_is_dead):
+    def reroute(self, delivery, instance_is_dead):
         if delivery.pinned and (instance_is_dead or not
                                 self._directory.is_listed(delivery.topic,
                                                           delivery.instance)):
-            self._drop(delivery, 'its instance is gone')
+            self.drop(delivery, 'its instance is gone')
         else:
             self.route(delivery)
 
-    # What arrives
-
-    def _on_message(self, link, frames):
-        try:
-            _, frame = wire.split_envelope(frames)
-            message = wire.decode(frame)
-            handler = self._handlers.get(message.kind)
-            if handler is None:
-                raise wire.Malformed(f'kind {message.kind} is not for a client')
-            lane = self._lanes.get(message.instance)
-            if lane is not None:
-                handler(self, lane, message)
-        except ValueError as error:
-            self._counters.add('malformed')
-            LOG.warning('Dropped a malformed message from %s: %s',
-                        link.endpoints[-1], error)
-
-    def _on_ack(self, lane, message):
-        self._directory.reached(lane.instance)
-        lane.is_taken()
-        for message_id in wire.split_ids(message.body[0]):
-            self._acknowledged(lane, message_id)
-
-    def _acknowledged(self, lane, message_id):
-        delivery = lane.take_back(message_id)
-        if delivery is not None:
-            self._counters.add('acknowledged')
-            self._end(delivery, deliveries.ACKNOWLEDGED)
-
-    def _on_reply(self, lane, message):
-        delivery = lane.take_back(message.id)
-        if delivery is not None:
-            self._end(delivery, deliveries.REPLIED, message)
-
-    def _on_heartbeat(self, lane, message):
-        delivery = lane.sent.get(message.id)
-        if delivery is not None:
-            delivery.tell(deliveries.HEARTBEAT)
-
-    def _on_status(self, lane, message):
-        self._directory.reached(lane.instance)
-        for message_id, state in reversed(wire.status_states(message)):
-            if message_id in lane.watched:
-                lane.watched[message_id].heard(state == wire.KNOWN)
-            elif state == wire.UNKNOWN:
-                self._unknown(lane, message_id)
-            elif state == wire.ACKNOWLEDGED:
-                self._acknowledged(lane, message_id)
-            elif message_id in lane.sent:
-                lane.sent[message_id].tell(deliveries.TAKEN)
-
-    def _unknown(self, lane, message_id):
-        delivery = lane.sent.get(message_id)
-        if delivery is None:
-            return
-        if delivery.kind == wire.CALL:
-            # It may have run, and its reply been lost with a connection.
-            self._end(lane.take_back(message_id), deliveries.LOST)
-        else:
-            self._counters.add('resent')
-            lane.send_again(message_id)
-
-    def _on_nack(self, lane, message):
-        reason, text = wire.nack_reason(message)
-        if message.id == wire.NO_ID:
-            if reason == wire.GONE:     # a receiver's answer to a QUERY
-                self._directory.avoid(lane.instance)
-                self._give_up(lane, is_gone=True)
-        elif message.id in lane.sent:
-            self._refused(lane, lane.sent[message.id], reason, text)
-
-    def _refused(self, lane, delivery, reason, text):
-        if reason == wire.BUSY and (delivery.pinned
-                                    or not self._has_others(delivery)):
-            return lane.back_off(delivery.id, time.monotonic())
-        lane.take_back(delivery.id)
-        if reason == wire.EXPIRED:
-            self._drop(delivery, 'it expired before a worker began it')
-        elif reason in (wire.VERSION, wire.MALFORMED):
-            self._drop(delivery, f'{lane.instance} refused it: {text}')
-        else:
-            if reason != wire.REQUEUED:
-                self._directory.avoid(lane.instance, deliveries.is_final(
-                    reason, lane.instance))
-            self._reroute(delivery, reason in (wire.GONE, wire.STOPPING))
-
-    def _has_others(self, delivery):
-        return any(instance.id != delivery.instance.id for instance
-                   in self._directory.live(delivery.topic))
-
-    _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
-                 wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,
-                 wire.NACK: _on_nack}
-
     # The end of a delivery
 
-    def _end(self, delivery, event, detail=None):
+    def end(self, delivery, event, detail=None):
+        if event == deliveries.NOBODY:
+            self._counters.add('unroutable')
         delivery.destination.finish()
         delivery.tell(event, detail)
 
-    def _drop(self, delivery, reason):
+    def drop(self, delivery, reason):
+        # Each by its id, however many: a message that is lost without a word
+        # is what this driver is not to have.
         self._counters.add('dropped')
-        if self._may_warn.allows():
-            LOG.warning('%s was dropped: %s (%d in all)', delivery, reason,
-                        self._counters.snapshot()['dropped'])
-        else:
-            LOG.debug('%s was dropped: %s', delivery, reason)
-        self._end(delivery, deliveries.FAILED, reason)
+        LOG.warning('%s was dropped: %s', delivery, reason)
+        self.end(delivery, deliveries.FAILED, reason)
 
     def make_room(self, destination, ticket):
         """Drop the oldest message for which there is nobody, or let the
@@ -321,7 +268,8 @@ class Custody:
         """
         oldest = self._waiting.pop_stranded(destination)
         if oldest is not None:
-            self._drop(oldest, 'nobody listens, and the outbox is full '
+            self._counters.add('unroutable')
+            self.drop(oldest, 'nobody listens, and the outbox is full '
                        '(rpc_zmq_outbox_limit)')
             ticket.call()
         else:
@@ -330,10 +278,9 @@ class Custody:
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
-        if lane and delivery in lane.queue:
-            lane.queue.remove(delivery)
-        elif not (self._waiting.remove(delivery)
-                  or lane and lane.take_back(delivery.id)):
+        if not (self._waiting.remove(delivery)
+                or lane and (lane.remove(delivery)
+                             or lane.take_back(delivery.id))):
             return
         delivery.destination.finish()
 
@@ -351,19 +298,15 @@ class Custody:
     def _sweep_expired(self, now):
         for delivery in [each for each in self._waiting if each.expires <= now]:
             self._waiting.remove(delivery)
-            self._drop(delivery, 'nobody took it in time (rpc_message_ttl)')
+            self._counters.add('unroutable')
+            self.drop(delivery, 'nobody took it in time (rpc_message_ttl)')
         for lane in self._lanes:
-            for delivery in _remove_expired(lane.queue, now):
-                self._drop(delivery, 'it could not be sent in time')
+            for delivery in [each for each in lane.queue
+                             if each.expires <= now]:
+                lane.remove(delivery)
+                self.drop(delivery, 'it could not be sent in time')
             for delivery in [each for each in lane.sent.values()
                              if each.expires <= now]:
                 lane.take_back(delivery.id)
-                self._drop(delivery, 'it was not acknowledged in time; it '
+                self.drop(delivery, 'it was not acknowledged in time; it '
                            'may have been executed')
-
-
-def _remove_expired(waiting, now):
-    expired = [delivery for delivery in waiting if delivery.expires <= now]
-    for delivery in expired:
-        waiting.remove(delivery)
-    return expired

@@ -22,6 +22,7 @@ class Delivery:
     :ivar group: of a fanout's copies that go to one receiver, those that were
         not sent yet; they go together
     :ivar attempts: look-ups that may find nobody; None for any number
+    :ivar since: when it was taken into custody, in monotonic seconds
     :ivar waiter: queue of the thread that waits for events of it, or None
 
     Thread: outbox, once it was posted.
@@ -40,18 +41,23 @@ class Delivery:
     client_timeout: float = 0.0
     waiter: object = None
     destination: object = None
+    since: float = dataclasses.field(default_factory=time.monotonic)
     sent_at: float = 0.0
     group: list = ()
 
-    def frame(self, endpoint, instances=()):
+    def frame(self, endpoint, settled=b'', instances=()):
         """The message as it is sent to an endpoint.
 
+        :param settled: id below which nothing will be sent again
         :param instances: ids, when it goes to several behind one receiver
         """
         flag, expiry = expiry_for(endpoint, self.expires)
-        instance, body = self.instance.id, self.body
-        if instances:
-            instance, body = wire.NO_ID, [*body[:2], wire.join_ids(instances)]
+        instance = wire.NO_ID if instances else self.instance.id
+        body = self.body
+        if self.kind == wire.FANOUT:
+            body = [*body, wire.join_ids(instances), settled]
+        elif self.kind != wire.CALL:
+            body = [*body, settled]
         return wire.encode(self.kind, instance, self.id, body,
                            self.flags | flag, expiry, self.client_timeout)
 

@@ -21,10 +21,11 @@ class Lanes:
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, epoll, on_message):
+    def __init__(self, context, settings, epoll, counters, on_message):
         self._context = context
         self._settings = settings
         self._epoll = epoll
+        self._counters = counters
         self._on_message = on_message
         self._links = {}
         self._by_fd = {}
@@ -55,7 +56,7 @@ class Lanes:
         try:
             link = links.Link(self._context, self._settings,
                               instance.endpoints, endpoint, instance.receiver,
-                              self._on_message)
+                              self._counters, self._on_message)
         except sockets.BadEndpoint as error:
             LOG.warning('The record of %s is of no use: %s', instance, error)
             return None

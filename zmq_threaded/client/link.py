@@ -28,12 +28,14 @@ class Link:
     """
 
     def __init__(self, context, settings, endpoints, endpoint, to_receiver,
-                 on_message):
+                 counters, on_message):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
+        self._counters = counters
         self._socket = sockets.dealer_socket(context, settings, endpoint)
+        counters.add('sockets')
         self.fd = self._socket.fd
         self._lanes = {}
         # Those with something to send, in turn.
@@ -48,6 +50,10 @@ class Link:
         if lane is None:
             lane = self._lanes[instance.id] = lanes.Lane(instance, self)
         return lane
+
+    def lane_of(self, instance_id):
+        """The Lane to the instance with this id, or None."""
+        return self._lanes.get(instance_id)
 
     def lanes(self):
         return list(self._lanes.values())
@@ -102,17 +108,22 @@ class Link:
             abreast = self._come_abreast(copies, now)
         if not abreast:
             return True
-        several = len(abreast) > 1 and [each.instance.id for each in abreast]
         try:
-            sockets.send(self._socket, [b'', delivery.frame(
-                self._endpoint, several or ())])
+            sockets.send(self._socket, [b'', self._frame(delivery, abreast)])
         except zmq.Again:
             delivery.group = copies
             return False
+        self._counters.add('sent')
         self.used_at = now
         for each in abreast:
             each.head_was_sent(now)
         return True
+
+    def _frame(self, delivery, abreast):
+        settled = min(lane.settled(delivery.id) for lane in abreast)
+        several = len(abreast) > 1
+        return delivery.frame(self._endpoint, settled, [
+            lane.instance.id for lane in abreast] if several else ())
 
     def _come_abreast(self, copies, now):
         """Send what goes before these copies of a fanout.
@@ -171,3 +182,4 @@ class Link:
 
     def close(self):
         self._socket.close(linger=0)
+        self._counters.add('sockets', -1)

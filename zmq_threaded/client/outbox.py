@@ -86,6 +86,20 @@ class Outbox:
         finally:
             self._tell(functools.partial(self._custody.unwatch, watch))
 
+    def survey(self, timeout):
+        """What is not acknowledged; see Custody.survey().
+
+        :param timeout: seconds to wait for the thread
+        """
+        if not self.pending():
+            return {}
+        answer = queue.SimpleQueue()
+        self._tell(lambda: answer.put(self._custody.survey()))
+        try:
+            return answer.get(timeout=timeout)
+        except queue.Empty:
+            return {}
+
     def pending(self):
         """How many messages are in custody."""
         return sum(destination.pending

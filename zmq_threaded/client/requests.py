@@ -31,6 +31,10 @@ class _NotTaken(Exception):
     """The request certainly did not reach the instance: choose another."""
 
 
+class NeedsOutbox(Exception):
+    """A server replies in more than one message; a REQ takes only one."""
+
+
 class _Connection:
     """A REQ socket to one service, or to the receiver of many.
 
@@ -41,12 +45,14 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_receive_timeout')
+                 '_counters', '_receive_timeout')
 
-    def __init__(self, endpoints, endpoint, socket):
+    def __init__(self, endpoints, endpoint, socket, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
+        self._counters = counters
+        counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
 
@@ -61,6 +67,7 @@ class _Connection:
             sockets.send(self.socket, [frame])
         except zmq.Again:
             return False
+        self._counters.add('sent')
         return True
 
     def receive(self, deadline, watch=None):
@@ -95,6 +102,7 @@ class _Connection:
 
     def close(self):
         self.socket.close(linger=0)
+        self._counters.add('sockets', -1)
 
 
 class _Pool:
@@ -188,12 +196,14 @@ class Requests:
         :param body: context and message, encoded
         :param deadline: monotonic seconds
         :param attempts: look-ups that may find nobody; None for any number
-        :raises: directory.Nobody, MessagingTimeout
+        :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
         :returns: wire.Message, a REPLY
         """
         message_id = wire.new_id()
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
+            if instance.two_messages:
+                raise NeedsOutbox()
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)
@@ -272,7 +282,8 @@ class Requests:
             if endpoint is not None:
                 connection = _Connection(
                     instance.endpoints, endpoint, sockets.request_socket(
-                        self._context, self._settings, endpoint))
+                        self._context, self._settings, endpoint),
+                    self._counters)
                 if _is_ready(connection.socket, endpoint, deadline):
                     return connection
                 connection.close()

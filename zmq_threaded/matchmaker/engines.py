@@ -17,6 +17,7 @@ from stevedore import driver
 from tooz import utils as tooz_utils
 from tooz.drivers import file
 
+from zmq_threaded import counters
 from zmq_threaded import registry_url
 from zmq_threaded.matchmaker import matchmaker
 from zmq_threaded.matchmaker import member
@@ -28,8 +29,10 @@ _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
               'zookeeper': ('kazoo', 'zookeeper'),
               'kazoo': ('kazoo', 'zookeeper')}
-# Seconds beyond the life of a record.
-_STUCK = 10.0
+# Seconds after which an operation is given up for lost. Most clients try on,
+# and notice soon when their engine is back; kazoo can wait for an answer of a
+# server that was just starting for as long as its session may live.
+_STUCK, _SESSION_STUCK = 60.0, 6.0
 
 # tooz's file driver keeps class-wide locks that a forked child would inherit
 # in whatever state they are: no fork while an operation runs on files. (Not
@@ -67,11 +70,13 @@ def distributed(url, expire):
     :param expire: seconds after which a record that is not renewed is gone
     """
     is_zookeeper = parse.urlsplit(url).scheme in ('zookeeper', 'kazoo')
+    if is_zookeeper:
+        # It warns of each connection that it tries.
+        logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
     engine = member.Engine(functools.partial(_connect, url, expire), expire,
                            keeps_sessions=is_zookeeper)
-    # The longest of what may end well is a start of zookeeper's client.
     return matchmaker.Matchmaker(engine, patience.Patient(
-        'zmq-registry', stuck_after=expire + _STUCK))
+        'zmq-registry', _SESSION_STUCK if is_zookeeper else _STUCK))
 
 
 def embedded(ipc_dir, expire):
@@ -87,6 +92,10 @@ def embedded(ipc_dir, expire):
     return matchmaker.Matchmaker(engine, _Here())
 
 
+def _may_log_kazoo(record, seldom=counters.Seldom()):
+    return record.levelno >= logging.ERROR or seldom.allows()
+
+
 class _Here:
     """Runs operations in the thread that asks for them."""
 
@@ -96,7 +105,7 @@ class _Here:
 
     finish = run
 
-    def gave_up(self):
+    def gave_up(self, release):
         return False
 
     def hurry(self):

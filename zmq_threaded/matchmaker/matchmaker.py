@@ -104,8 +104,7 @@ class Matchmaker:
                 for key, those in instances.items()}
 
     def _run(self, operation, *args):
-        if self._runner.gave_up():
-            lost, self._member = self._member, members.Member(self._engine)
-            self._runner.run(lost.abandon)
+        if self._runner.gave_up(self._member.abandon):
+            self._member = members.Member(self._engine)
         return self._runner.run(functools.partial(operation, self._member,
                                                   *args))

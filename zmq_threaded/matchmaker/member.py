@@ -43,6 +43,10 @@ class Engine:
     repair: object = None
 
 
+class _Abandoned(Exception):
+    pass
+
+
 class Member:
     """This process in the registry: a coordinator, made when it is needed,
     with a fresh member id each, and what it has registered.
@@ -54,6 +58,7 @@ class Member:
         self._engine = engine
         self._id = None
         self._coordinator = None
+        self._is_abandoned = False
         self._there = {}
         self._marked_until = 0.0
 
@@ -108,41 +113,47 @@ class Member:
         """Take everything off the list and end the connection."""
         with contextlib.suppress(Exception):
             self.settle({})
-        coordinator, self._coordinator = self._coordinator, None
-        self._there = {}
-        if coordinator is not None:
-            self._stop(coordinator)
+        self._end()
 
     def abandon(self):
-        """Of no use any more: let go what would go on by itself. That also
-        frees a thread that waits for it.
+        """Whoever is stuck in here is left to it: end what would go on by
+        itself, which may free them, and do nothing more.
         """
-        coordinator, self._coordinator = self._coordinator, None
-        self._there = {}
-        if coordinator is not None and self._engine.keeps_sessions:
-            self._stop(coordinator)
+        self._is_abandoned = True
+        if self._engine.keeps_sessions:
+            self._end()
 
     @contextlib.contextmanager
     def _session(self):
         try:
             if self._coordinator is None:
-                self._id = os.urandom(8).hex().encode()
-                coordinator = self._engine.connect(self._id)
-                coordinator.start()
-                self._there = {}
-                self._coordinator = coordinator
+                self._start()
+            if self._is_abandoned:
+                raise _Abandoned()
             yield self._coordinator
         except Exception:
             if self._engine.keeps_sessions:
-                self.abandon()
+                self._end()
             raise
 
-    @staticmethod
-    def _stop(coordinator):
-        # Not tooz's stop(), which first waits, without any limit, for leaving
-        # the groups.
-        with contextlib.suppress(Exception):
-            coordinator._stop()
+    def _start(self):
+        self._id = os.urandom(8).hex().encode()
+        self._coordinator = self._engine.connect(self._id)
+        try:
+            self._coordinator.start()
+        except Exception:
+            if not self._engine.keeps_sessions:
+                self._coordinator = None    # it would not even stop
+            raise
+
+    def _end(self):
+        coordinator, self._coordinator = self._coordinator, None
+        self._there = {}
+        if coordinator is not None:
+            # Not tooz's stop(), which first waits, without any limit, for
+            # leaving the groups.
+            with contextlib.suppress(Exception):
+                coordinator._stop()
 
     def _put(self, key, record):
         """Join a group, making it if need be; or change our record in it."""
@@ -237,6 +248,7 @@ class Member:
             self._engine.repair()
             return self._wait(operation(key.encode()))
 
-    @staticmethod
-    def _wait(result):
+    def _wait(self, result):
+        if self._is_abandoned:
+            raise _Abandoned()
         return result.get(timeout=_OPERATION_TIMEOUT)

@@ -40,15 +40,19 @@ class Patient:
             self._worker = _Worker(self._name)
         return self._worker.run(operation, self._patience())
 
-    def gave_up(self):
-        """Whether the thread was stuck in its operation for so long that it
-        was left to it; the next operation has a thread of its own.
+    def gave_up(self, release):
+        """Whether the thread has been stuck in its operation for too long,
+        and was left to it; the next operation has a thread of its own.
+
+        :param release: called then, in yet another thread, for it may block
+            as well; what it lets go may free the stuck one
         """
         if (self._worker is None
                 or self._worker.busy_for() < self._stuck_after):
             return False
         self._worker.end()
         self._worker = None
+        threading.Thread(target=release, name=self._name, daemon=True).start()
         return True
 
     def hurry(self):

@@ -12,12 +12,14 @@ class Instance:
     :ivar endpoints: ZeroMQ endpoints, the preferred first
     :ivar pool: of a notification listener, '' for none
     :ivar receiver: the endpoints are those of its node's receiver
+    :ivar two_messages: it replies in two messages, for which a REQ is no good
     """
 
     id: bytes
     endpoints: tuple
     pool: str = ''
     receiver: bool = False
+    two_messages: bool = False
 
     def __str__(self):
         return self.id.hex()
@@ -52,13 +54,16 @@ def _fields(instance):
         fields['pool'] = instance.pool
     if instance.receiver:
         fields['receiver'] = True
+    if instance.two_messages:
+        fields['replies'] = 2
     return fields
 
 
 def _instance(fields):
     instance = Instance(fields['id'], tuple(fields['endpoints']),
                         str(fields.get('pool', '')),
-                        bool(fields.get('receiver')))
+                        bool(fields.get('receiver')),
+                        fields.get('replies') == 2)
     if not (isinstance(instance.id, bytes) and len(instance.id) == 16
             and isinstance(fields['endpoints'], list) and instance.endpoints
             and all(isinstance(each, str) for each in instance.endpoints)):

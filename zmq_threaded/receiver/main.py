@@ -96,6 +96,8 @@ def _open(conf):
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,
              settings.receiver_port, ipc_dir)
+    LOG.warning('Port %d is open without encryption; whoever reaches it may '
+                'call the services of this node', settings.receiver_port)
     return opened
 
 

@@ -4,8 +4,12 @@
 import collections
 import time
 
-# About 20 MB of ids at the most, whatever rpc_message_ttl says.
+from zmq_threaded import wire
+
+# About 25 MB of ids at the most; what senders have settled is forgotten
+# earlier, so this is for more than 10,000 casts a second.
 _SEEN_LIMIT = 100_000
+_ON_ITS_WAY = 10.0
 
 
 class Held:
@@ -26,6 +30,7 @@ class Held:
         self._running = {}
         self._released = collections.deque(maxlen=_SEEN_LIMIT)
         self._seen = {}
+        self._by_process = {}
 
     def __len__(self):
         return len(self._unacknowledged)
@@ -56,16 +61,44 @@ class Held:
 
     def was_seen(self, message_id):
         """Whether a message was acknowledged lately."""
-        self._settle()
+        self._remember()
         return message_id in self._seen
 
-    def _settle(self):
+    def settle(self, settled):
+        """Forget soon what was acknowledged to a process with smaller ids.
+
+        :param settled: a message id, or b''
+        """
+        self._remember()
+        process = wire.process(settled)
+        seen = self._by_process.get(process)
+        # Not at once: a copy may still be on its way over a connection that
+        # was lost.
+        latest = time.monotonic() - _ON_ITS_WAY
+        while seen and seen[0] < settled and self._seen[seen[0]] < latest:
+            del self._seen[seen.popleft()]
+            if not seen:
+                del self._by_process[process]
+
+    def _remember(self):
         while self._released:
             message_id, at = self._released.popleft()
-            self._seen[message_id] = at
+            if message_id not in self._seen:
+                self._seen[message_id] = at
+                self._by_process.setdefault(
+                    wire.process(message_id),
+                    collections.deque()).append(message_id)
         oldest = time.monotonic() - self._ttl
         while self._seen:
             first = next(iter(self._seen))
             if self._seen[first] >= oldest and len(self._seen) <= _SEEN_LIMIT:
                 return
-            del self._seen[first]
+            self._forget_first(first)
+
+    def _forget_first(self, message_id):
+        # Both are in the order of acknowledgement.
+        del self._seen[message_id]
+        process = wire.process(message_id)
+        self._by_process[process].popleft()
+        if not self._by_process[process]:
+            del self._by_process[process]

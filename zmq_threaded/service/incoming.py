@@ -85,7 +85,7 @@ class Incoming(base.RpcIncomingMessage):
         self._port.released()
 
     def reply(self, reply=None, failure=None):
-        """Send the result of a call, or its exception; one message.
+        """Send the result of a call, or its exception.
 
         It is encoded here, in the endpoint's thread: afterwards the endpoint
         may change the object that it returned.
@@ -102,10 +102,16 @@ class Incoming(base.RpcIncomingMessage):
                           self.msg_id)
             body, flags = _encode_failure(
                 (type(error), error, error.__traceback__))
-        self._port.replies.put(self.envelope, wire.encode(
-            wire.REPLY, self._port.instance.id, self.id, body,
-            flags | wire.ENDING))
+        if self._port.instance.two_messages:
+            self._put_reply(body, flags)
+            self._put_reply((wire.NO_RESULT,), wire.ENDING)
+        else:
+            self._put_reply(body, flags | wire.ENDING)
         self._port.held.forget(self)
+
+    def _put_reply(self, body, flags):
+        self._port.replies.put(self.envelope, wire.encode(
+            wire.REPLY, self._port.instance.id, self.id, body, flags))
 
     def heartbeat(self):
         """Tell a monitoring client that the call is still being run."""

@@ -92,6 +92,7 @@ class Reception:
             self._refuse(envelope, message, wire.EXPIRED)
             return None
         self.held.add(incoming)
+        self.held.settle(wire.settled(message))
         if message.flags & wire.CONFIRM:
             self._put_status(envelope, [(message.id, wire.KNOWN)])
         return incoming

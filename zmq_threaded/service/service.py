@@ -60,8 +60,9 @@ class Service:
             is_behind = settings.topology == 'receiver'
             if is_behind:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
-            self.instance = matchmaker.Instance(instance_id, endpoints, pool,
-                                                is_behind)
+            self.instance = matchmaker.Instance(
+                instance_id, endpoints, pool, is_behind,
+                settings.two_messages)
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
@@ -70,6 +71,8 @@ class Service:
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
+        self._counters = counters
+        counters.add('sockets')
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(socket, self._wakeup.set)
         name = str(self.instance)[:8]
@@ -105,6 +108,10 @@ class Service:
             self._directory.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
+    def backlog(self):
+        """How many messages are held unacknowledged."""
+        return len(self._reception.held)
+
     def cleanup(self):
         """Close everything, within a few seconds."""
         if self._is_inherited():
@@ -118,6 +125,7 @@ class Service:
         deadline = time.monotonic() + _JOIN_LIMIT
         if self._poller.join(deadline) & self._replies.join(deadline):
             self._router.close()
+            self._counters.add('sockets', -1)
 
     def _is_inherited(self):
         # A forked child may run its parent's signal handlers and clean-up;

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What instances and receivers answer to the messages in custody."""
+
+import logging
+import time
+
+from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
+
+LOG = logging.getLogger(__name__)
+
+
+class Answers:
+    """Reads ACK, NACK, STATUS, REPLY and HEARTBEAT.
+
+    :param custody: client.custody.Custody, which decides what follows
+
+    Thread: outbox.
+    """
+
+    def __init__(self, directory, counters, custody):
+        self._directory = directory
+        self._counters = counters
+        self._custody = custody
+
+    def on_message(self, link, frames):
+        try:
+            _, frame = wire.split_envelope(frames)
+            message = wire.decode(frame)
+            handler = self._handlers.get(message.kind)
+            if handler is None:
+                raise wire.Malformed(f'kind {message.kind} is not for a client')
+            lane = link.lane_of(message.instance)
+            if lane is not None:
+                handler(self, lane, message)
+        except wire.WrongVersion as error:
+            self._on_wrong_version(link, error)
+        except ValueError as error:
+            self._counters.add('malformed')
+            LOG.warning('Dropped a malformed message from %s: %s',
+                        link.endpoints[-1], error)
+
+    def _on_wrong_version(self, link, error):
+        self._counters.add('wrong_version')
+        lane = link.lane_of(error.header.instance)
+        delivery = lane and lane.take_back(error.header.id)
+        if delivery:
+            self._custody.drop(delivery,
+                               f'{lane.instance} answered it: {error}')
+
+    def _on_ack(self, lane, message):
+        self._directory.reached(lane.instance)
+        lane.is_taken()
+        for message_id in wire.split_ids(message.body[0]):
+            self._acknowledged(lane, message_id)
+
+    def _acknowledged(self, lane, message_id):
+        delivery = lane.take_back(message_id)
+        if delivery is not None:
+            self._counters.add('acknowledged')
+            self._custody.end(delivery, deliveries.ACKNOWLEDGED)
+
+    def _on_reply(self, lane, message):
+        """The first result ends a call; an ending without one may come before
+        it, after it, or never.
+        """
+        if message.body[0] == wire.NO_RESULT:
+            return self._on_heartbeat(lane, message)
+        delivery = lane.take_back(message.id)
+        if delivery is not None:
+            self._custody.end(delivery, deliveries.REPLIED, message)
+
+    def _on_heartbeat(self, lane, message):
+        delivery = lane.sent.get(message.id)
+        if delivery is not None:
+            delivery.tell(deliveries.HEARTBEAT)
+
+    def _on_status(self, lane, message):
+        self._directory.reached(lane.instance)
+        for message_id, state in reversed(wire.status_states(message)):
+            if message_id in lane.watched:
+                lane.watched[message_id].heard(state == wire.KNOWN)
+            elif state == wire.UNKNOWN:
+                self._unknown(lane, message_id)
+            elif state == wire.ACKNOWLEDGED:
+                self._acknowledged(lane, message_id)
+            elif message_id in lane.sent:
+                lane.sent[message_id].tell(deliveries.TAKEN)
+
+    def _unknown(self, lane, message_id):
+        delivery = lane.sent.get(message_id)
+        if delivery is None:
+            return
+        if delivery.kind == wire.CALL:
+            # It may have run, and its reply been lost with a connection.
+            self._custody.end(lane.take_back(message_id), deliveries.LOST)
+        else:
+            self._counters.add('resent')
+            lane.send_again(message_id)
+
+    def _on_nack(self, lane, message):
+        reason, text = wire.nack_reason(message)
+        if message.id == wire.NO_ID:
+            if reason == wire.GONE:     # a receiver's answer to a QUERY
+                self._directory.avoid(lane.instance)
+                self._custody.give_up(lane, is_gone=True)
+        elif message.id in lane.sent:
+            self._refused(lane, lane.sent[message.id], reason, text)
+
+    def _refused(self, lane, delivery, reason, text):
+        if reason == wire.BUSY and (delivery.pinned
+                                    or not self._has_others(delivery)):
+            return lane.back_off(delivery.id, time.monotonic())
+        lane.take_back(delivery.id)
+        if reason == wire.EXPIRED:
+            self._custody.drop(delivery, 'it expired before a worker began it')
+        elif reason in (wire.VERSION, wire.MALFORMED):
+            self._custody.drop(delivery, f'{lane.instance} refused it: {text}')
+        else:
+            if reason != wire.REQUEUED:
+                self._directory.avoid(lane.instance, deliveries.is_final(
+                    reason, lane.instance))
+            self._custody.reroute(delivery,
+                                  reason in (wire.GONE, wire.STOPPING))
+
+    def _has_others(self, delivery):
+        return any(instance.id != delivery.instance.id for instance
+                   in self._directory.live(delivery.topic))
+
+    _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
+                 wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,
+                 wire.NACK: _on_nack}
