@@ -11,8 +11,9 @@ import time
 # Periods after which a topic that nobody used is no longer refreshed, until
 # somebody does; and after which it is forgotten.
 _REFRESHED, _KEPT = 6, 30
-# How long an instance that could not be reached is passed over, doubling.
-_FIRST_AVOIDANCE, _LAST_AVOIDANCE = 1.0, 30.0
+# How long an instance that could not be reached is passed over, doubling. One
+# that is back is found by trying; one that is not loses its record.
+_FIRST_AVOIDANCE, _LAST_AVOIDANCE = 0.5, 5.0
 
 
 @dataclasses.dataclass
@@ -113,7 +114,9 @@ class View:
 
     def _avoid(self, key, for_ever=False):
         with self._lock:
-            _, pause = self._avoided.get(key, (0, 0))
+            until, pause = self._avoided.get(key, (0, 0))
+            if until > time.monotonic() and not for_ever:
+                return      # many find out at the same time
             pause = min(max(2 * pause, _FIRST_AVOIDANCE), _LAST_AVOIDANCE)
             until = math.inf if for_ever else time.monotonic() + pause
             # Kept when it is over: the next pause is longer.
