@@ -70,7 +70,7 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_port', '65536'), ('rpc_zmq_port', '-1'),
     ('rpc_zmq_transport', 'udp'), ('rpc_zmq_transport', 'IPC'),
     ('rpc_zmq_serialization', 'pickle'),
-    ('rpc_zmq_matchmaker', 'redis'), ('rpc_zmq_matchmaker', 'nonsense'),
+    ('rpc_zmq_matchmaker', 'nonsense'),
     ('rpc_zmq_bind_port_retries', '0'),
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
