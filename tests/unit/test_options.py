@@ -70,7 +70,7 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_port', '65536'), ('rpc_zmq_port', '-1'),
     ('rpc_zmq_transport', 'udp'), ('rpc_zmq_transport', 'IPC'),
     ('rpc_zmq_serialization', 'pickle'),
-    ('rpc_zmq_matchmaker', 'redis'), ('rpc_zmq_matchmaker', 'nonsense'),
+    ('rpc_zmq_matchmaker', 'nonsense'),
     ('rpc_zmq_bind_port_retries', '0'),
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
@@ -113,7 +113,9 @@ def in_group(name, text, group=options.GROUP):
 
 
 def test_these_tables_have_every_option():
-    assert LIVE.keys() == {option.name for option in options._OPTIONS}
+    # rpc_zmq_sentinel_group means something with sentinels only, see below.
+    assert LIVE.keys() | {'rpc_zmq_sentinel_group'} == {
+        option.name for option in options._OPTIONS}
     assert LEGACY.keys() == {option.name
                              for option in legacy_options.OPTIONS}
 
@@ -526,3 +528,38 @@ def test_private_directory_of_another_user_is_refused(private):
 def test_private_directory_of_root_is_refused_to_others(no_default):
     os.mkdir(no_default % NOBODY, 0o700)
     assert as_nobody(directory_or_error).startswith('refused: ')
+
+
+# The registry
+
+
+@pytest.mark.parametrize('text', [
+    in_group('rpc_zmq_sentinel_group', 'masters'),
+    in_group('sentinel_group_name', 'masters', 'matchmaker_redis')])
+def test_sentinel_group_is_in_the_url_of_the_registry(config, text):
+    settings = options.read(config(text), {'rpc_zmq_matchmaker': 'sentinel'})
+    assert 'sentinel=masters' in settings.matchmaker
+
+
+def test_matchmaker_redis_says_where_redis_is(config):
+    conf = config('[matchmaker_redis]\nhost = h1\nport = 6380\n'
+                  'password = secret\nsocket_timeout = 5000\n')
+    settings = options.read(conf, {'rpc_zmq_matchmaker': 'redis'})
+    assert settings.matchmaker == (
+        'redis://:secret@h1:6380?socket_timeout=5.0')
+    assert 'secret' not in repr(settings)
+
+
+def test_the_topology_is_that_of_a_receiver_with_a_registry_of_many(config):
+    settings = options.read(config(), {}, 'redis')
+    assert (settings.topology, settings.transport) == ('receiver', 'tcp')
+    assert options.read(config(), {}).topology == 'direct'
+
+
+def test_hidden_options_are_not_in_the_sample_but_work(config):
+    listed = {option.name for _, those in options.list_opts()
+              for option in those}
+    assert 'rpc_zmq_two_message_replies' not in listed
+    assert options.read(
+        config(), {'rpc_zmq_two_message_replies': 'true'}).two_messages
+    assert not options.read(config(), {}).two_messages
