@@ -369,6 +369,11 @@ def no_client_left(seconds=15):
         gc.collect()
 
 
+def sockets():
+    """How many are open. (kazoo has an epoll that comes and goes.)"""
+    return sum('socket:' in path for _, path in _descriptors())
+
+
 def _descriptors():
     found = set()
     for number in os.listdir('/proc/self/fd'):
