@@ -129,14 +129,14 @@ def _casts(servers, result):
     return collections.Counter(ran.values())
 
 
-def test_cut_off_and_joined_again_nothing_is_lost_or_repeated(hosts):
+def test_cut_off_and_joined_again_nothing_is_lost_or_repeated(v4):
     """What B may have got waits for it, as its record does not expire."""
-    hosts.b.receiver(), hosts.c.receiver()
-    servers = [hosts.b.server('b'), hosts.c.server('c')]
-    client = hosts.a.client()
+    v4.b.receiver(), v4.c.receiver()
+    servers = [v4.b.server('b'), v4.c.server('c')]
+    client = v4.a.client()
     assert len(_pids(client)) == 2
     _begin(client, servers)
-    _cut_off(hosts, client, 10)
+    _cut_off(v4, client, 10)
     waiting.until(lambda: servers[0].pid in _pids(client), 30)
     result = ask(client, 'end')
     ran = _casts(servers, result)

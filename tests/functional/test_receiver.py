@@ -83,7 +83,7 @@ def test_call(node, reached):
     assert reached.counters() == {'forwarded': 20, 'answered': 20}
 
 
-def test_remote_exception(node, reached):
+def test_remote_exception(node, receiver):
     node.server()
     with pytest.raises(ValueError, match='why'):
         node.client().call({}, 'fail', text='why')
@@ -120,13 +120,13 @@ def test_notifications_once_in_each_pool(node, reached):
             range(50))
 
 
-def test_monitored_call(node, reached):
+def test_monitored_call(node, receiver):
     server = node.process()
     client = node.client(timeout=60, call_monitor_timeout=2)
     assert client.call({}, 'sleep', seconds=3) == server.pid
 
 
-def test_at_least_once_cast_returns_when_the_server_has_it(node, reached):
+def test_at_least_once_cast_returns_when_the_server_has_it(node, receiver):
     server = node.server(workers=1)
     client = node.client(transport_options=AT_LEAST_ONCE)
     client.cast({}, 'wait', value=1)
@@ -144,7 +144,7 @@ def test_at_least_once_to_nobody_is_undeliverable(node, receiver, method):
         getattr(client, method)({}, 'note', value=1)
 
 
-def test_slow_call_times_out_and_its_late_reply_harms_nobody(node, reached):
+def test_slow_call_times_out_and_its_late_reply_harms_nobody(node, receiver):
     server = node.server(workers=4)
     transport = node.transport()
     assert _raises(oslo_messaging.MessagingTimeout, node.client(
@@ -156,12 +156,12 @@ def test_slow_call_times_out_and_its_late_reply_harms_nobody(node, reached):
         assert client.call({}, 'echo', value=number) == number
 
 
-def test_long_call_is_not_given_up(node, reached):
+def test_long_call_is_not_given_up(node, receiver):
     server = node.process()
     assert node.client(timeout=30).call({}, 'sleep', seconds=4) == server.pid
 
 
-def test_a_call_waits_its_turn_in_a_saturated_service(node, reached):
+def test_a_call_waits_its_turn_in_a_saturated_service(node, receiver):
     transport = node.transport(rpc_zmq_topic_backlog=2)
     server = node.server(transport=transport, workers=1)
     client = node.client(timeout=30)

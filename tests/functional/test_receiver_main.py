@@ -60,21 +60,29 @@ def test_systemd_unit_starts_the_command():
 # The command line
 
 
-@pytest.mark.parametrize('arguments', [
-    ['-d'], ['-d', 'True'], ['-d', 'yes'], ['--debug'], ['--debug', 'True'],
-    ['--debug=1'], ['--debug=true']])
-def test_debug_is_on(node, arguments):
-    receiver = node.receiver(arguments=arguments)
-    _call(node)
+@pytest.mark.parametrize('arguments, level', [
+    (['-d'], 'DEBUG'), (['-d', 'True'], 'DEBUG'), (['--debug'], 'DEBUG'),
+    (['--debug', 'yes'], 'DEBUG'), (['--debug=1'], 'DEBUG'), ([], 'INFO'),
+    (['--debug', 'False'], 'INFO'), (['-d', 'no'], 'INFO'),
+    (['--debug=0'], 'INFO'), (['--nodebug'], 'INFO')])
+def test_debug_with_or_without_a_value(arguments, level):
+    done = subprocess.run(
+        [sys.executable, '-c', 'import logging, sys\n'
+         'from zmq_threaded.receiver import main\n'
+         'main._configuration(sys.argv[1:])\n'
+         'print(logging.getLevelName(logging.getLogger().level))',
+         *arguments], text=True, capture_output=True,
+        env=processes.ENVIRONMENT)
+    assert done.stdout.strip() == level, done.stderr
+
+
+def test_debug_tells_more(node):
+    """Such as which services are behind it."""
+    receiver = node.receiver(arguments=['-d', 'True'])
+    server = node.server()
+    assert node.client().call({}, 'echo', value=1) == 1
     assert 'DEBUG' in receiver.output()
-
-
-@pytest.mark.parametrize('arguments', [
-    [], ['--debug', 'False'], ['-d', 'no'], ['--debug=0'], ['--nodebug']])
-def test_debug_is_off(node, arguments):
-    receiver = node.receiver(arguments=arguments)
-    _call(node)
-    assert 'DEBUG' not in receiver.output()
+    assert server.listener._service.instance.id.hex()[:8] in receiver.output()
 
 
 def _call(node):
