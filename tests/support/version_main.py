@@ -23,7 +23,7 @@ def main(version, role, url, server):
     for line in sys.stdin:
         what, how = json.loads(line)
         print(json.dumps(party.do(what, **how)), flush=True)
-    party.close()
+    party.end()
 
 
 def _receive(settings):

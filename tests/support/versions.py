@@ -160,7 +160,7 @@ class Party:
         self._load_ended.set()
         return sum(load.result(30) for load in self._loads)
 
-    def close(self):
+    def end(self):
         for listening in self._listening:
             listening.stop()
             listening.wait()
@@ -180,18 +180,27 @@ class Peer(processes.ServerProcess):
 
 
 @contextlib.contextmanager
-def party(node, version, server='', **query):
-    """A Party of a version."""
+def parties(wanted):
+    """Several of them, started and ended at the same time.
+
+    :param wanted: list of (node, version, name of the server or '', query)
+    """
+    made = []
+    with concurrent.futures.ThreadPoolExecutor(len(wanted)) as threads:
+        try:
+            starts = [threads.submit(_start, *each) for each in wanted]
+            concurrent.futures.wait(starts)
+            made += [start.result() for start in starts
+                     if not start.exception()]
+            yield [start.result() for start in starts]
+        finally:
+            list(threads.map(lambda each: each.end(), made))
+
+
+def _start(node, version, server, query):
     if version == 'same':
-        made = Party(node.url(**query), server)
-        stop = made.close
-    else:
-        made = Peer(node, version, 'party', server, **query)
-        stop = made.end
-    try:
-        yield made
-    finally:
-        stop()
+        return Party(node.url(**query), server)
+    return Peer(node, version, 'party', server, **query)
 
 
 @contextlib.contextmanager
