@@ -162,6 +162,25 @@ def test_call_longer_than_a_question_to_a_two_message_server(
             assert call.result(10) == 'done'
 
 
+@pytest.mark.parametrize('two_messages', [False, pytest.param(
+    True, marks=pytest.mark.xfail(strict=True, reason='a link does not look '
+                                  'whether the file is there, a REQ does'))])
+def test_server_that_is_about_to_close_gets_no_call(node, two_messages):
+    def only_once(request):
+        assert not closing, 'a call that would be lost'
+        both_at_once(request)
+    closing = []
+    client = node.client()
+    with an_old_server(node, only_once, {}, two_messages) as server:
+        assert client.call({}, 'echo', value=1) == 1
+        closing.append(server.hide())       # as service.cleanup() does first
+        other = node.server(server='other')
+        # The connection is no longer fresh.
+        waiting.until(lambda: time.monotonic() > closing[0] + 0.1)
+        assert client.prepare(timeout=3).call({}, 'echo', value=2) == 2
+        node.stop(other)
+
+
 # A server whose record does not say so: a REQ gets two messages
 
 

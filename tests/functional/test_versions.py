@@ -151,6 +151,18 @@ def test_another_major_version_is_refused_by_name(node, way, client, server):
         assert not result(serving, 'echoed')
 
 
+@pytest.mark.xfail(strict=True, reason='Requests._read: counted as malformed, '
+                   'raised as ServerGone')
+def test_refusal_by_another_major_version_is_no_lost_server(node):
+    with parties(node, DIRECT, 'same', 'same', 'major') as (caller, _, _):
+        for monitor in (10, None):
+            refused = caller.do('call', value=1, server='server1',
+                                monitor=monitor)
+            assert 'MessageDeliveryFailure' in refused['kinds'], monitor
+        assert count(caller, 'wrong_version') == 2
+        assert not count(caller, 'malformed')
+
+
 @pytest.mark.parametrize('what, how', [
     ('cast', {}), ('cast', {'fanout': True}), ('notify', {})],
     ids=['cast', 'fanout', 'notify'])
