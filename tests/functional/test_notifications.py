@@ -10,6 +10,9 @@ import pytest
 
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import topic
+from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
 
 
 class Listener:
@@ -164,17 +167,41 @@ def test_requeued_to_the_only_listener_it_comes_again(node, listen):
     waiting.until(lambda: not len(held))
 
 
-def test_without_a_listener_the_sender_does_not_block(node, listen):
+@pytest.mark.parametrize('pool', ['late', None])
+def test_without_a_listener_the_sender_does_not_block(node, listen, pool):
     transport = transport_of(node)
     sender = notifier(node, transport=transport)
     started = time.monotonic()
     for number in range(200):
         sender.info({}, 'e', number)
     assert time.monotonic() - started < 2
-    servers = [listen(pool=pool) for pool in ('late', None)]
-    for server in servers:
-        waiting.until(lambda: len(server.endpoint.seen) >= 200)
-        assert sorted(server.endpoint.seen) == list(range(200))
+    server = listen(pool=pool)
+    waiting.until(lambda: len(server.endpoint.seen) >= 200)
+    assert sorted(server.endpoint.seen) == list(range(200))
+
+
+def test_cleanup_does_not_wait_for_a_listener_that_was_never_there(node):
+    transport = transport_of(node, rpc_cast_timeout=30)
+    notifier(node, transport=transport).info({}, 'e', 1)
+    started = time.monotonic()
+    transport.cleanup()
+    assert time.monotonic() - started < 10
+
+
+def test_cleanup_waits_for_a_pool_that_comes_back(node, listen):
+    server = listen(pool='pool')
+    transport = transport_of(node, rpc_cast_timeout=30)
+    sender = notifier(node, transport=transport)
+    sender.info({}, 'e', 1)
+    waiting.until(lambda: server.endpoint.seen)
+    node.stop(server)
+    # The copy for the pool is made from what is known of it
+    parts = transport._driver._parts()
+    parts.outbox.post(deliveries.Delivery(
+        kind=wire.NOTIFY, topic=topic.pool('openstack', 'topic.info', 'pool'),
+        body=[b'{}', b'{}'], flags=0, expires=time.monotonic() + 60),
+        time.monotonic())
+    assert parts.outbox.flush(time.monotonic() + 1) == 1
 
 
 def test_with_nobody_the_oldest_is_dropped_and_reported(node, listen):

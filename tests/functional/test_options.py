@@ -2,6 +2,7 @@
 """What each live option does to a real driver."""
 
 import contextlib
+import importlib.util
 import os
 import queue
 import random
@@ -137,11 +138,20 @@ def test_embedded_matchmaker_by_either_name(node, name):
     assert client.call({}, 'echo', value=1) == 1
 
 
-@pytest.mark.parametrize('name', ['redis', 'zookeeper'])
-def test_other_matchmakers_are_refused_for_now(node, name):
+@pytest.mark.parametrize('name', ['mongodb', 'mongodb://localhost'])
+def test_matchmaker_that_there_is_not_is_refused(node, name):
     with pytest.raises(errors.ConfigurationError,
-                       match=f'rpc_zmq_matchmaker.*{name}'):
+                       match='rpc_zmq_matchmaker.*mongodb'):
         node.transport(rpc_zmq_matchmaker=name)
+
+
+def test_matchmaker_whose_library_is_missing_is_refused(node, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: (
+        None if name == 'kazoo' else find(name)))
+    with pytest.raises(errors.ConfigurationError,
+                       match=r'pip install zmq-threaded\[zookeeper\]'):
+        node.transport(rpc_zmq_matchmaker='zookeeper')
 
 
 # rpc_zmq_transport, rpc_zmq_bind_address, rpc_zmq_host

@@ -4,11 +4,16 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from urllib import parse
 
 import pytest
+
+from tests.support import receivers
 
 _MAIN = os.path.join(os.path.dirname(__file__), '..', 'support',
                      'oslo_suite.py')
@@ -63,13 +68,41 @@ def _passed(count):
                'eventlet': []}
 
 
-def _url(ipc_dir):
-    return f'zmq://?rpc_zmq_ipc_dir={ipc_dir}&rpc_cast_timeout=5'
+def _url(ipc_dir, **query):
+    return f'zmq://?rpc_zmq_ipc_dir={ipc_dir}&' + parse.urlencode(
+        {'rpc_cast_timeout': 5, **query})
 
 
 @pytest.mark.parametrize('name', sorted(_COUNTS))
 def test_suite(run_suite, ipc_dir, name):
     assert run_suite(_url(ipc_dir), name) == _passed(_COUNTS[name])
+
+
+@pytest.fixture(scope='module')
+def shared_receiver():
+    """One for all: the suite's parts come one after the other."""
+    ipc_dir = tempfile.mkdtemp(prefix='zt-')
+    receiver = receivers.ReceiverProcess(ipc_dir)
+    yield receiver
+    receiver.end()
+    shutil.rmtree(ipc_dir)
+
+
+@pytest.mark.parametrize('name', sorted(_COUNTS))
+def test_suite_through_a_receiver(shared_receiver, run_suite, name):
+    url = _url(shared_receiver.ipc_dir, **receivers.query(shared_receiver))
+    assert run_suite(url, name) == _passed(_COUNTS[name])
+
+
+def test_the_suite_went_through_the_receiver(run_suite, ipc_dir):
+    receiver = receivers.ReceiverProcess(ipc_dir)
+    try:
+        run_suite(_url(ipc_dir, **receivers.query(receiver)),
+                  'test_functional.CastTestCase')
+        assert receiver.terminate() == 0
+        assert receiver.counters()['forwarded'] > 0
+    finally:
+        receiver.end()
 
 
 def test_eventlet_is_not_imported(run_suite, ipc_dir):

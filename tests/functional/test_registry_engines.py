@@ -5,8 +5,6 @@ import contextlib
 import itertools
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -14,7 +12,6 @@ import pytest
 
 from tests.support import engines
 from tests.support import leaks
-from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import matchmaker
 from zmq_threaded import topic
@@ -217,42 +214,8 @@ def test_record_that_cannot_be_read_is_ignored(registry, engine, key):
 
 # Several processes
 
-SERVICE = '''
-import os, sys, time
-from tests.support import engines
-from zmq_threaded import matchmaker
-name, url, key, expire, keep = sys.argv[1:]
-mine = engines.open_matchmaker(name, url, float(expire))
-service = matchmaker.Instance(os.urandom(16), ('tcp://node-1:1',))
-mine.register(service, [key])
-print(service, flush=True)
-while keep == 'beat':
-    time.sleep(float(expire) / 6)
-    mine.beat()
-for number in range(int(keep)):
-    mine.register(service, [key])
-    mine.beat()
-    assert service in mine.lookup(key), f'{number}: not there'
-    mine.unregister(service)
-    assert service not in mine.lookup(key), f'{number}: still there'
-mine.close()
-'''
-
-
-@contextlib.contextmanager
 def process(engine, key, keep='beat'):
-    """A process with a service; it is killed at the end."""
-    child = subprocess.Popen(
-        [sys.executable, '-c', SERVICE, engine.name, engine.url, key,
-         str(EXPIRE), keep], stdout=subprocess.PIPE, text=True,
-        env=processes.ENVIRONMENT)
-    try:
-        child.instance_id = bytes.fromhex(child.stdout.readline())
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
+    return engines.service_process(engine, key, EXPIRE, keep)
 
 
 def test_killed_process_is_gone_within_its_expiry(registry, engine, key):

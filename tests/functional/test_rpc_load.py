@@ -4,9 +4,12 @@
 import json
 import os
 import pathlib
+import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -224,3 +227,52 @@ def alive(pid):
     except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(')')[2].split()[0] != 'Z'
+
+
+# Through a receiver
+
+
+def test_a_url_of_the_receiver_topology_gets_a_receiver(url):
+    report = run_soundly('direct=' + url, 'receiver=zmq://?rpc_zmq_topology=receiver',
+                         '--baseline', 'direct', '--rounds', '2')
+    direct, behind = report['contestants']
+    assert_nothing_amiss(direct)
+    assert_nothing_amiss(behind)
+    assert 0 < behind['ratio']['ops_per_second'] < 10
+
+
+@pytest.mark.parametrize('mode', ['cast', 'fanout', 'notify'])
+def test_other_modes_through_a_receiver(mode):
+    report = run_soundly('zmq://?use_router_proxy=true', '--mode', mode, '--servers', '2')
+    assert_nothing_amiss(report['contestants'][0])
+
+
+def test_receiver_that_cannot_start_is_named(tmp_path):
+    with socket.create_server(('', 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run('zmq://?rpc_zmq_topology=receiver'
+                   f'&rpc_zmq_ipc_dir={tmp_path}&rpc_zmq_port={port}', *SHORT)
+    assert_refused(done, 3, f'rpc_zmq_port {port}')
+
+
+def test_receiver_of_the_tool_leaves_nothing(tmp_path):
+    def ours():
+        return {path.name for path in pathlib.Path(tempfile.gettempdir()).glob('rpc_load-*')}
+    before = ours()
+    run('zmq://?rpc_zmq_topology=receiver', *SHORT)
+    assert ours() <= before
+
+
+def test_receiver_against_a_bare_proxy():
+    done = subprocess.run(
+        [sys.executable, str(TOOL.with_name('receiver_load.py')), '--rounds', '1',
+         '--seconds', '0.5'], text=True, capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'receiver forwards \d+\.\d+ times what zmq.proxy does', done.stdout)
+
+
+def test_receiver_below_the_bar_fails_the_run():
+    done = subprocess.run(
+        [sys.executable, str(TOOL.with_name('receiver_load.py')), '--rounds', '1',
+         '--seconds', '0.3', '--least', '100'], text=True, capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 1, done.stderr

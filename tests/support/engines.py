@@ -7,17 +7,22 @@ test, saying what to install, where a server is missing.
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 
 import pytest
 from tooz import coordination
 
+from tests.support import leaks
+from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import matchmaker
 
@@ -39,6 +44,10 @@ class _Server:
     def launch(self):
         self._popen = subprocess.Popen(self._command, stdin=_DEVNULL,
                                        stdout=_DEVNULL, stderr=_DEVNULL)
+
+    def launch_if_ended(self):
+        if self._popen.poll() is not None:
+            self.launch()
 
     def wait_until_up(self):
         waiting.until(self._listens, _START_LIMIT, self._command[0])
@@ -102,6 +111,15 @@ class Engine:
     def resume(self):
         for server in self._servers:
             server.signal(signal.SIGCONT)
+
+    def ensure_running(self):
+        """Whatever a test did."""
+        self.resume()
+        for server in self._servers:
+            server.launch_if_ended()
+        for server in self._servers:
+            server.wait_until_up()
+        self._wait_until_usable()
 
     def restart(self, empty=False):
         """Kill and start."""
@@ -334,6 +352,31 @@ NAMES = list(_ENGINES)
 DISTRIBUTED = [name for name in NAMES if name != 'file']
 
 
+@contextlib.contextmanager
+def no_client_left(seconds=15):
+    """Fail if a thread or a descriptor is left; the servers may have been
+    started anew.
+    """
+    gc.collect()
+    threads, descriptors = leaks.threads(), _descriptors()
+    yield
+    deadline = time.monotonic() + seconds
+    while leaks.threads() - threads or len(_descriptors()) > len(descriptors):
+        assert time.monotonic() < deadline, (
+            f'left behind: {leaks.threads() - threads}, '
+            f'{_descriptors() - descriptors}')
+        time.sleep(0.05)
+        gc.collect()
+
+
+def _descriptors():
+    found = set()
+    for number in os.listdir('/proc/self/fd'):
+        with contextlib.suppress(OSError):
+            found.add((number, os.readlink(f'/proc/self/fd/{number}')))
+    return found
+
+
 def _put_into_redis(engine, group):
     with engine.coordinator() as coordinator:
         coordinator._client.hset(f'_tooz_group:{group}', 'garbage', _GARBAGE)
@@ -357,6 +400,47 @@ def open_matchmaker(name, url, expire):
         folder = os.path.dirname(url.partition('?')[0].partition('//')[2])
         return matchmaker.embedded(folder, expire)
     return matchmaker.distributed(url, expire)
+
+
+_SERVICE = '''
+import os, sys, time
+from tests.support import engines
+from zmq_threaded import matchmaker
+name, url, key, expire, keep = sys.argv[1:]
+mine = engines.open_matchmaker(name, url, float(expire))
+service = matchmaker.Instance(os.urandom(16), ('tcp://node-1:1',))
+mine.register(service, [key])
+print(service, flush=True)
+while keep == 'beat':
+    time.sleep(float(expire) / 6)
+    mine.beat()
+for number in range(int(keep)):
+    mine.register(service, [key])
+    mine.beat()
+    assert service in mine.lookup(key), f'{number}: not there'
+    mine.unregister(service)
+    assert service not in mine.lookup(key), f'{number}: still there'
+mine.close()
+'''
+
+
+@contextlib.contextmanager
+def service_process(engine, key, expire, keep='beat'):
+    """A process with a registered service, killed at the end.
+
+    :param keep: 'beat' for ever, or a number: come and go so many times
+    """
+    child = subprocess.Popen(
+        [sys.executable, '-c', _SERVICE, engine.name, engine.url, key,
+         str(expire), keep], stdout=subprocess.PIPE, text=True,
+        env=processes.ENVIRONMENT)
+    try:
+        child.instance_id = bytes.fromhex(child.stdout.readline())
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 @contextlib.contextmanager

@@ -24,13 +24,14 @@ def command(main, *arguments):
 class ServerProcess:
     """One server in a child process; it ends when its stdin does.
 
-    :param main: server_main.py, or listener_main.py
+    :param main: server_main.py, listener_main.py or client_main.py
+    :param before: command line that runs it somewhere else
     """
 
-    def __init__(self, ipc_dir, main, *arguments):
+    def __init__(self, ipc_dir, main, *arguments, before=()):
         self._ipc_dir = ipc_dir
         self._popen = subprocess.Popen(
-            command(main, *arguments), stdin=subprocess.PIPE,
+            [*before, *command(main, *arguments)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
         self.pid = self._popen.pid
         assert self._popen.stdout.readline() == 'ready\n'

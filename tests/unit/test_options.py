@@ -24,6 +24,9 @@ NOWHERE = '/proc/nowhere'
 LIVE = {
     'rpc_zmq_matchmaker': ('dummy', 'matchmaker', 'embedded'),
     'rpc_zmq_ipc_dir': ('/a/b', 'ipc_dir', '/a/b'),
+    'rpc_zmq_topology': ('receiver', 'topology', 'receiver'),
+    'use_router_proxy': ('true', 'topology', 'receiver'),
+    'rpc_zmq_port': ('9502', 'receiver_port', 9502),
     'rpc_zmq_transport': ('tcp', 'transport', 'tcp'),
     'rpc_zmq_bind_address': ('::1', 'bind_address', '::1'),
     'rpc_zmq_host': ('node-1', 'host', 'node-1'),
@@ -54,8 +57,7 @@ LEGACY = {
     'zmq_immediate': 'true', 'rpc_use_acks': 'true',
     'rpc_ack_timeout_base': '15', 'rpc_ack_timeout_multiplier': '2',
     'rpc_retry_attempts': '3', 'matchmaker_heartbeat_freq': '300',
-    'matchmaker_heartbeat_ttl': '600', 'rpc_zmq_port': '9501',
-    'use_router_proxy': 'true',
+    'matchmaker_heartbeat_ttl': '600',
 }
 NUMBERS = [name for name, (text, _, _) in LIVE.items()
            if text.replace('.', '').isdigit()]
@@ -63,9 +65,12 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_min_port', '65536'), ('rpc_zmq_min_port', '-1'),
     ('rpc_zmq_min_port', '0'),
     ('rpc_zmq_max_port', '0'), ('rpc_zmq_max_port', '65537'),
+    ('rpc_zmq_topology', 'proxy'), ('rpc_zmq_topology', 'Receiver'),
+    ('use_router_proxy', 'perhaps'), ('rpc_zmq_port', '0'),
+    ('rpc_zmq_port', '65536'), ('rpc_zmq_port', '-1'),
     ('rpc_zmq_transport', 'udp'), ('rpc_zmq_transport', 'IPC'),
     ('rpc_zmq_serialization', 'pickle'),
-    ('rpc_zmq_matchmaker', 'redis'), ('rpc_zmq_matchmaker', 'nonsense'),
+    ('rpc_zmq_matchmaker', 'nonsense'),
     ('rpc_zmq_bind_port_retries', '0'),
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
@@ -108,7 +113,9 @@ def in_group(name, text, group=options.GROUP):
 
 
 def test_these_tables_have_every_option():
-    assert LIVE.keys() == {option.name for option in options._OPTIONS}
+    # rpc_zmq_sentinel_group means something with sentinels only, see below.
+    assert LIVE.keys() | {'rpc_zmq_sentinel_group'} == {
+        option.name for option in options._OPTIONS}
     assert LEGACY.keys() == {option.name
                              for option in legacy_options.OPTIONS}
 
@@ -204,6 +211,51 @@ def test_legacy_option_that_is_set_is_logged_with_its_reason(
                if option.name == name)
     assert f'"{name}"' in deprecations.text
     assert option.deprecated_reason in deprecations.text
+
+
+# The topology
+
+
+@pytest.mark.parametrize('given, topology', [
+    ({}, 'direct'),
+    ({'rpc_zmq_topology': 'direct'}, 'direct'),
+    ({'use_router_proxy': 'true'}, 'receiver'),
+    ({'use_router_proxy': 'false'}, 'direct'),
+    ({'use_router_proxy': 'true', 'rpc_zmq_topology': 'direct'}, 'direct'),
+    ({'use_router_proxy': 'false', 'rpc_zmq_topology': 'receiver'},
+     'receiver')])
+def test_topology_wins_over_its_name_of_old(config, given, topology):
+    assert options.read(config(), given).topology == topology
+
+
+def test_name_of_old_in_the_url_does_not_win_over_the_topology_of_the_file(
+        config):
+    conf = config(in_group('rpc_zmq_topology', 'direct'))
+    assert options.read(conf, {'use_router_proxy': '1'}).topology == 'direct'
+
+
+@pytest.mark.parametrize('is_embedded, topology', [
+    (True, 'direct'), (False, 'receiver')])
+def test_topology_follows_the_registry_when_nothing_is_said(is_embedded,
+                                                            topology):
+    assert options._topology(None, None, is_embedded) == topology
+
+
+def test_transport_is_ipc_with_the_embedded_registry(config):
+    assert options.read(config(), {}).transport == 'ipc'
+
+
+def test_receiver_port_is_that_of_old(config):
+    assert options.read(config(), {}).receiver_port == 9501
+
+
+def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
+    option, = (option for option in options._OPTIONS
+               if option.name == 'use_router_proxy')
+    monkeypatch.setattr(option, '_logged_deprecation', False)
+    options.read(config(in_group('use_router_proxy', 'true')), {})
+    assert '"use_router_proxy"' in deprecations.text
+    assert 'rpc_zmq_topology' in deprecations.text
 
 
 # What is refused
@@ -476,3 +528,38 @@ def test_private_directory_of_another_user_is_refused(private):
 def test_private_directory_of_root_is_refused_to_others(no_default):
     os.mkdir(no_default % NOBODY, 0o700)
     assert as_nobody(directory_or_error).startswith('refused: ')
+
+
+# The registry
+
+
+@pytest.mark.parametrize('text', [
+    in_group('rpc_zmq_sentinel_group', 'masters'),
+    in_group('sentinel_group_name', 'masters', 'matchmaker_redis')])
+def test_sentinel_group_is_in_the_url_of_the_registry(config, text):
+    settings = options.read(config(text), {'rpc_zmq_matchmaker': 'sentinel'})
+    assert 'sentinel=masters' in settings.matchmaker
+
+
+def test_matchmaker_redis_says_where_redis_is(config):
+    conf = config('[matchmaker_redis]\nhost = h1\nport = 6380\n'
+                  'password = secret\nsocket_timeout = 5000\n')
+    settings = options.read(conf, {'rpc_zmq_matchmaker': 'redis'})
+    assert settings.matchmaker == (
+        'redis://:secret@h1:6380?socket_timeout=5.0')
+    assert 'secret' not in repr(settings)
+
+
+def test_the_topology_is_that_of_a_receiver_with_a_registry_of_many(config):
+    settings = options.read(config(), {}, 'redis')
+    assert (settings.topology, settings.transport) == ('receiver', 'tcp')
+    assert options.read(config(), {}).topology == 'direct'
+
+
+def test_hidden_options_are_not_in_the_sample_but_work(config):
+    listed = {option.name for _, those in options.list_opts()
+              for option in those}
+    assert 'rpc_zmq_two_message_replies' not in listed
+    assert options.read(
+        config(), {'rpc_zmq_two_message_replies': 'true'}).two_messages
+    assert not options.read(config(), {}).two_messages

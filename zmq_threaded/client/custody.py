@@ -72,6 +72,10 @@ class Custody:
         return (not len(self._waiting) and not self._spreading
                 and self._lanes.is_idle())
 
+    def hopeless(self):
+        """How many messages are not worth waiting for at the end."""
+        return self._waiting.hopeless()
+
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
         for lane in self._lanes.check(now):

@@ -2,9 +2,10 @@
 """The cached view of the registry, and the one thread that talks to it.
 
 Senders choose an instance from a snapshot and never wait for the registry
-while they have one. A snapshot stays while the registry is down. What is
-missing in the answer of a registry that has lost its records stays as well,
-for the life of a record: by then its owner has come back, or is gone.
+while they have one. A snapshot stays while the registry is down. When it
+answers again it may lack what nobody could renew meanwhile, or all: what is
+missing then stays as well, for the life of a record. By then its owner has
+come back, or is gone.
 """
 
 import logging
@@ -26,9 +27,12 @@ _REGISTER_TIMEOUT = 5.0
 _UNREGISTER_TIMEOUT = 2.0
 # A registration is looked at soon: a deletion may have come in between.
 _FIRST_BEAT = 1.0
-# Pauses of a registry that fails, doubling; at random up to a half shorter,
-# for thousands of processes see it come back.
-_FIRST_PAUSE, _LAST_PAUSE = 0.5, 4.0
+# Pauses of a registry that fails, doubling, in update periods; at random up to
+# a half shorter, for thousands of processes see it come back.
+_FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.4
+# Update periods after which all topics are looked at when it is back: by then
+# the services have seen it too.
+_LOOK_AGAIN = 0.4, 0.6
 
 
 class Nobody(Exception):
@@ -71,6 +75,7 @@ class Directory:
         self._next_tick = self._next_housekeeping = now
         self._next_beat = now + self._beat_interval()
         self._pause, self._paused_until = 0.0, 0.0
+        self._doubted_until = 0.0
         self._may_warn = counting.Seldom()
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
@@ -241,15 +246,23 @@ class Directory:
                              _LAST_SPACING))
         now = time.monotonic()
         entry.next_lookup = now + entry.spacing
-        # Not all at once when a registry comes back.
-        entry.next_refresh = now + self._update * random.uniform(
-            0.9 if answered else 0.1, 1.0)
+        entry.next_refresh = now + self._update * random.uniform(0.9, 1.0)
         for done in waiting:
             done(answered)
 
     def _read(self, entry):
-        self._view.absorb(entry, tuple(self._matchmaker.lookup(entry.key)),
-                          self._matchmaker.lost_its_records)
+        began = time.monotonic()
+        found = tuple(self._matchmaker.lookup(entry.key))
+        if time.monotonic() - began > self._expire / 3:
+            self._doubt()       # nobody else could renew a record either
+        self._view.absorb(entry, found, self._is_doubtful)
+
+    def _is_doubtful(self):
+        return (time.monotonic() < self._doubted_until
+                or self._matchmaker.lost_its_records())
+
+    def _doubt(self):
+        self._doubted_until = time.monotonic() + self._expire
 
     def _refresh(self):
         for entry in self._view.entries():
@@ -305,16 +318,26 @@ class Directory:
             self._failed(error)
             return False
         if self._pause:
-            self._pause = self._paused_until = 0.0
-            LOG.info('The registry answers again')
+            self._recovered()
         return True
 
     def _failed(self, error):
         self._counters.add('registry_errors')
-        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LAST_PAUSE)
+        self._doubt()
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE * self._update),
+                          _LAST_PAUSE * self._update)
         self._paused_until = (time.monotonic()
                               + self._pause * random.uniform(0.5, 1.0))
         self._next_beat = min(self._next_beat, self._paused_until)
         if self._may_warn.allows():
+            # As text: the error itself has hold of the connection.
             LOG.warning('The registry fails, going on with what is known: '
-                        '%s: %s', type(error).__name__, error)
+                        '%s: %s', type(error).__name__, str(error))
+
+    def _recovered(self):
+        LOG.info('The registry answers again')
+        self._pause = self._paused_until = 0.0
+        now = time.monotonic()
+        for entry in self._view.entries():
+            entry.next_refresh = now + self._update * random.uniform(
+                *_LOOK_AGAIN)

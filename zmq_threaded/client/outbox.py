@@ -106,7 +106,8 @@ class Outbox:
                    for destination in list(self._destinations.values()))
 
     def flush(self, deadline):
-        """Wait until nothing is in custody.
+        """Wait until nothing is in custody but notifications for which nobody
+        listens.
 
         :param deadline: monotonic seconds
         :returns: how many messages are left
@@ -161,7 +162,7 @@ class Outbox:
         if now >= self._next_forgetting:
             self._next_forgetting = now + _FORGET_EVERY
             self._forget_idle_destinations()
-        if self._flushers and not self.pending():
+        if self._flushers and self.pending() <= self._custody.hopeless():
             while self._flushers:
                 self._flushers.pop().put(True)
 

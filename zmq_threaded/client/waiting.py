@@ -4,6 +4,7 @@
 import collections
 import functools
 
+from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 
 
@@ -82,6 +83,14 @@ class Waiting:
             return True
         self._give_up(delivery, deliveries.NOBODY)
         return False
+
+    def hopeless(self):
+        """How many notifications have no listener in any pool, and never had
+        one that is still known.
+        """
+        return sum(delivery.kind == wire.NOTIFY and delivery.spread
+                   for key in self._nobody
+                   for delivery in self._by_key.get(key, ()))
 
     def pop_stranded(self, destination):
         """Take out the oldest message of a destination for which there is

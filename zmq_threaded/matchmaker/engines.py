@@ -29,6 +29,7 @@ _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
               'zookeeper': ('kazoo', 'zookeeper'),
               'kazoo': ('kazoo', 'zookeeper')}
+_PATIENCE = 5.0
 # Seconds after which an operation is given up for lost. Most clients try on,
 # and notice soon when their engine is back; kazoo can wait for an answer of a
 # server that was just starting for as long as its session may live.
@@ -69,14 +70,17 @@ def distributed(url, expire):
 
     :param expire: seconds after which a record that is not renewed is gone
     """
-    is_zookeeper = parse.urlsplit(url).scheme in ('zookeeper', 'kazoo')
-    if is_zookeeper:
+    connect = functools.partial(_connect, url, expire)
+    if parse.urlsplit(url).scheme in ('zookeeper', 'kazoo'):
         # It warns of each connection that it tries.
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
-    engine = member.Engine(functools.partial(_connect, url, expire), expire,
-                           keeps_sessions=is_zookeeper)
+        engine = member.Engine(connect, expire, keeps_sessions=True,
+                               release=_close_kazoo)
+        stuck = _SESSION_STUCK
+    else:
+        engine, stuck = member.Engine(connect, expire), _STUCK
     return matchmaker.Matchmaker(engine, patience.Patient(
-        'zmq-registry', _SESSION_STUCK if is_zookeeper else _STUCK))
+        'zmq-registry', min(_PATIENCE, expire / 2), stuck))
 
 
 def embedded(ipc_dir, expire):
@@ -94,6 +98,10 @@ def embedded(ipc_dir, expire):
 
 def _may_log_kazoo(record, seldom=counters.Seldom()):
     return record.levelno >= logging.ERROR or seldom.allows()
+
+
+def _close_kazoo(coordinator):
+    coordinator._coord.close()      # tooz only stops it
 
 
 class _Here:

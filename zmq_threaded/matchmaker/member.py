@@ -29,6 +29,7 @@ class Engine:
     :ivar keeps_sessions: its client renews by itself (its heartbeat() only
         blocks), and is of no use any more after an error: the session may be
         one that the server never takes back
+    :ivar release: gives back what a stopped coordinator leaves open
     :ivar forgets: it may come back without its records
     :ivar deletion_lock: held while empty groups are made and deleted, where
         that is not atomic and can be locked
@@ -38,6 +39,7 @@ class Engine:
     connect: object
     expire: float
     keeps_sessions: bool = False
+    release: object = lambda coordinator: None
     forgets: bool = True
     deletion_lock: object = contextlib.nullcontext()
     repair: object = None
@@ -154,6 +156,7 @@ class Member:
             # leaving the groups.
             with contextlib.suppress(Exception):
                 coordinator._stop()
+                self._engine.release(coordinator)
 
     def _put(self, key, record):
         """Join a group, making it if need be; or change our record in it."""

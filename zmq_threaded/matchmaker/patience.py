@@ -7,9 +7,10 @@ import queue
 import threading
 import time
 
-# Seconds. While nothing is known to be wrong an answer is worth waiting for;
-# a large group takes seconds. Then it is only looked whether one came.
-_PATIENCE, _LITTLE_PATIENCE = 5.0, 0.25
+# Seconds. Once something is known to be wrong it is only looked whether there
+# is an answer yet.
+_LITTLE_PATIENCE = 0.25
+_END_LIMIT = 2.0
 
 
 class Unanswered(Exception):
@@ -20,13 +21,16 @@ class Patient:
     """Runs one operation at a time in a thread of its own.
 
     :param name: of the thread
+    :param patience: seconds to wait for an answer, while nothing is known to
+        be wrong; a large group takes seconds
     :param stuck_after: seconds after which an operation is given up for lost
 
     Thread: one, that waits; and any for hurry().
     """
 
-    def __init__(self, name, stuck_after):
+    def __init__(self, name, patience, stuck_after):
         self._name = name
+        self._patience = patience
         self._stuck_after = stuck_after
         self._worker = None
         self._hurried = False
@@ -38,7 +42,7 @@ class Patient:
         """
         if self._worker is None:
             self._worker = _Worker(self._name)
-        return self._worker.run(operation, self._patience())
+        return self._worker.run(operation, self._time_to_wait())
 
     def gave_up(self, release):
         """Whether the thread has been stuck in its operation for too long,
@@ -71,10 +75,10 @@ class Patient:
         if worker is not None:
             worker.end(operation)
 
-    def _patience(self):
+    def _time_to_wait(self):
         if self._hurried or not self._worker.answers:
             return _LITTLE_PATIENCE
-        return _PATIENCE
+        return self._patience
 
 
 class _Worker:
@@ -118,8 +122,8 @@ class _Worker:
     def end(self, operation=lambda: None):
         self._tasks.put((operation, queue.SimpleQueue()))
         self._tasks.put(None)
-        self._thread.join(_LITTLE_PATIENCE if self._busy_since else
-                          _PATIENCE / 2)
+        self._thread.join(_LITTLE_PATIENCE if self._busy_since
+                          else _END_LIMIT)
 
     def _work(self):
         for operation, outcome in iter(self._tasks.get, None):

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the registry costs a redis: operations, bytes and its CPU time.
+
+Starts a redis-server of its own, fills a topic with simulated instances and
+counts, by the server's own INFO, what a real client and a real service do:
+
+    tools/venv python tools/registry_cost.py
+    tools/venv python tools/registry_cost.py --sizes 10,50000 --hosts 2000
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import redis
+from tooz import utils as tooz_utils
+
+from zmq_threaded import matchmaker
+from zmq_threaded import topic
+from zmq_threaded.matchmaker import record
+
+EXPIRE, UPDATE = 30, 10     # the defaults
+# Of tooz; simulated members are written as it writes them.
+GROUP, BEAT, GROUPS = '_tooz_group:', '_tooz_beats:', '_tooz_groups'
+REPEATS = 20
+
+
+class Meter:
+    """What the server did, by difference."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def measure(self, operation, repeats=REPEATS):
+        """:returns: dict of averages for one run of the operation"""
+        operation()     # connects, loads scripts
+        look = self._difference(self._counts(), self._counts())
+        before, began = self._counts(), time.perf_counter()
+        for _ in range(repeats):
+            operation()
+        seconds = time.perf_counter() - began
+        costs = self._difference(before, self._counts())
+        return {name: (costs[name] - look[name]) / repeats for name in costs
+                } | {'ms': 1000 * seconds / repeats}
+
+    @staticmethod
+    def _difference(before, after):
+        return {name: after[name] - before[name] for name in before}
+
+    def _counts(self):
+        info = self._server.info('all')
+        stats = [value for name, value in info.items()
+                 if name.startswith('cmdstat_') and name != 'cmdstat_info']
+        return {'commands': sum(each['calls'] for each in stats),
+                'cpu_us': sum(each['usec'] for each in stats),
+                'in': info['total_net_input_bytes'],
+                'out': info['total_net_output_bytes']}
+
+
+def simulate(server, key, count):
+    """So many instances of other hosts, as their processes would have
+    registered them.
+    """
+    pipe = server.pipeline(transaction=False)
+    pipe.sadd(GROUPS, key)
+    pipe.hset(GROUP + key, '__created__', '1')
+    for number in range(count):
+        instance = matchmaker.Instance(
+            os.urandom(16), (f'tcp://compute-{number:05}.example.org:49153',))
+        member = os.urandom(8).hex()
+        pipe.hset(GROUP + key, member,
+                  tooz_utils.dumps(record.encode([instance])))
+        pipe.psetex(BEAT + member, 3600_000, 'Not dead!')
+        if number % 1000 == 999:
+            pipe.execute()
+    pipe.execute()
+
+
+def costs(server, url, size):
+    """What each operation costs with so many instances in the topic."""
+    key = topic.rpc('nova', f'compute-{size}').key
+    simulate(server, key, size - 1)
+    meter, numbers = Meter(server), iter(range(10 ** 6))
+
+    def one():
+        return matchmaker.Instance(
+            os.urandom(16), (f'tcp://host-{next(numbers)}:49153',))
+    service, mine = matchmaker.distributed(url, EXPIRE), one()
+    own_key = topic.rpc('nova', f'compute-{size}', 'host').key
+    client = matchmaker.distributed(url, EXPIRE)
+    try:
+        def come_and_go():
+            other = one()
+            service.register(other, [key, own_key])
+            service.unregister(other)
+        come_and_go()
+        service.register(mine, [key, own_key])
+        return {'refresh of the topic': meter.measure(
+                    lambda: client.lookup(key)),
+                'refresh of one server': meter.measure(
+                    lambda: client.lookup(own_key)),
+                'beat of a process': meter.measure(service.beat),
+                'start and stop': meter.measure(come_and_go)}
+    finally:
+        service.close()
+        client.close()
+
+
+@contextlib.contextmanager
+def redis_server():
+    binary = shutil.which('redis-server')
+    if not binary:
+        sys.exit('redis-server is missing: apt-get install -y redis-server')
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [binary, '--port', str(port), '--bind', '127.0.0.1', '--dir',
+             folder, '--save', ''], stdout=subprocess.DEVNULL)
+        try:
+            with redis.Redis(port=port) as server:
+                yield wait_for(server), f'redis://127.0.0.1:{port}'
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(server):
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            server.ping()
+            return server
+        except redis.ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def table(results):
+    yield ('| instances | operation | commands | bytes to redis | bytes from '
+           'redis | redis CPU | round trip |')
+    yield '|---|---|---|---|---|---|---|'
+    for size, operations in results.items():
+        for name, cost in operations.items():
+            yield (f'| {size:,} | {name} | {cost["commands"]:.0f} | '
+                   f'{cost["in"]:,.0f} | {cost["out"]:,.0f} | '
+                   f'{cost["cpu_us"]:,.0f} us | {cost["ms"]:.1f} ms |')
+
+
+def meaning(results, hosts, processes, topics):
+    """For one redis, with the default periods."""
+    small = results[min(results)]
+    beats = hosts * processes / (EXPIRE / 3)
+    refreshes = hosts * processes * topics / UPDATE
+    beat, refresh = small['beat of a process'], small['refresh of the topic']
+    yield (f'{hosts:,} hosts with {processes} service processes each, each '
+           f'using {topics} topics of {min(results)} instances: '
+           f'{hosts * processes:,} connections,')
+    for name, rate, cost in (('beats', beats, beat),
+                             ('refreshes', refreshes, refresh)):
+        yield (f'  {rate:,.0f} {name}/s = {rate * cost["commands"]:,.0f} '
+               f'commands/s, {rate * (cost["in"] + cost["out"]) / 1e6:.1f} '
+               f'MB/s, {rate * cost["cpu_us"] / 1e4:.0f} % of redis\'s core '
+               '(its commands alone)')
+    large = results[max(results)]['refresh of the topic']
+    yield (f'  a client that uses a topic of {max(results):,} (fanouts): '
+           f'{large["out"] / UPDATE / 1e3:,.0f} kB/s and '
+           f'{large["cpu_us"] / UPDATE / 1e4:.2f} % of the core each')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sizes', default='100,1000,10000',
+                        help='instances in a topic (%(default)s)')
+    parser.add_argument('--hosts', type=int, default=10000)
+    parser.add_argument('--processes', type=int, default=4,
+                        help='service processes of a host (%(default)s)')
+    parser.add_argument('--topics', type=int, default=2,
+                        help='topics that a process uses (%(default)s)')
+    arguments = parser.parse_args()
+    with redis_server() as (server, url):
+        results = {size: costs(server, url, size)
+                   for size in map(int, arguments.sizes.split(','))}
+    print(*table(results), '', *meaning(
+        results, arguments.hosts, arguments.processes, arguments.topics),
+        sep='\n')
+
+
+if __name__ == '__main__':
+    main()
