@@ -3,7 +3,7 @@
 
 A directory for each version, made once by that version with
 
-    python -m tests.recordings.samples
+    tools/venv python -m tests.recordings.samples
 
 and never changed afterwards; tests/unit/test_recordings.py decodes them all.
 """

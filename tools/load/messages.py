@@ -3,7 +3,7 @@
 
 As a command it compares replies in one message with replies in two:
 
-    tools/venv python -m load.messages      (in the folder tools)
+    tools/venv env PYTHONPATH=tools python -m load.messages
 """
 
 import collections
