@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a call whose answers come in one message, in two, late,
+twice, in the wrong order or not at all.
+
+Everything is real but the wire: the link's socket has no peer, and the
+answers are handed over as they would be read.
+"""
+
+import contextlib
+import itertools
+import queue
+import select
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+from oslo_config import cfg
+import pytest
+
+from zmq_threaded import counters
+from zmq_threaded import matchmaker
+from zmq_threaded import options
+from zmq_threaded import payload
+from zmq_threaded import sockets
+from zmq_threaded import topic
+from zmq_threaded import wire
+from zmq_threaded.client import answers
+from zmq_threaded.client import custody
+from zmq_threaded.client import delivery
+from zmq_threaded.client import directory
+from zmq_threaded.client import link
+
+TOPIC = topic.rpc('exchange', 'topic')
+INSTANCE = matchmaker.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
+                               two_messages=True)
+RESULT, OTHER = (payload.dump((value,), 'json')[0]
+                 for value in ('result', 'other'))
+ENDING = ((wire.NO_RESULT,), wire.ENDING)
+END = {'one': [(RESULT, wire.ENDING)], 'two': [(RESULT, 0), ENDING]}
+
+
+class Desk:
+    """Calls that were sent to one instance, and a place for its answers."""
+
+    def __init__(self, context, ipc_dir, epoll):
+        settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
+        self.counters = counters.Counters()
+        known = directory.Directory(
+            matchmaker.embedded(ipc_dir, 30), settings.update,
+            settings.expire, self.counters, 'zmq-test-directory')
+        self._custody = custody.Custody(context, settings, known,
+                                        self.counters, epoll, self._not_told)
+        self._answers = answers.Answers(known, self.counters, self._custody)
+        self._link = link.Link(context, settings, INSTANCE.endpoints,
+                               INSTANCE.endpoints[0], False, self.counters,
+                               self._answers.on_message)
+        self.lane = self._link.lane(INSTANCE)
+
+    @staticmethod
+    def _not_told(task):
+        raise AssertionError('nothing is to be looked up')
+
+    def call(self, kind=wire.CALL):
+        """A message that was sent."""
+        sent = delivery.Delivery(
+            kind=kind, topic=TOPIC, body=[b'{}', b'{}'], flags=0,
+            expires=time.monotonic() + 60, instance=INSTANCE,
+            waiter=queue.SimpleQueue(), destination=delivery.Destination(9))
+        sent.destination.add(1)
+        self.lane.push(sent)
+        self.lane.head_was_sent(time.monotonic())
+        return sent
+
+    def answer(self, sent, body, flags=0, kind=wire.REPLY):
+        self.read(wire.encode(kind, INSTANCE.id, sent.id, body, flags))
+
+    def read(self, frame):
+        self._answers.on_message(self._link, [b'', frame, b'trailing'])
+
+    def close(self):
+        self._link.close()
+        self._custody.close()
+
+
+@contextlib.contextmanager
+def _open_desk(ipc_dir):
+    settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
+    context, epoll = sockets.new_context(settings), select.epoll()
+    made = Desk(context, ipc_dir, epoll)
+    try:
+        yield made
+    finally:
+        made.close()
+        epoll.close()
+        context.term()
+
+
+@pytest.fixture
+def desk(no_leaks, ipc_dir):
+    with _open_desk(ipc_dir) as made:
+        yield made
+
+
+@pytest.fixture(scope='module')
+def shared_desk(tmp_path_factory):
+    """For hypothesis: examples differ by their calls alone."""
+    with _open_desk(str(tmp_path_factory.mktemp('desk'))) as made:
+        yield made
+
+
+def events(sent):
+    """All that the caller was told so far."""
+    told = []
+    while not sent.waiter.empty():
+        told.append(sent.waiter.get_nowait())
+    return told
+
+
+def results(sent):
+    return [(detail.body, detail.flags) for event, detail in events(sent)
+            if event == delivery.REPLIED]
+
+
+def is_in_custody(desk, sent):
+    return sent.id in desk.lane.sent
+
+
+# One message, two messages
+
+
+@pytest.mark.parametrize('form', END)
+def test_call_ends_with_its_result(desk, form):
+    sent = desk.call()
+    for body, flags in END[form]:
+        desk.answer(sent, body, flags)
+    assert results(sent) == [(RESULT, END[form][0][1])]
+    assert sent.destination.pending == 0
+    assert not is_in_custody(desk, sent)
+
+
+def test_result_without_its_ending_ends_the_call_at_once(desk):
+    sent = desk.call()
+    desk.answer(sent, RESULT)
+    assert results(sent) == [(RESULT, 0)]
+    assert sent.destination.pending == 0
+
+
+def test_ending_does_not_end_a_call_whose_result_is_late(desk):
+    sent = desk.call()
+    desk.answer(sent, *ENDING)
+    assert is_in_custody(desk, sent)
+    assert delivery.REPLIED not in dict(events(sent))
+    desk.answer(sent, RESULT)
+    assert results(sent) == [(RESULT, 0)]
+
+
+def test_ending_is_a_sign_of_life(desk):
+    sent = desk.call()
+    desk.answer(sent, *ENDING)
+    assert events(sent) == [(delivery.HEARTBEAT, None)]
+
+
+def test_first_of_several_results_counts(desk):
+    sent = desk.call()
+    for body in (RESULT, RESULT, OTHER):
+        desk.answer(sent, body)
+    assert results(sent) == [(RESULT, 0)]
+    assert sent.destination.pending == 0
+
+
+def test_ending_that_comes_after_the_end_is_told_to_nobody(desk):
+    sent = desk.call()
+    desk.answer(sent, RESULT)
+    events(sent)
+    desk.answer(sent, *ENDING)
+    desk.answer(sent, *ENDING)
+    assert events(sent) == []
+    assert sent.destination.pending == 0
+
+
+@pytest.mark.parametrize('form', END)
+def test_failure_is_a_result(desk, form):
+    sent = desk.call()
+    for number, (body, flags) in enumerate(END[form]):
+        desk.answer(sent, body, flags | (0 if number else wire.FAILURE))
+    assert results(sent) == [(RESULT, END[form][0][1] | wire.FAILURE)]
+
+
+def test_empty_answer_of_an_endpoint_is_a_result(desk):
+    body, _ = payload.dump((None,), 'json')
+    sent = desk.call()
+    desk.answer(sent, body)
+    assert results(sent) == [(body, 0)]
+
+
+def test_answers_to_a_call_that_was_withdrawn_are_dropped(desk):
+    sent = desk.call()
+    desk.lane.take_back(sent.id)
+    for body, flags in END['two']:
+        desk.answer(sent, body, flags)
+    assert events(sent) == []
+
+
+def test_answers_of_a_later_version_are_understood(desk):
+    sent = desk.call()
+    desk.answer(sent, [], 0xff00, wire.HEARTBEAT)
+    desk.answer(sent, [*RESULT, b'new', b''], 0xff00 | wire.ENDING)
+    assert dict(events(sent)).keys() == {delivery.HEARTBEAT, delivery.REPLIED}
+
+
+steps = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(
+    [(RESULT, 0), (RESULT, wire.ENDING), (OTHER, 0), ENDING])), max_size=15)
+
+
+@given(steps)
+def test_each_call_has_its_first_result_whatever_comes_in_whatever_order(
+        shared_desk, answered):
+    calls = [shared_desk.call() for _ in range(3)]
+    for number, (body, flags) in answered:
+        shared_desk.answer(calls[number], body, flags)
+    for number, sent in enumerate(calls):
+        first = [(body, flags) for each, (body, flags) in answered
+                 if each == number and body[0]][:1]
+        assert results(sent) == first
+        assert is_in_custody(shared_desk, sent) == (not first)
+        assert sent.destination.pending == 1 - len(first)
+
+
+@pytest.mark.parametrize('order', list(
+    itertools.permutations(range(3))))
+def test_result_ending_and_a_second_result_in_every_order(desk, order):
+    said = [(RESULT, 0), (RESULT, wire.ENDING), ENDING]
+    sent = desk.call()
+    for number in order:
+        desk.answer(sent, *said[number])
+    assert [body for body, _ in results(sent)] == [RESULT]
+
+
+# Answers of another version
+
+
+def of_another_version(frame, major=wire.MAJOR + 1, kind=None):
+    kind = frame[6] if kind is None else kind
+    return frame[:4] + bytes((major, 0, kind)) + frame[7:]
+
+
+def reason(sent):
+    (event, text), = events(sent)
+    assert event == delivery.FAILED
+    return text
+
+
+@pytest.mark.parametrize('kind', [wire.CALL, wire.CAST, wire.NOTIFY])
+def test_refusal_by_another_major_version_ends_a_message_by_name(
+        desk, kind, caplog):
+    sent = desk.call(kind)
+    desk.read(of_another_version(wire.encode_nack(
+        INSTANCE.id, sent.id, wire.VERSION, 'in a form that nobody knows')))
+    assert_names_both_versions(reason(sent))
+    assert_names_both_versions(caplog.text)
+    assert desk.counters.snapshot()['wrong_version'] == 1
+    assert sent.destination.pending == 0
+
+
+def assert_names_both_versions(text):
+    assert f'protocol {wire.MAJOR + 1}.0' in text
+    assert f'{wire.MAJOR}.{wire.MINOR}' in text
+
+
+def test_reply_of_another_major_version_ends_its_call_by_name(desk):
+    sent = desk.call()
+    desk.read(of_another_version(wire.encode(
+        wire.REPLY, INSTANCE.id, sent.id, RESULT, wire.ENDING)))
+    assert_names_both_versions(reason(sent))
+
+
+@pytest.mark.xfail(strict=True, reason='Answers._on_wrong_version: NO_ID')
+def test_question_that_another_major_version_refuses_ends_what_it_was_about(
+        desk):
+    # Its refusal has the id of the question, which is none.
+    sent = desk.call(wire.FANOUT)
+    desk.read(of_another_version(wire.encode_nack(
+        INSTANCE.id, wire.NO_ID, wire.VERSION)))
+    assert_names_both_versions(reason(sent))
+
+
+def test_refusal_for_its_version_ends_a_call_with_the_servers_text(desk):
+    sent = desk.call()
+    desk.read(wire.encode_nack(INSTANCE.id, sent.id, wire.VERSION,
+                               'protocol 2.0 here, 1.0 there'))
+    assert_names_both_versions(reason(sent))
