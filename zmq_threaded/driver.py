@@ -108,26 +108,28 @@ class ZmqDriver(base.BaseDriver):
             raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')
 
     def _call(self, topic, body, flags, deadline, attempts, monitor_timeout):
+        chosen = None
         if not monitor_timeout:
             try:
                 return self._parts().requests.call(topic, body, flags,
                                                    deadline, attempts)
-            except requests.NeedsOutbox:
-                pass
+            except requests.NeedsOutbox as needs:
+                chosen = needs.instance
         return self._call_by_outbox(topic, body, flags, deadline, attempts,
-                                    monitor_timeout or 0.0)
+                                    monitor_timeout or 0.0, chosen)
 
     def _call_by_outbox(self, topic, body, flags, deadline, attempts,
-                        monitor_timeout):
+                        monitor_timeout, chosen=None):
         """A call whose server may send more than one message.
 
+        :param chosen: the Instance whose turn it is, None to choose one
         :param monitor_timeout: longest silence of the server in seconds; 0
             for any
         """
         delivery = deliveries.Delivery(
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
-            client_timeout=float(monitor_timeout))
+            client_timeout=float(monitor_timeout), chosen=chosen)
         problem = self._parts().outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')

@@ -7,6 +7,7 @@ names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import socket
@@ -15,6 +16,8 @@ from oslo_config import cfg
 
 from zmq_threaded import legacy_options
 from zmq_threaded import registry_url
+
+LOG = logging.getLogger(__name__)
 
 GROUP = 'oslo_messaging_zmq'
 
@@ -222,6 +225,10 @@ def _registry(conf, value, scheme, hosts):
 
 
 def _value(conf, query, option):
+    if option.dest in query and option.deprecated_for_removal:
+        # oslo.config warns of what it reads itself.
+        LOG.warning('Option %s of the transport URL is deprecated for '
+                    'removal: %s', option.dest, option.deprecated_reason)
     try:
         value = (option.type(query[option.dest]) if option.dest in query
                  else getattr(getattr(conf, GROUP), option.dest))

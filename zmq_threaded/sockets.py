@@ -27,9 +27,9 @@ CALL_SLICE = 0.2
 _RECONNECT_IVL = 500
 _RECONNECT_IVL_MAX = 5000
 _MAX_SOCKETS = 16384
-# Above the window of a link (client/link.py): a full pipe has no POLLOUT and
-# would look like a lost peer.
-_DEALER_SNDHWM = 2000
+# None: a full pipe has no POLLOUT and would look like a lost peer. The windows
+# of the lanes (client/lane.py) are the limit.
+_DEALER_SNDHWM = 0
 
 # A service behind a receiver that stops reading: this many messages of all its
 # clients wait in the receiver, later ones are refused as BUSY.

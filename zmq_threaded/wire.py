@@ -87,6 +87,7 @@ _FIXED = struct.Struct('!4sBBBBHd16s16s')
 _HEADER = struct.Struct('!4sBBBBHd16s16sd')
 _LENGTHS = [struct.Struct(f'!{parts}I') for parts in range(256)]
 _FANOUT_INSTANCES = 2     # the part that lists them
+_MOST_INSTANCES = 4096
 _LEAST_PARTS = {CALL: 2, CAST: 2, FANOUT: 2, NOTIFY: 2, REPLY: 1,
                 HEARTBEAT: 0, ACK: 1, NACK: 2, QUERY: 1, STATUS: 2}
 
@@ -237,6 +238,8 @@ def _instances(frame, parts):
         raise Malformed('a FANOUT to nobody')
     lengths = _LENGTHS[parts].unpack_from(frame, _HEADER.size)
     at += sum(lengths[:_FANOUT_INSTANCES])
+    if lengths[_FANOUT_INSTANCES] > _MOST_INSTANCES * ID_SIZE:
+        raise Malformed('a FANOUT to more services than a node has')
     return split_ids(bytes(frame[at:at + lengths[_FANOUT_INSTANCES]]))
 
 
@@ -251,7 +254,8 @@ def is_for(message, instance_id):
 def settled(message):
     """The settled id of a decoded request, b'' if it has none."""
     part = _FANOUT_INSTANCES + (message.kind == FANOUT)
-    if len(message.body) <= part or len(message.body[part]) != ID_SIZE:
+    if (message.kind == CALL or len(message.body) <= part
+            or len(message.body[part]) != ID_SIZE):
         return b''
     return message.body[part]
 

@@ -142,8 +142,8 @@ def test_each_pool_gets_one_copy(node, listen):
 
 def test_one_listener_on_many_topics_is_one_instance(node, listen):
     server = listen(topic='a b c')
-    for topic in ('a', 'b', 'c'):
-        notifier(node, topic).info({}, 'e', topic)
+    for name in ('a', 'b', 'c'):
+        notifier(node, name).info({}, 'e', name)
     waiting.until(lambda: sorted(server.endpoint.seen) == ['a', 'b', 'c'])
     assert len(server.transport._driver._parts()._services) == 1
 

@@ -21,7 +21,7 @@ EXPIRE, SOON = 30, 3
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope='module', params=engines.NAMES)
+@pytest.fixture(scope='module', params=engines.parallel(engines.NAMES))
 def engine(request):
     with engines.open_engine(request.param) as opened:
         yield opened

@@ -33,7 +33,7 @@ HOWS = ['pause', 'kill', 'empty', 'fail_over']
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope='module', params=engines.DISTRIBUTED)
+@pytest.fixture(scope='module', params=engines.parallel(engines.DISTRIBUTED))
 def engine(request):
     with engines.open_engine(request.param) as opened:
         yield opened

@@ -162,9 +162,7 @@ def test_call_longer_than_a_question_to_a_two_message_server(
             assert call.result(10) == 'done'
 
 
-@pytest.mark.parametrize('two_messages', [False, pytest.param(
-    True, marks=pytest.mark.xfail(strict=True, reason='a link does not look '
-                                  'whether the file is there, a REQ does'))])
+@pytest.mark.parametrize('two_messages', [False, True])
 def test_server_that_is_about_to_close_gets_no_call(node, two_messages):
     def only_once(request):
         assert not closing, 'a call that would be lost'
@@ -285,8 +283,6 @@ def test_call_of_a_two_message_server_that_dies(node, topology_of, topology):
     assert time.monotonic() - began < 4.0
 
 
-@pytest.mark.xfail(strict=True, reason='after NeedsOutbox another instance '
-                   'is chosen: round robin always skips the same')
 def test_one_and_two_message_servers_get_the_same_share_of_calls(node):
     one = node.process(server='one')
     two = node.process(server='two', **TWO)
@@ -382,8 +378,6 @@ def test_hidden_option_in_a_url(tmp_path, logged):
     assert options.read(conf, {HIDDEN: 'true'}).two_messages is True
 
 
-@pytest.mark.xfail(strict=True, reason='options._value: oslo.config warns of '
-                   'what it reads itself, and the URL is read by us')
 def test_hidden_option_in_a_url_is_reported_deprecated(logged):
     conf = cfg.ConfigOpts()
     conf([], project='zmq_threaded_tests')

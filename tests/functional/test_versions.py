@@ -151,8 +151,6 @@ def test_another_major_version_is_refused_by_name(node, way, client, server):
         assert not result(serving, 'echoed')
 
 
-@pytest.mark.xfail(strict=True, reason='Requests._read: counted as malformed, '
-                   'raised as ServerGone')
 def test_refusal_by_another_major_version_is_no_lost_server(node):
     with parties(node, DIRECT, 'same', 'same', 'major') as (caller, _, _):
         for monitor in (10, None):
@@ -180,8 +178,7 @@ def test_what_nobody_waits_for_is_refused_in_the_log(node, client, server,
 
 @pytest.mark.parametrize('client, server', [
     ('same', 'major'),
-    pytest.param('major', 'same', marks=pytest.mark.xfail(
-        strict=True, reason='the receiver refuses it as GONE with NO_ID'))])
+    ('major', 'same')])
 def test_fanout_to_several_of_another_major_version_behind_a_receiver(
         node, client, server):
     with parties(node, WAYS[1], client, server, server) as (

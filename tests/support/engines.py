@@ -352,6 +352,14 @@ NAMES = list(_ENGINES)
 DISTRIBUTED = [name for name in NAMES if name != 'file']
 
 
+def parallel(names):
+    """Parameters whose tests stay together, each in a process of pytest-xdist:
+    the server is started once.
+    """
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name))
+            for name in names]
+
+
 @contextlib.contextmanager
 def no_client_left(seconds=15):
     """Fail if a thread or a descriptor is left; the servers may have been

@@ -274,7 +274,6 @@ def test_reply_of_another_major_version_ends_its_call_by_name(desk):
     assert_names_both_versions(reason(sent))
 
 
-@pytest.mark.xfail(strict=True, reason='Answers._on_wrong_version: NO_ID')
 def test_question_that_another_major_version_refuses_ends_what_it_was_about(
         desk):
     # Its refusal has the id of the question, which is none.

@@ -74,8 +74,8 @@ def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
 
 
 def test_frame_for_several_lists_their_ids_and_is_for_nobody_by_itself():
-    made = a_delivery(kind=wire.FANOUT, body=[b'context', b'message', b'new'])
-    message = wire.decode(made.frame('ipc:///nowhere', [b'i' * 16, b'j' * 16]))
+    made = a_delivery(kind=wire.FANOUT)
+    message = wire.decode(made.frame('ipc:///nowhere', b'', [b'i' * 16, b'j' * 16]))
     assert message.instance == wire.NO_ID
     assert message.body[:2] == [b'context', b'message']
     assert wire.split_ids(message.body[2]) == [b'i' * 16, b'j' * 16]

@@ -174,7 +174,6 @@ def test_records_are_written_as_recorded():
 # What later versions may send
 
 
-@pytest.mark.xfail(strict=True, reason='wire.settled: a CALL has none')
 @pytest.mark.parametrize('part', [samples.SETTLED, b'traceparent-0001'])
 def test_unknown_third_part_of_a_call_settles_nothing(part):
     frame = wire.encode(wire.CALL, samples.INSTANCE, samples.IDS[0],
@@ -185,7 +184,6 @@ def test_unknown_third_part_of_a_call_settles_nothing(part):
 LATER = [(wire.MAJOR, 11), (wire.MAJOR + 1, 11), (wire.MAJOR + 1, wire.ACK)]
 
 
-@pytest.mark.xfail(strict=True, reason='route.route: dropped in silence')
 @pytest.mark.parametrize('major, kind', LATER)
 def test_receiver_passes_on_what_it_does_not_know_for_the_service_to_refuse(
         major, kind):

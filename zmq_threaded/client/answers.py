@@ -43,8 +43,13 @@ class Answers:
     def _on_wrong_version(self, link, error):
         self._counters.add('wrong_version')
         lane = link.lane_of(error.header.instance)
-        delivery = lane and lane.take_back(error.header.id)
-        if delivery:
+        if lane is None:
+            LOG.warning('An answer from %s: %s', link.endpoints[-1], error)
+            return
+        # One to a QUERY has no id, and is about all that was sent.
+        refused = (list(lane.sent) if error.header.id == wire.NO_ID
+                   else [error.header.id])
+        for delivery in filter(None, map(lane.take_back, refused)):
             self._custody.drop(delivery,
                                f'{lane.instance} answered it: {error}')
 

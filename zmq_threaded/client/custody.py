@@ -141,8 +141,12 @@ class Custody:
                 delivery.topic, lambda answered: self._tell(
                     functools.partial(self._spread, delivery, answered)))
         if not delivery.pinned:
-            delivery.instance = self._directory.choose(delivery.topic)
+            delivery.instance = (delivery.chosen
+                                 or self._directory.choose(delivery.topic))
+            delivery.chosen = None
         lane = delivery.instance and self._lanes.to(delivery.instance)
+        if lane and not delivery.pinned and lane.link.is_closing():
+            lane = None
         if lane:
             lane.push(delivery)
         elif delivery.pinned:

@@ -17,6 +17,7 @@ class Delivery:
     :ivar expires: monotonic seconds
     :ivar instance: where it must go (a fanout copy), or where it is now
     :ivar pinned: it must not go anywhere else
+    :ivar chosen: the instance whose turn it is, until it was sent there
     :ivar spread: a copy goes to each instance (a fanout), or to each pool (a
         notification)
     :ivar group: of a fanout's copies that go to one receiver, those that were
@@ -44,6 +45,7 @@ class Delivery:
     since: float = dataclasses.field(default_factory=time.monotonic)
     sent_at: float = 0.0
     group: list = ()
+    chosen: object = None
 
     def frame(self, endpoint, settled=b'', instances=()):
         """The message as it is sent to an endpoint.
@@ -88,21 +90,25 @@ class Watch:
     Thread: outbox; any for is_lost.
     """
 
-    __slots__ = ('instance', 'id', 'is_lost', '_unknown')
+    __slots__ = ('instance', 'id', 'is_lost', '_was_known', '_unknown')
 
     def __init__(self, instance, message_id):
         self.instance = instance
         self.id = message_id
         self.is_lost = False
+        self._was_known = False
         self._unknown = 0
 
     def heard(self, is_known):
-        """What the instance said. It may say once that it does not know a
-        call whose reply has just left it.
+        """What the instance said. That it does not know a call means nothing
+        before it knew it, for a long one may still be on its way; nor once,
+        when the reply has just left.
         """
-        self._unknown = 0 if is_known else self._unknown + 1
-        if self._unknown > 1:
-            self.is_lost = True
+        if is_known:
+            self._was_known, self._unknown = True, 0
+        elif self._was_known:
+            self._unknown += 1
+            self.is_lost = self._unknown > 1
 
 
 def expiry_for(endpoint, deadline):

@@ -10,6 +10,8 @@ from zmq_threaded.client import lane as lanes
 
 # A lost connection that is not back by then is not waited for.
 _GRACE = 1.0
+# As requests._FRESH: a service removes its file a longer time before it closes.
+_FRESH = 0.02
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
 # the connection tells, and only what is late for other reasons is asked for.
 _ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
@@ -42,7 +44,7 @@ class Link:
         self._ready = {}
         self.connected = False
         self._changed_at = time.monotonic()
-        self.used_at = self._changed_at
+        self.used_at = self._heard_at = self._changed_at
 
     def lane(self, instance):
         """The Lane to an instance, a new one if there is none."""
@@ -77,6 +79,7 @@ class Link:
         events = sockets.events(self._socket)
         while True:
             if events & sockets.POLLIN:
+                self._heard_at = time.monotonic()
                 self._on_message(self, sockets.receive(self._socket))
             elif not (events & sockets.POLLOUT and self._send()):
                 break
@@ -158,6 +161,14 @@ class Link:
             return True
         return (now - self._changed_at < _GRACE
                 and not sockets.is_dead(self._endpoint))
+
+    def is_closing(self):
+        """Whether its instance is about to close: what is sent to it now may
+        be lost.
+        """
+        return (not self.to_receiver
+                and time.monotonic() - self._heard_at > _FRESH
+                and not sockets.is_there(self._endpoint))
 
     def is_dead(self):
         """Whether its instance is certain never to come back."""

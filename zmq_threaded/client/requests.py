@@ -32,7 +32,14 @@ class _NotTaken(Exception):
 
 
 class NeedsOutbox(Exception):
-    """A server replies in more than one message; a REQ takes only one."""
+    """A server replies in more than one message; a REQ takes only one.
+
+    :ivar instance: the one that was chosen
+    """
+
+    def __init__(self, instance):
+        self.instance = instance
+        super().__init__()
 
 
 class _Connection:
@@ -203,7 +210,7 @@ class Requests:
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
             if instance.two_messages:
-                raise NeedsOutbox()
+                raise NeedsOutbox(instance)
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)
@@ -301,6 +308,10 @@ class Requests:
             if message.kind == wire.NACK:
                 self._refused(instance, *wire.nack_reason(message))
             raise wire.Malformed(f'kind {message.kind}')
+        except wire.WrongVersion as error:
+            self._counters.add('wrong_version')
+            raise errors.Refused(f'Call {message_id.hex()} to {topic}: '
+                                 f'{instance} answered it: {error}') from None
         except ValueError as error:
             self._counters.add('malformed')
             raise errors.ServerGone(

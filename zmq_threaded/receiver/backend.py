@@ -7,6 +7,7 @@ import time
 import zmq
 
 from zmq_threaded import sockets
+from zmq_threaded import wire
 
 TAKEN, BUSY, GONE = 'taken', 'busy', 'gone'
 
@@ -15,6 +16,9 @@ _EARLY_LIMIT = 1000
 # A service removes its file, and closes a longer time later
 # (service.CLOSING_QUIET): so often the file is looked at.
 _FRESH = 0.02
+# A live service answers a QUERY at once, unless it is full; its I/O thread
+# shakes hands in any case.
+_ANSWER_LIMIT, _HANDSHAKE_LIMIT = 1.5, 2.0
 
 
 class Backend:
@@ -29,6 +33,8 @@ class Backend:
     """
 
     def __init__(self, context, settings, path):
+        self._context = context
+        self._settings = settings
         self._endpoint = f'ipc://{path}'
         self._socket = sockets.backend_socket(context, settings,
                                               self._endpoint)
@@ -36,14 +42,20 @@ class Backend:
         self._early = collections.deque()
         self._was_connected = False
         self._looked_at = 0.0
+        self._asked_at = self._heard_at = 0.0
+        self._probe = None
+        self._probed_at = 0.0
+        self._is_unreachable = False
 
     def forward(self, request):
         """Pass a request on.
 
         :returns: TAKEN; or BUSY or GONE, and then it was not
         """
-        if self._is_closing():
+        if self._is_unreachable or self._is_closing():
             return GONE
+        if request.kind == wire.QUERY and self._asked_at <= self._heard_at:
+            self._asked_at = time.monotonic()
         if not self._early and self._send(request):
             return TAKEN
         if self._was_connected:
@@ -80,6 +92,7 @@ class Backend:
                 self._early.popleft()
             events = sockets.events(self._socket)
         if events & sockets.POLLIN:
+            self._heard_at = time.monotonic()
             try:
                 while True:
                     received.append(sockets.receive_uncopied(self._socket))
@@ -87,13 +100,49 @@ class Backend:
                 pass
         return received
 
+    def check(self):
+        """Find out whether the service is paused; to be called every tick.
+
+        A full pipe and a lost connection look the same, and a service that
+        holds what it may answers nothing: but whoever is alive shakes hands.
+        """
+        now = time.monotonic()
+        if self._probe and self._has_peer(self._probe):
+            self._heard_at = now
+        if not self._is_silent(now):
+            self._end_probe()
+            self._is_unreachable = False
+        elif self._probe is None:
+            self._probe = sockets.backend_socket(
+                self._context, self._settings, self._endpoint)
+            self._probed_at = now
+        elif now - self._probed_at > _HANDSHAKE_LIMIT:
+            self._is_unreachable = True
+
+    def _is_silent(self, now):
+        latest = now - _ANSWER_LIMIT
+        if self._heard_at > latest:
+            return False
+        return (self._heard_at < self._asked_at < latest
+                or self._was_connected and not self._has_peer(self._socket))
+
+    @staticmethod
+    def _has_peer(socket):
+        return bool(sockets.events(socket) & sockets.POLLOUT)
+
+    def _end_probe(self):
+        if self._probe:
+            self._probe.close(linger=0)
+            self._probe = None
+
     def is_lost(self):
         """Whether the service is certain not to come back."""
-        return (not sockets.events(self._socket) & sockets.POLLOUT
+        return (not self._has_peer(self._socket)
                 and sockets.is_dead(self._endpoint))
 
     def close(self):
         """:returns: the requests that were not passed on"""
+        self._end_probe()
         # Within the linger of the receiver its last requests still go.
         self._socket.close()
         return list(self._early)

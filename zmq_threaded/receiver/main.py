@@ -25,9 +25,11 @@ _PRODUCT = 'zmq_receiver'
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 _CLI_OPTIONS = [
-    cfg.StrOpt('host', help='Name under which this node is published; '
-                            'rpc_zmq_host by default.'),
-    cfg.PortOpt('frontend-port', min=1,
+    # By another dest: files of services have a `host` that means other things.
+    cfg.StrOpt('host', dest='receiver_command_line_host',
+               help='Name under which this node is published; rpc_zmq_host '
+                    'by default.'),
+    cfg.PortOpt('frontend-port', min=1, dest='receiver_command_line_port',
                 help='TCP port of this receiver; rpc_zmq_port by default.'),
 ]
 
@@ -88,8 +90,9 @@ def _truth(text):
 
 def _open(conf):
     query = {name: str(value) for name, value in
-             (('rpc_zmq_host', conf.host),
-              ('rpc_zmq_port', conf.frontend_port)) if value is not None}
+             (('rpc_zmq_host', conf.receiver_command_line_host),
+              ('rpc_zmq_port', conf.receiver_command_line_port))
+             if value is not None}
     settings = options.read(conf, query)
     ipc_dir = options.ipc_directory(settings)
     opened = receiver.Receiver(settings, ipc_dir)

@@ -54,13 +54,22 @@ class Receiver:
         try:
             # The port first: to bind the path would take it from a receiver
             # that runs.
-            self._bound = [sockets.bind_receiver_port(self._front, settings),
-                           sockets.bind_ipc(self._front, self._path)]
+            self._bound = [sockets.bind_receiver_port(self._front, settings)]
+            self._bind_path()
         except Exception:
             self._front.close(linger=0)
             self._context.term()
             raise
         self._make_parts()
+
+    def _bind_path(self):
+        endpoint = f'ipc://{self._path}'
+        if not sockets.is_dead(endpoint):
+            raise sockets.BindError(
+                f'{endpoint}: a receiver of {self._settings.host}, port '
+                f'{self._settings.receiver_port}, runs already, bound to '
+                'another address')
+        self._bound.append(sockets.bind_ipc(self._front, self._path))
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
@@ -97,10 +106,12 @@ class Receiver:
                               _TERM_LIMIT + self._settings.linger)
 
     def _unbind(self):
-        while self._bound:
-            sockets.unbind(self._front, self._bound.pop())
+        if self._bound:
+            # First: a successor may bind the path as soon as the port is free.
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+        while self._bound:
+            sockets.unbind(self._front, self._bound.pop())
 
     def _finish(self):
         for backend in self._backends.values():
@@ -136,6 +147,8 @@ class Receiver:
         for instance_id, backend in list(self._backends.items()):
             if backend.is_lost():
                 self._drop(instance_id, backend)
+            else:
+                backend.check()
         self._active.update(self._backends.values())
 
     def _move(self):
@@ -196,6 +209,7 @@ class Receiver:
             return None
         self._backends[instance_id] = self._by_fd[backend.fd] = backend
         self._epoll.register(backend.fd, select.EPOLLIN)
+        LOG.debug('Service %s is there', instance_id.hex())
         return backend
 
     def _drop(self, instance_id, backend):
@@ -203,6 +217,7 @@ class Receiver:
         self._active.discard(backend)
         del self._backends[instance_id], self._by_fd[backend.fd]
         self._epoll.unregister(backend.fd)
+        LOG.debug('Service %s is gone', instance_id.hex())
         for request in backend.close():
             self._refuse(request, instance_id, backends.GONE)
 
