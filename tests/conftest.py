@@ -36,3 +36,9 @@ def node(no_leaks, ipc_dir):
     """
     with rpc.Node(ipc_dir) as node:
         yield node
+
+
+@pytest.fixture
+def receiver(node):
+    """The receiver process behind which the services of the node are."""
+    return node.receiver()

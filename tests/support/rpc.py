@@ -10,6 +10,7 @@ from oslo_config import cfg
 import oslo_messaging
 
 from tests.support import processes
+from tests.support import receivers
 from zmq_threaded import options
 from zmq_threaded import runtime
 
@@ -38,11 +39,25 @@ class Recorder:
         raise ValueError(text)
 
 
+class Notes:
+    """A notification endpoint that keeps the payloads."""
+
+    def __init__(self):
+        self.seen = []
+
+    def info(self, ctxt, publisher, event_type, payload, metadata):
+        self.seen.append(payload)
+
+
 class Node:
-    """One IPC directory, and everything that a test opens in it."""
+    """One IPC directory, and everything that a test opens in it.
+
+    :ivar query: options of all URLs made from now on
+    """
 
     def __init__(self, ipc_dir):
         self.ipc_dir = ipc_dir
+        self.query = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self):
@@ -51,9 +66,13 @@ class Node:
     def __exit__(self, *exc_info):
         self._stack.close()
 
+    def closing(self, callback, *args):
+        """To be called at the end of the test."""
+        self._stack.callback(callback, *args)
+
     def url(self, **query):
         query = {'rpc_zmq_ipc_dir': self.ipc_dir, 'rpc_cast_timeout': 5,
-                 **query}
+                 **self.query, **query}
         return 'zmq://?' + parse.urlencode(query)
 
     def transport(self, allowed_remote_exmods=None, **query):
@@ -96,10 +115,41 @@ class Node:
         return self._process('server_main.py', self.url(**query), topic,
                              server)
 
+    def receiver(self, **kwargs):
+        """A receiver process; services made from now on are behind it."""
+        receiver = receivers.ReceiverProcess(self.ipc_dir, **kwargs)
+        self.closing(receiver.end)
+        self.query = receivers.query(receiver)
+        return receiver
+
     def listener_process(self, topic, pool, path):
         """A listener that writes to a file; see listener_main.py."""
         return self._process('listener_main.py', self.url(), topic, pool,
                              path)
+
+    def listener(self, topic='notes', pool=None, endpoint=None,
+                 transport=None):
+        """A started notification listener; what it got as .seen."""
+        transport = transport or self.notification_transport()
+        endpoint = endpoint or Notes()
+        listening = oslo_messaging.get_notification_listener(
+            transport, [oslo_messaging.Target(topic=topic)], [endpoint],
+            pool=pool)
+        listening.endpoint, listening.seen = endpoint, endpoint.seen
+        listening.start(override_pool_size=4)
+        self._stack.callback(self.stop, listening)
+        return listening
+
+    def notification_transport(self, **query):
+        transport = oslo_messaging.get_notification_transport(
+            cfg.CONF, self.url(**query))
+        self._stack.callback(transport.cleanup)
+        return transport
+
+    def notifier(self, topic='notes', transport=None):
+        return oslo_messaging.Notifier(
+            transport or self.notification_transport(), 'publisher',
+            driver='messagingv2', topics=[topic], retry=-1)
 
     def _process(self, main, *arguments):
         process = processes.ServerProcess(self.ipc_dir, main, *arguments)

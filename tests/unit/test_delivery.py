@@ -73,6 +73,41 @@ def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
         made.topic, made.body, made.expires)
 
 
+def test_frame_for_several_lists_their_ids_and_is_for_nobody_by_itself():
+    made = a_delivery(kind=wire.FANOUT, body=[b'context', b'message', b'new'])
+    message = wire.decode(made.frame('ipc:///nowhere', [b'i' * 16, b'j' * 16]))
+    assert message.instance == wire.NO_ID
+    assert message.body[:2] == [b'context', b'message']
+    assert wire.split_ids(message.body[2]) == [b'i' * 16, b'j' * 16]
+    assert (message.id, message.kind) == (made.id, wire.FANOUT)
+
+
+def test_copies_of_a_fanout_share_their_group():
+    made, group = a_delivery(kind=wire.FANOUT, instance=None), []
+    copies = [made.copy_for(INSTANCE, group) for _ in range(3)]
+    group += copies
+    assert all(copy.group is group for copy in copies)
+    assert {copy.id for copy in copies} == {made.id}
+
+
+@pytest.mark.parametrize('reason, receiver, is_final', [
+    (wire.STOPPING, False, True), (wire.STOPPING, True, True),
+    (wire.GONE, False, True), (wire.GONE, True, False),
+    (wire.BUSY, False, False), (wire.BUSY, True, False)])
+def test_a_receiver_that_says_gone_may_be_wrong(reason, receiver, is_final):
+    instance = matchmaker.Instance(b'i' * 16, ('ipc:///x',), '', receiver)
+    assert delivery.is_final(reason, instance) is is_final
+
+
+def test_a_watched_call_is_lost_when_it_is_unknown_twice_in_a_row():
+    watch = delivery.Watch(INSTANCE, b'm' * 16)
+    for known in (False, True, False):
+        watch.heard(known)
+        assert not watch.is_lost
+    watch.heard(False)
+    assert watch.is_lost
+
+
 def test_copy_for_a_pool_goes_to_its_topic_and_nobody_waits_for_it():
     pool = topic.rpc('exchange', 'pool')
     made = a_delivery(kind=wire.NOTIFY, instance=None, spread=True,

@@ -24,6 +24,9 @@ NOWHERE = '/proc/nowhere'
 LIVE = {
     'rpc_zmq_matchmaker': ('dummy', 'matchmaker', 'embedded'),
     'rpc_zmq_ipc_dir': ('/a/b', 'ipc_dir', '/a/b'),
+    'rpc_zmq_topology': ('receiver', 'topology', 'receiver'),
+    'use_router_proxy': ('true', 'topology', 'receiver'),
+    'rpc_zmq_port': ('9502', 'receiver_port', 9502),
     'rpc_zmq_transport': ('tcp', 'transport', 'tcp'),
     'rpc_zmq_bind_address': ('::1', 'bind_address', '::1'),
     'rpc_zmq_host': ('node-1', 'host', 'node-1'),
@@ -54,8 +57,7 @@ LEGACY = {
     'zmq_immediate': 'true', 'rpc_use_acks': 'true',
     'rpc_ack_timeout_base': '15', 'rpc_ack_timeout_multiplier': '2',
     'rpc_retry_attempts': '3', 'matchmaker_heartbeat_freq': '300',
-    'matchmaker_heartbeat_ttl': '600', 'rpc_zmq_port': '9501',
-    'use_router_proxy': 'true',
+    'matchmaker_heartbeat_ttl': '600',
 }
 NUMBERS = [name for name, (text, _, _) in LIVE.items()
            if text.replace('.', '').isdigit()]
@@ -63,6 +65,9 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_min_port', '65536'), ('rpc_zmq_min_port', '-1'),
     ('rpc_zmq_min_port', '0'),
     ('rpc_zmq_max_port', '0'), ('rpc_zmq_max_port', '65537'),
+    ('rpc_zmq_topology', 'proxy'), ('rpc_zmq_topology', 'Receiver'),
+    ('use_router_proxy', 'perhaps'), ('rpc_zmq_port', '0'),
+    ('rpc_zmq_port', '65536'), ('rpc_zmq_port', '-1'),
     ('rpc_zmq_transport', 'udp'), ('rpc_zmq_transport', 'IPC'),
     ('rpc_zmq_serialization', 'pickle'),
     ('rpc_zmq_matchmaker', 'redis'), ('rpc_zmq_matchmaker', 'nonsense'),
@@ -204,6 +209,51 @@ def test_legacy_option_that_is_set_is_logged_with_its_reason(
                if option.name == name)
     assert f'"{name}"' in deprecations.text
     assert option.deprecated_reason in deprecations.text
+
+
+# The topology
+
+
+@pytest.mark.parametrize('given, topology', [
+    ({}, 'direct'),
+    ({'rpc_zmq_topology': 'direct'}, 'direct'),
+    ({'use_router_proxy': 'true'}, 'receiver'),
+    ({'use_router_proxy': 'false'}, 'direct'),
+    ({'use_router_proxy': 'true', 'rpc_zmq_topology': 'direct'}, 'direct'),
+    ({'use_router_proxy': 'false', 'rpc_zmq_topology': 'receiver'},
+     'receiver')])
+def test_topology_wins_over_its_name_of_old(config, given, topology):
+    assert options.read(config(), given).topology == topology
+
+
+def test_name_of_old_in_the_url_does_not_win_over_the_topology_of_the_file(
+        config):
+    conf = config(in_group('rpc_zmq_topology', 'direct'))
+    assert options.read(conf, {'use_router_proxy': '1'}).topology == 'direct'
+
+
+@pytest.mark.parametrize('is_embedded, topology', [
+    (True, 'direct'), (False, 'receiver')])
+def test_topology_follows_the_registry_when_nothing_is_said(is_embedded,
+                                                            topology):
+    assert options._topology(None, None, is_embedded) == topology
+
+
+def test_transport_is_ipc_with_the_embedded_registry(config):
+    assert options.read(config(), {}).transport == 'ipc'
+
+
+def test_receiver_port_is_that_of_old(config):
+    assert options.read(config(), {}).receiver_port == 9501
+
+
+def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
+    option, = (option for option in options._OPTIONS
+               if option.name == 'use_router_proxy')
+    monkeypatch.setattr(option, '_logged_deprecation', False)
+    options.read(config(in_group('use_router_proxy', 'true')), {})
+    assert '"use_router_proxy"' in deprecations.text
+    assert 'rpc_zmq_topology' in deprecations.text
 
 
 # What is refused

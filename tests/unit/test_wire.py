@@ -325,3 +325,101 @@ def test_new_ids_are_unique_across_forks():
         made += child.result()
     made += [each.hex() for each in many_ids(1000)]
     assert len(set(made)) == len(made) == 8000
+
+
+# Where a message wants to go, as a receiver reads it
+
+
+def fanout(instances, message=b'message', **fields):
+    return wire.encode(wire.FANOUT, wire.NO_ID, ID,
+                       [b'context', message, wire.join_ids(instances)],
+                       **fields)
+
+
+@given(kinds, ids, ids, parts)
+def test_address_is_in_the_fixed_part(kind, instance, message_id, more):
+    frame = wire.encode(kind, instance, message_id,
+                        [b'part'] * LEAST[kind] + more)
+    if kind == wire.FANOUT and instance == wire.NO_ID:
+        return
+    assert wire.address(frame) == (kind, message_id, [instance])
+    assert wire.address(memoryview(frame)) == (kind, message_id, [instance])
+
+
+@given(st.lists(ids, max_size=20), st.binary(max_size=300),
+       st.lists(st.binary(max_size=30), max_size=3))
+def test_address_of_a_fanout_to_several(instances, message, unknown):
+    frame = wire.encode(wire.FANOUT, wire.NO_ID, ID, [
+        b'context', message, wire.join_ids(instances), *unknown])
+    assert wire.address(memoryview(frame)) == (wire.FANOUT, ID, instances)
+    decoded = wire.decode(frame)
+    for instance in (*instances, INSTANCE, wire.NO_ID):
+        assert wire.is_for(decoded, instance) == (
+            instance in instances or instance == wire.NO_ID)
+
+
+@given(st.lists(ids, min_size=1), st.integers(0, 1000))
+def test_a_cut_fanout_goes_nowhere_else(instances, cut):
+    frame = fanout(instances)
+    try:
+        _, _, found = wire.address(frame[:-1 - cut % len(frame)])
+    except wire.Malformed:
+        return
+    assert found == instances[:len(found)]
+
+
+@given(kinds, ids, ids, st.integers(0, 255).filter(
+    lambda major: major != wire.MAJOR), st.binary(max_size=100))
+def test_another_version_is_routed_by_its_fixed_part(kind, instance,
+                                                     message_id, major, rest):
+    frame = wire.encode(kind, instance, message_id, [b''] * LEAST[kind])
+    frame = with_byte(frame, MAJOR_AT, major)[:FIXED_SIZE] + rest
+    assert wire.address(frame) == (kind, message_id, [instance])
+
+
+@given(st.binary(max_size=200))
+@example(b'')
+@example(b'ZMQT')
+def test_no_bytes_make_address_fail_in_another_way(noise):
+    try:
+        kind, message_id, instances = wire.address(memoryview(noise))
+    except wire.Malformed:
+        return
+    assert len(message_id) == 16
+    assert all(len(each) == 16 for each in instances)
+
+
+@given(st.integers(0, 10000), st.integers(0, 255), st.integers(1, 5))
+def test_no_byte_makes_the_address_of_a_fanout_fail_in_another_way(
+        at, value, count):
+    frame = fanout([bytes((n,)) * 16 for n in range(count)])
+    damaged = with_byte(frame, at % len(frame), value)
+    try:
+        _, _, instances = wire.address(damaged)
+    except wire.Malformed:
+        return
+    assert all(len(each) == 16 for each in instances)
+
+
+def test_only_a_fanout_is_for_the_instances_that_it_lists():
+    body = [b'context', b'message', INSTANCE]
+    for kind in (wire.CALL, wire.CAST, wire.NOTIFY):
+        frame = wire.encode(kind, wire.NO_ID, ID, body)
+        assert not wire.is_for(wire.decode(frame), INSTANCE)
+        assert wire.address(frame) == (kind, ID, [wire.NO_ID])
+
+
+def test_a_fanout_for_another_is_not_for_those_that_it_lists():
+    frame = wire.encode(wire.FANOUT, b'o' * 16, ID, [b'', b'', INSTANCE])
+    assert not wire.is_for(wire.decode(frame), INSTANCE)
+    assert wire.address(frame) == (wire.FANOUT, ID, [b'o' * 16])
+
+
+@given(st.binary(max_size=60))
+def test_whatever_a_fanout_lists_it_is_for_somebody_or_malformed(part):
+    message = wire.decode(wire.encode(wire.FANOUT, wire.NO_ID, ID,
+                                      [b'', b'', part]))
+    try:
+        wire.is_for(message, INSTANCE)
+    except wire.Malformed:
+        assert len(part) % 16

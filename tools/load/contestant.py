@@ -9,6 +9,7 @@ import time
 from load import errors
 from load import latency
 from load import ledger
+from load import node as nodes
 from load import processes
 from load import worker
 
@@ -36,16 +37,22 @@ class Contestant:
         self._token = secrets.token_hex(4)
         # A topic of its own: nothing of an earlier run can arrive here.
         self._topic = f'rpc_load_{self._token}'
+        self._node = nodes.NodeReceiver(self.url) if nodes.is_wanted(self.url) else None
+        self._reached_at = self._node.url if self._node else self.url
         self._client = self._make_client()
 
     def start_servers(self):
-        """Start the server processes without waiting for them."""
+        """Start the server processes, and their receiver, without waiting for them."""
+        if self._node:
+            self._node.start()
         for number in range(self.options.servers):
             self.servers.append(processes.ServerProcess(self._spec(number)))
 
     def connect(self, deadline):
         """Wait for the servers and for the way to them; raises StartError at the deadline."""
         try:
+            if self._node:
+                self._node.wait_ready(deadline)
             for server in self.servers:
                 server.wait_ready(deadline)
             self._probe(deadline)
@@ -96,6 +103,8 @@ class Contestant:
         complaints += [f'{self.name}: {problem}' for problem in problems]
         if self.workers and not problems and not hurried:
             self.tally = self._reconcile([stop.result() for stop in stops])
+        if self._node:
+            complaints += [f'{self.name}: {problem}' for problem in self._node.stop()]
         return complaints
 
     def _make_client(self):
@@ -105,11 +114,12 @@ class Contestant:
             return raw.RawClient(self._topic, options.servers, self._token,
                                  options.size, options.timeout)
         from load import oslo
-        return oslo.make_client(self.url, self._topic, self.mode, self._token,
+        return oslo.make_client(self._reached_at, self._topic, self.mode, self._token,
                                 options.size, options.timeout)
 
     def _spec(self, number):
-        return {'kind': self.kind, 'mode': self.mode.name, 'url': self.url, 'topic': self._topic,
+        return {'kind': self.kind, 'mode': self.mode.name, 'url': self._reached_at,
+                'topic': self._topic,
                 'number': number, 'name': f'load{number}', 'token': self._token,
                 'size': self.options.size, 'workers': self.options.workers, 'verbose': self.options.verbose}
 

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for one instance, and what is asked about it."""
+
+import pytest
+
+from zmq_threaded import matchmaker
+from zmq_threaded import topic
+from zmq_threaded import wire
+from zmq_threaded.client import delivery
+from zmq_threaded.client import lane as lanes
+
+TOPIC = topic.rpc('exchange', 'topic')
+INSTANCE = matchmaker.Instance(b'i' * 16, ('ipc:///nowhere',), '', True)
+
+
+class Link:
+    """Notes which lanes have work."""
+
+    def __init__(self):
+        self.ready = []
+
+    def has_work(self, lane):
+        self.ready.append(lane)
+
+
+@pytest.fixture
+def lane():
+    return lanes.Lane(INSTANCE, Link())
+
+
+def a_delivery(kind=wire.CAST):
+    return delivery.Delivery(kind=kind, topic=TOPIC, body=[b'', b''], flags=0,
+                             expires=1e9, instance=INSTANCE)
+
+
+def sent(lane, count, now=0.0):
+    deliveries = [a_delivery() for _ in range(count)]
+    for each in deliveries:
+        lane.push(each)
+        lane.head_was_sent(now)
+    return deliveries
+
+
+def asked(lane, now, connected_at=0.0, longest=1.0):
+    """The ids of the QUERYs that are due."""
+    messages = [wire.decode(frame) for frame
+                in lane.questions(now, connected_at, longest)]
+    assert all((each.kind, each.instance) == (wire.QUERY, INSTANCE.id)
+               for each in messages)
+    return [message_id for each in messages
+            for message_id in wire.split_ids(each.body[0])]
+
+
+def test_a_lane_with_work_tells_its_link(lane):
+    lane.push(a_delivery())
+    assert lane.link.ready == [lane]
+    assert lane.may_send(0.0) and not lane.is_idle()
+
+
+def test_what_was_sent_is_kept_until_it_is_taken_back(lane):
+    first, second = sent(lane, 2)
+    assert not lane.may_send(0.0)
+    assert lane.take_back(first.id) is first
+    assert lane.take_back(first.id) is None
+    assert not lane.is_idle()
+    assert lane.take_back(second.id) is second
+    assert lane.is_idle()
+
+
+def test_no_more_than_the_window_is_under_way(lane):
+    deliveries = sent(lane, lanes._WINDOW)
+    lane.push(a_delivery())
+    assert not lane.may_send(0.0)
+    lane.take_back(deliveries[5].id)
+    assert lane.may_send(0.0)
+
+
+def test_sending_again_keeps_the_order_from_the_last_to_the_first(lane):
+    first, second = sent(lane, 2)
+    third = a_delivery()
+    lane.push(third)
+    lane.send_again(second.id)
+    lane.send_again(first.id)
+    assert list(lane.queue) == [first, second, third]
+    assert not lane.sent and lane.link.ready
+
+
+def test_what_is_not_under_way_is_not_sent_again(lane):
+    lane.send_again(b'x' * 16)
+    assert not lane.queue and not lane.link.ready
+
+
+def test_a_busy_instance_gets_pauses_that_double_to_a_second(lane):
+    now, pauses = 100.0, []
+    for _ in range(7):
+        one, = sent(lane, 1)
+        lane.back_off(one.id, now)
+        assert not lane.may_send(now)
+        pause = next(n / 100 for n in range(200)
+                     if lane.may_send(now + n / 100))
+        pauses.append(pause)
+        now += 2.0
+        lane.queue.clear()
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0],
+                                   abs=0.011)
+
+
+def test_refusals_of_one_burst_are_one_pause(lane):
+    burst = sent(lane, 3)
+    for each in reversed(burst):
+        lane.back_off(each.id, 100.0)
+    assert list(lane.queue) == burst
+    assert lane.may_send(100.06)
+
+
+def test_an_instance_that_takes_messages_begins_with_the_first_pause(lane):
+    for now in (1.0, 2.0, 3.0, 4.0):
+        one, = sent(lane, 1)
+        lane.back_off(one.id, now)
+    lane.is_taken()
+    lane.back_off(b'x' * 16, 10.0)
+    assert lane.may_send(10.06)
+
+
+def test_young_messages_are_not_asked_about(lane):
+    sent(lane, 1, now=10.0)
+    assert asked(lane, 10.9) == []
+
+
+def test_old_messages_are_asked_about_with_pauses_up_to_the_longest(lane):
+    one, = sent(lane, 1, now=0.0)
+    times = [number / 10 for number in range(11, 200)
+             if asked(lane, number / 10, longest=4.0) == [one.id]]
+    gaps = [round(after - before, 1) for before, after
+            in zip(times, times[1:])]
+    assert times[0] == 1.1
+    assert gaps[:4] == [1.0, 2.0, 4.0, 4.0]
+
+
+def test_what_was_sent_over_an_earlier_connection_is_asked_about_at_once(lane):
+    one, = sent(lane, 1, now=10.0)
+    lane.connection_changed()
+    assert asked(lane, 10.2, connected_at=10.1) == [one.id]
+
+
+def test_a_new_connection_ends_the_pause_between_questions(lane):
+    one, = sent(lane, 1, now=0.0)
+    assert asked(lane, 2.0) == [one.id]
+    assert asked(lane, 2.1) == []
+    lane.connection_changed()
+    assert asked(lane, 2.2) == [one.id]
+
+
+def test_a_question_has_a_bounded_number_of_ids(lane):
+    deliveries = sent(lane, 2500, now=0.0)
+    questions = lane.questions(5.0, 0.0, 1.0)
+    assert len(questions) == 3
+    lane._ask_at = 0.0
+    assert asked(lane, 5.0) == [each.id for each in deliveries]
+
+
+def test_watched_calls_are_observed(lane):
+    lane.watched[b'w' * 16] = object()
+    assert not lane.is_idle()
+    question, = lane.questions(1.0, 0.0, 1.0)
+    assert wire.decode(question).flags & wire.OBSERVE
