@@ -102,6 +102,17 @@ class Actor:
             self._popen.stdin.close()
 
 
+def server(node, folder, name, timeline, *topics):
+    """A server that keeps a journal, launched; see chaos_server_main.py."""
+    url = node.url()
+    actor = Actor(folder, name, lambda life, path: [
+        *processes.command('chaos_server_main.py')[1:], url, name, 'pool',
+        path, *topics], timeline)
+    node.closing(actor.destroy)
+    actor.launch()
+    return actor
+
+
 class Receiver:
     """The receiver of the node, as an actor."""
 
