@@ -35,7 +35,7 @@ def reached(request, node):
     return node
 
 
-def _end_of_call(client, seconds=60):
+def _end_of_call(client, seconds=16):
     """The exception that ends a call, and when it did."""
     with pytest.raises(errors.ServerGone) as raised:
         client.call({}, 'sleep', seconds=seconds)
@@ -54,14 +54,18 @@ def test_a_call_ends_soon_when_its_server_does(reached, action, limit,
                                                monitored):
     server = reached.process()
     instance, = _instances(reached)
-    client = reached.client(timeout=60, call_monitor_timeout=monitored)
+    client = reached.client(timeout=25, call_monitor_timeout=monitored)
     client.call({}, 'echo', value=1)
     at = []
     timer = threading.Timer(0.5, lambda: (at.append(time.monotonic()),
                                           getattr(server, action)()))
     timer.start()
-    error, ended = _end_of_call(client)
-    timer.join()
+    try:
+        error, ended = _end_of_call(client)
+    finally:
+        timer.join()
+        if action == 'pause':
+            server.resume()
     print(f'\n{reached.way}, {action}: after {ended - at[0]:.2f} s: {error}')
     assert ended - at[0] < limit
     assert instance in str(error) and 'may have been executed' in str(error)
@@ -71,18 +75,19 @@ def test_a_call_ends_soon_when_its_server_does(reached, action, limit,
                                            ('pause', _LATER)])
 def test_a_call_ends_soon_when_the_receiver_does(node, action, limit):
     receiver = node.receiver()
-    node.process()
+    server = node.process()
     client = node.client(timeout=60)
     client.call({}, 'echo', value=1)
     at = []
     timer = threading.Timer(0.5, lambda: (at.append(time.monotonic()),
                                           getattr(receiver, action)()))
     timer.start()
-    error, ended = _end_of_call(client, seconds=25)
+    error, ended = _end_of_call(client)
     timer.join()
     print(f'\n{action}: after {ended - at[0]:.2f} s: {error}')
-    assert ended - at[0] < limit
     receiver.resume() if action == 'pause' else receiver.start()
+    server.kill()
+    assert ended - at[0] < limit
 
 
 # Clients that die

@@ -46,7 +46,8 @@ class Cloud:
 
     def __init__(self, node, folder, base='zmq://', engine=None):
         self._base, self.folder = base, folder
-        self.timeline = chaos_cloud.Timeline()
+        self.timeline = chaos_cloud.Timeline(
+            os.path.join(folder, 'timeline'))
         self.ipc_dir = node.ipc_dir
         self._receiver = node.receiver()
         self.actors = {actor.name: actor for actor in self._servers()}
@@ -138,7 +139,8 @@ def _run(cloud, seed):
 
 def _judge(cloud, done):
     evidence = chaos_verdict.Evidence(cloud.journals(), cloud.timeline)
-    verdict = chaos_verdict.Verdict(evidence)
+    verdict = chaos_verdict.Verdict(evidence,
+                                    _OPTIONS['zmq_target_expire'])
     print(verdict.table())
     print('done:', dict(sorted(done.items())))
     for life, lines in evidence.lines.items():

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import oslo_messaging
 import pytest
 import zmq
 
@@ -294,6 +295,61 @@ def test_cleanup_waits_only_as_long_as_it_must(reached):
     transport.cleanup()
     assert 0.5 < time.monotonic() - started < 10
     assert server.endpoint.seen == [1, 2]
+
+
+# What a caller is told must be true
+
+def _outbox(transport):
+    return rpc.driver(transport)._parts().outbox
+
+
+@pytest.mark.xfail(strict=True, reason='a CALL in the outbox is dropped when '
+                   'it expires, as if it were a cast; when the outbox is '
+                   'earlier than its caller, that is no timeout for it')
+def test_a_monitored_call_that_expires_is_a_timeout(node, caplog):
+    transport = node.transport(rpc_cast_timeout=1)
+    process = node.process()
+    client = node.client(transport, timeout=20, call_monitor_timeout=20)
+    client.call({}, 'echo', value=1)
+    process.pause()
+
+    def expire():
+        # As after a pause of this process, of which the outbox awakes first
+        box = _outbox(transport)
+        waiting.until(box.pending)
+        box._tell(lambda: box._custody._sweep_expired(time.monotonic() + 60))
+    expiring = threading.Thread(target=expire)
+    expiring.start()
+    try:
+        with pytest.raises(oslo_messaging.MessagingTimeout):
+            client.call({}, 'echo', value=2)
+    finally:
+        expiring.join()
+        process.resume()
+
+
+@pytest.mark.xfail(strict=True, reason='look-ups that are used up are NOBODY, '
+                   'whether it was sent to somebody before or not')
+def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
+    process = node.process()
+    transport = node.transport(rpc_cast_timeout=20)
+    at_least_once = oslo_messaging.TransportOptions(at_least_once=True)
+    client = node.client(transport, transport_options=at_least_once)
+    client.cast({}, 'note', value=1)
+    process.pause()
+    # Sent into the buffers of the server, which may have read it as well
+    sent = _counters(transport)['sent']
+
+    def kill():
+        waiting.until(lambda: _counters(transport)['sent'] > sent)
+        process.kill()
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with pytest.raises(oslo_messaging.MessageDeliveryFailure) as raised:
+        client.cast({}, 'note', value=2)
+    killing.join()
+    assert not isinstance(raised.value, oslo_messaging.MessageUndeliverable)
+    assert 'may have been executed' in str(raised.value)
 
 
 # The memory of what was acknowledged

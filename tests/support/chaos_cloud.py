@@ -8,6 +8,7 @@ timeline, against which its faults are held later.
 
 import collections
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -23,13 +24,26 @@ Step = collections.namedtuple('Step', 'number actor action steps')
 
 
 class Timeline:
-    """What was done to whom, and when."""
+    """What was done to whom, and when.
 
-    def __init__(self):
+    :param path: of a file in which it is kept, to be judged again later
+    """
+
+    def __init__(self, path=os.devnull):
         self.events = []
+        self._path = path
 
     def note(self, life, action):
         self.events.append(Event(time.monotonic(), life, action))
+        with open(self._path, 'a') as file:
+            print(json.dumps(self.events[-1]), file=file)
+
+    @classmethod
+    def load(cls, path):
+        timeline = cls()
+        with open(path) as file:
+            timeline.events = [Event(*json.loads(line)) for line in file]
+        return timeline
 
 
 class Actor:

@@ -120,8 +120,12 @@ class Evidence:
                 pauses.append((begun, event.at))
         return pauses
 
-    def was_paused(self, life, begin, end):
-        return any(start <= end and stop >= begin
+    def was_paused(self, life, begin, end, least=0.0):
+        """Whether it was paused at some time between these two.
+
+        :param least: seconds for which, up to the end
+        """
+        return any(start <= end - least and stop >= begin
                    for start, stop in self.pauses(life))
 
     def was_disturbed(self, life, begin, end):
@@ -140,12 +144,15 @@ def _short(end):
 class Verdict:
     """The figures of a run, and its faults.
 
+    :param expire: seconds of life of a record (zmq_target_expire)
     :ivar figures: Counter
     :ivar faults: list of text, empty if every promise was kept
     """
 
-    def __init__(self, evidence):
+    def __init__(self, evidence, expire):
         self._evidence = evidence
+        # It was renewed up to a third of its life before the pause.
+        self._record_life = expire * 0.6
         self.figures = collections.Counter()
         self.faults = []
         self._dropped = self._drops_in_the_log()
@@ -288,7 +295,8 @@ class Verdict:
         elif message.ends:
             self._count(message, 'reported')
             if message.runs:
-                self._count(message, 'reported, and yet run')
+                self._count(message, f'reported ({message.told}), and yet '
+                            'run')
         elif message.told not in (None, 'returned'):
             self._count(message, f'raised {message.told}')
         elif self._sender_was_killed(message):
@@ -392,11 +400,17 @@ class Verdict:
 
     def _instance_was_gone(self, message, end):
         life = self._evidence.life_of.get(end['instance'])
-        if life and not any(
+        if not life or any(
                 event.life == life and event.action in ('kill', 'finish')
                 and event.at < end['at']
                 for event in self._evidence.timeline.events):
-            self._fault(message, f'dropped as {life} were gone, and it lives')
+            return
+        # Without its record and its connection it counts as gone.
+        if self._evidence.was_paused(life, end['at'] - 2, end['at'],
+                                     self._record_life):
+            return self._count(message, 'dropped, its server was paused for '
+                               'longer than its record lives')
+        self._fault(message, f'dropped as if gone, but {life[0]} lives')
 
     def _logs(self):
         for life, line in self._evidence.logs:
