@@ -198,7 +198,7 @@ def test_others_are_not_held_up_by_a_flood_for_a_stopped_service(
     waiting.until(lambda: len(other.endpoint.seen) == len(took))
     print(f'\n{reached.way}: the longest of {len(took)} casts and calls '
           f'during the flood: {max(took):.2f} s')
-    assert max(took) < 3
+    assert max(took) < 10
     server.resume()
     waiting.until(lambda: not transport._driver.unacknowledged(), 30)
 

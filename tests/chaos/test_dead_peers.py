@@ -35,59 +35,67 @@ def reached(request, node):
     return node
 
 
-def _end_of_call(client, seconds=16):
-    """The exception that ends a call, and when it did."""
-    with pytest.raises(errors.ServerGone) as raised:
-        client.call({}, 'sleep', seconds=seconds)
-    return raised.value, time.monotonic()
-
-
 def _instances(node):
     return [name.removesuffix('.sock') for name in os.listdir(node.ipc_dir)
             if name.endswith('.sock') and not name.startswith('receiver-')]
 
 
-@pytest.mark.parametrize('monitored', [None, 30])
-@pytest.mark.parametrize('action, limit', [('kill', _SOON),
-                                           ('pause', _LATER)])
-def test_a_call_ends_soon_when_its_server_does(reached, action, limit,
-                                               monitored):
-    server = reached.process()
-    instance, = _instances(reached)
-    client = reached.client(timeout=25, call_monitor_timeout=monitored)
+def _ends_after(node, process, action, monitored=None):
+    """Kill or pause a process while a call is run; returns the exception
+    that ends the call, and the seconds after which it does.
+    """
+    client = node.client(timeout=13, call_monitor_timeout=monitored)
     client.call({}, 'echo', value=1)
     at = []
     timer = threading.Timer(0.5, lambda: (at.append(time.monotonic()),
-                                          getattr(server, action)()))
+                                          getattr(process, action)()))
     timer.start()
     try:
-        error, ended = _end_of_call(client)
+        with pytest.raises(errors.ServerGone) as raised:
+            client.call({}, 'sleep', seconds=60)
+        return str(raised.value), time.monotonic() - at[0]
     finally:
         timer.join()
-        if action == 'pause':
-            server.resume()
-    print(f'\n{reached.way}, {action}: after {ended - at[0]:.2f} s: {error}')
-    assert ended - at[0] < limit
-    assert instance in str(error) and 'may have been executed' in str(error)
+
+
+@pytest.mark.parametrize('monitored', [None, 30])
+def test_a_call_ends_when_its_server_is_killed(reached, monitored):
+    server = reached.process()
+    instance, = _instances(reached)
+    error, seconds = _ends_after(reached, server, 'kill', monitored)
+    print(f'\n{reached.way}, kill: after {seconds:.2f} s: {error}')
+    assert seconds < _SOON
+    assert instance in error and 'may have been executed' in error
+
+
+def test_a_call_ends_when_its_server_is_paused(request, reached):
+    if reached.way == 'receiver':
+        request.applymarker(pytest.mark.xfail(strict=True, reason=(
+            'a receiver does not answer a QUERY for a service that it cannot '
+            'reach; the call waits for its timeout')))
+    server = reached.process()
+    instance, = _instances(reached)
+    try:
+        error, seconds = _ends_after(reached, server, 'pause')
+    finally:
+        server.kill()
+    print(f'\n{reached.way}, pause: after {seconds:.2f} s: {error}')
+    assert seconds < _LATER
+    assert instance in error and 'may have been executed' in error
 
 
 @pytest.mark.parametrize('action, limit', [('kill', _SOON),
                                            ('pause', _LATER)])
-def test_a_call_ends_soon_when_the_receiver_does(node, action, limit):
+def test_a_call_ends_when_the_receiver_does(node, action, limit):
     receiver = node.receiver()
     server = node.process()
-    client = node.client(timeout=60)
-    client.call({}, 'echo', value=1)
-    at = []
-    timer = threading.Timer(0.5, lambda: (at.append(time.monotonic()),
-                                          getattr(receiver, action)()))
-    timer.start()
-    error, ended = _end_of_call(client)
-    timer.join()
-    print(f'\n{action}: after {ended - at[0]:.2f} s: {error}')
-    receiver.resume() if action == 'pause' else receiver.start()
-    server.kill()
-    assert ended - at[0] < limit
+    try:
+        error, seconds = _ends_after(node, receiver, action)
+    finally:
+        receiver.resume() if action == 'pause' else receiver.start()
+        server.kill()
+    print(f'\nreceiver {action}: after {seconds:.2f} s: {error}')
+    assert seconds < limit
 
 
 # Clients that die
