@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peers that die, hang or are cut off while a call is in progress; and those
+that are only slow, of which nobody may say that they are dead.
+
+ZMQ_CHAOS_CALLS sets how many slow calls are made; 100000 is the long form.
+"""
+
+from concurrent import futures
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.support import chaos_cloud
+from tests.support import processes
+from tests.support import waiting
+from zmq_threaded import errors
+
+_CALLS = int(os.environ.get('ZMQ_CHAOS_CALLS', 2000))
+_THREADS = 128
+_SECONDS = 0.2
+# Below what an operator would call seconds; libzmq's heartbeats need six.
+_SOON, _LATER = 4.0, 12.0
+
+
+@pytest.fixture(params=['direct', 'receiver'])
+def reached(request, node):
+    """The node, whose services are reached in one way or the other."""
+    if request.param == 'receiver':
+        node.receiver()
+    node.way = request.param
+    return node
+
+
+def _instances(node):
+    return [name.removesuffix('.sock') for name in os.listdir(node.ipc_dir)
+            if name.endswith('.sock') and not name.startswith('receiver-')]
+
+
+def _ends_after(node, process, action, monitored=None):
+    """Kill or pause a process while a call is run; returns the exception
+    that ends the call, and the seconds after which it does.
+    """
+    client = node.client(timeout=13, call_monitor_timeout=monitored)
+    client.call({}, 'echo', value=1)
+    at = []
+    timer = threading.Timer(0.5, lambda: (at.append(time.monotonic()),
+                                          getattr(process, action)()))
+    timer.start()
+    try:
+        with pytest.raises(errors.ServerGone) as raised:
+            client.call({}, 'sleep', seconds=60)
+        return str(raised.value), time.monotonic() - at[0]
+    finally:
+        timer.join()
+
+
+@pytest.mark.parametrize('monitored', [None, 30])
+def test_a_call_ends_when_its_server_is_killed(reached, monitored):
+    server = reached.process()
+    instance, = _instances(reached)
+    error, seconds = _ends_after(reached, server, 'kill', monitored)
+    print(f'\n{reached.way}, kill: after {seconds:.2f} s: {error}')
+    assert seconds < _SOON
+    assert instance in error and 'may have been executed' in error
+
+
+def test_a_call_ends_when_its_server_is_paused(request, reached):
+    if reached.way == 'receiver':
+        request.applymarker(pytest.mark.xfail(strict=True, reason=(
+            'a receiver does not answer a QUERY for a service that it cannot '
+            'reach; the call waits for its timeout')))
+    server = reached.process()
+    instance, = _instances(reached)
+    try:
+        error, seconds = _ends_after(reached, server, 'pause')
+    finally:
+        server.kill()
+    print(f'\n{reached.way}, pause: after {seconds:.2f} s: {error}')
+    assert seconds < _LATER
+    assert instance in error and 'may have been executed' in error
+
+
+@pytest.mark.parametrize('action, limit', [('kill', _SOON),
+                                           ('pause', _LATER)])
+def test_a_call_ends_when_the_receiver_does(node, action, limit):
+    receiver = node.receiver()
+    server = node.process()
+    try:
+        error, seconds = _ends_after(node, receiver, action)
+    finally:
+        receiver.resume() if action == 'pause' else receiver.start()
+        server.kill()
+    print(f'\nreceiver {action}: after {seconds:.2f} s: {error}')
+    assert seconds < limit
+
+
+# Clients that die
+
+_CALLING = '''
+import native_threads; native_threads.use_native_threads()
+import oslo_messaging, sys, threading
+from oslo_config import cfg
+cfg.CONF([], project="dying")
+client = oslo_messaging.get_rpc_client(
+    oslo_messaging.get_rpc_transport(cfg.CONF, sys.argv[1]),
+    oslo_messaging.Target(topic="topic"), timeout=60)
+client.call({}, "echo", value=1)
+for _ in range(20):
+    threading.Thread(target=client.call, args=({}, "sleep"),
+                     kwargs={"seconds": 1.5}).start()
+print("ready", flush=True)
+'''
+
+
+def _dies_while_it_calls(node):
+    with subprocess.Popen([
+            sys.executable, '-c', _CALLING, node.url()], text=True,
+            stdout=subprocess.PIPE, env=processes.ENVIRONMENT) as client:
+        assert client.stdout.readline() == 'ready\n'
+        time.sleep(0.3)
+        client.kill()
+        client.wait(10)
+
+
+def _descriptors(process):
+    return len(os.listdir(f'/proc/{process.pid}/fd'))
+
+
+def test_a_client_that_is_killed_leaves_nothing_in_its_server(reached):
+    server = reached.process()
+    client = reached.client(timeout=20)
+    client.call({}, 'echo', value=1)
+    _dies_while_it_calls(reached)
+    waiting.until(lambda: server.ask('counters')['backlog'] == 0, 20)
+    before = _descriptors(server)
+    for _ in range(3):
+        _dies_while_it_calls(reached)
+        assert client.call({}, 'echo', value='others') == 'others'
+    waiting.until(lambda: _descriptors(server) <= before, 20,
+                  lambda: (_descriptors(server), before))
+    counters = server.ask('counters')
+    print(f'\n{reached.way}: {counters}')
+    assert 'loop_errors' not in counters and not counters['backlog']
+
+
+# No false alarm
+
+class Callers:
+    """Threads that make slow calls; what fails is kept."""
+
+    def __init__(self, client, threads, calls):
+        self._client, self._left = client, iter(range(calls))
+        self._lock = threading.Lock()
+        self.failed, self.replied = [], 0
+        self._threads = [threading.Thread(target=self._run)
+                         for _ in range(threads)]
+
+    def run(self):
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            thread.join()
+
+    def _next(self):
+        with self._lock:
+            return next(self._left, None)
+
+    def _run(self):
+        while self._next() is not None:
+            try:
+                self._client.call({}, 'sleep', seconds=_SECONDS)
+                self.replied += 1
+            except Exception as error:
+                self.failed.append(error)
+
+
+@pytest.mark.timeout(300 + _CALLS // 50)
+def test_slow_calls_of_many_threads_raise_no_alarm(reached):
+    for name in 'ab':
+        reached.process(server=name)
+    callers = Callers(reached.client(timeout=60), _THREADS, _CALLS)
+    started = time.monotonic()
+    callers.run()
+    print(f'\n{reached.way}: {_CALLS} calls from {_THREADS} threads, '
+          f'{len(callers.failed)} failed, '
+          f'{time.monotonic() - started:.0f} s')
+    assert not callers.failed
+
+
+@pytest.mark.parametrize('monitored', [None, 4])
+def test_a_server_whose_workers_need_all_the_cpu_raises_no_alarm(
+        reached, tmp_path, monitored):
+    server = chaos_cloud.server(reached, str(tmp_path), 'burning',
+                                chaos_cloud.Timeline(), 'burning')
+    waiting.until(server.is_ready, 30)
+    client = reached.client(topic='burning', timeout=60,
+                            call_monitor_timeout=monitored)
+    with futures.ThreadPoolExecutor(6) as pool:
+        burning = [pool.submit(client.call, {}, 'burn', seconds=6)
+                   for _ in range(6)]
+        for number in range(10):
+            assert client.call({}, 'run', token=str(number),
+                               seconds=0) == str(number)
+        assert [each.result() for each in burning] == [None] * 6
+    server.finish()
+    assert server.exit_code(30) == 0

@@ -1,0 +1,595 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A message belongs to its sender until it is acknowledged, and every message
+ends as acknowledged or reported.
+"""
+
+import logging
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import oslo_messaging
+import pytest
+import zmq
+
+from tests.support import processes
+from tests.support import receivers
+from tests.support import rpc
+from tests.support import waiting
+from zmq_threaded import payload
+from zmq_threaded import sockets
+from zmq_threaded import topic as topics
+from zmq_threaded import wire
+from zmq_threaded.client import custody
+from zmq_threaded.client import directory
+from zmq_threaded.client import link
+from zmq_threaded.client import outbox
+from zmq_threaded.client import requests
+from zmq_threaded.receiver import receiver as receiver_loop
+from zmq_threaded.service import held
+from zmq_threaded.service import poller
+from zmq_threaded.service import reception
+from zmq_threaded.service import replies
+
+TOPIC = str(topics.rpc('openstack', 'topic'))
+_ID = re.compile(r'\b[0-9a-f]{32}\b')
+
+
+def _counters(transport):
+    return rpc.driver(transport).counters()
+
+
+def _unacknowledged(transport):
+    return rpc.driver(transport).unacknowledged()
+
+
+def _drops(caplog):
+    return [record.getMessage() for record in caplog.records
+            if 'was dropped' in record.getMessage()]
+
+
+@pytest.fixture(params=['direct', 'receiver'])
+def reached(request, node):
+    """The node, whose services are reached in one way or the other."""
+    if request.param == 'receiver':
+        node.receiver()
+    return node
+
+
+# A saturated executor
+
+@pytest.fixture
+def questions(monkeypatch):
+    """How many messages the services of this process were asked about."""
+    asked = []
+    answer = reception.Reception._answer_query
+
+    def counted(self, envelope, message):
+        asked.extend(wire.split_ids(message.body[0]))
+        answer(self, envelope, message)
+    monkeypatch.setattr(reception.Reception, '_answer_query', counted)
+    return asked
+
+
+def test_casts_to_busy_workers_are_asked_about_and_never_sent_again(
+        reached, questions):
+    server = reached.server(workers=2)
+    transport = reached.transport(rpc_cast_timeout=20)
+    client = reached.client(transport)
+    for number in range(2):
+        client.cast({}, 'wait', value=f'busy {number}')
+    waiting.until(lambda: len(server.endpoint.seen) == 2)
+    for number in range(60):
+        client.cast({}, 'note', value=number)
+    # Two rounds of questions about all, and nothing else happens
+    waiting.until(lambda: len(questions) >= 120, 30)
+    assert len(server.endpoint.seen) == 2
+    assert _unacknowledged(transport)[TOPIC]['count'] == 60
+    server.endpoint.release.set()
+    waiting.until(lambda: not _unacknowledged(transport))
+    assert sorted(map(str, server.endpoint.seen)) == sorted(
+        ['busy 0', 'busy 1', *map(str, range(60))])
+    assert 'resent' not in _counters(transport)
+    assert 'duplicates_dropped' not in _counters(server.transport)
+
+
+def test_notifications_to_busy_workers_are_never_sent_again(
+        reached, questions):
+    release = threading.Event()
+
+    class Slow(rpc.Notes):
+        def info(self, ctxt, publisher, event_type, payload, metadata):
+            release.wait(30)
+            self.seen.append(payload)
+    listener = reached.listener(endpoint=Slow())
+    transport = reached.notification_transport()
+    notifier = reached.notifier(transport=transport)
+    for number in range(30):
+        notifier.info({}, 'event', number)
+    try:
+        waiting.until(lambda: len(questions) >= 60, 30)
+        assert 'resent' not in _counters(transport)
+    finally:
+        release.set()
+    waiting.until(lambda: not _unacknowledged(transport))
+    assert sorted(listener.seen) == list(range(30))
+    assert 'duplicates_dropped' not in _counters(listener.transport)
+
+
+# Reports
+
+def test_each_dropped_cast_is_logged_by_id_topic_and_reason(node, caplog):
+    transport = node.transport(rpc_message_ttl=1)
+    for number in range(30):
+        node.client(transport).cast({}, 'note', value='secret')
+    waiting.until(lambda: _counters(transport).get('dropped') == 30)
+    lines = _drops(caplog)
+    assert len({_ID.search(line)[0] for line in lines}) == len(lines) == 30
+    for line in lines:
+        assert line.startswith('CAST ') and f' for {TOPIC} ' in line
+        assert 'rpc_message_ttl' in line and 'secret' not in line
+
+
+def test_each_cast_over_the_limit_to_nobody_is_logged_oldest_first(
+        node, caplog):
+    transport = node.transport(rpc_zmq_outbox_limit=10)
+    client = node.client(transport)
+    for number in range(10):
+        client.cast({}, 'note', value=number)
+    for number in range(25):
+        client.cast({}, 'note', value=10 + number)
+    lines = _drops(caplog)
+    ids = [_ID.search(line)[0] for line in lines]
+    assert len(ids) == 25 and ids == sorted(ids)
+    assert all('rpc_zmq_outbox_limit' in line for line in lines)
+    server = node.server()
+    waiting.until(lambda: len(server.endpoint.seen) == 10)
+    assert sorted(server.endpoint.seen) == list(range(25, 35))
+
+
+def test_a_fanout_copy_for_a_killed_server_is_logged(node, caplog):
+    killed = node.process(server='killed')
+    staying = node.server(server='staying')
+    transport = node.transport()
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value=0)
+    waiting.until(lambda: killed.ask('seen') and staying.endpoint.seen)
+    killed.kill()
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: len(_drops(caplog)) == 1)
+    waiting.until(lambda: staying.endpoint.seen == [0, 1])
+    assert f' for {TOPIC} ' in _drops(caplog)[0]
+    assert 'its instance is gone' in _drops(caplog)[0]
+    assert not _unacknowledged(transport)
+
+
+# What waits is visible
+
+def test_what_waits_is_shown_with_count_age_and_the_id_of_the_oldest(node):
+    transport = node.transport(rpc_cast_timeout=1)
+    assert _unacknowledged(transport) == {}
+    began = time.monotonic()
+    for number in range(5):
+        node.client(transport).cast({}, 'note', value=number)
+    node.client(transport, topic='other').cast({}, 'note', value=0)
+    waiting.until(lambda: len(_unacknowledged(transport)) == 2)
+    first = _unacknowledged(transport)
+    assert first[TOPIC]['count'] == 5
+    assert 0 <= first[TOPIC]['oldest'] <= time.monotonic() - began
+    assert _ID.fullmatch(first[TOPIC]['id'])
+    waiting.until(lambda: _unacknowledged(transport)[TOPIC]['oldest']
+                  > first[TOPIC]['oldest'] + 0.3)
+    assert _unacknowledged(transport)[TOPIC]['id'] == first[TOPIC]['id']
+    node.server()
+    waiting.until(lambda: TOPIC not in _unacknowledged(transport))
+    assert _counters(transport)['unacknowledged'] == 1
+
+
+@pytest.mark.parametrize('where', ['waiting', 'queued', 'sent'])
+def test_old_messages_are_reported_again_and_again(node, monkeypatch, caplog,
+                                                   where):
+    monkeypatch.setattr(custody, '_REPORT_OLD_EVERY', 0.2)
+    monkeypatch.setattr(custody, '_OLD', 0.5)
+    transport = node.transport(rpc_cast_timeout=1)
+    client = node.client(transport)
+    if where != 'waiting':
+        process = node.process()
+        client.call({}, 'echo', value=1)
+        process.pause()
+    if where == 'queued':
+        monkeypatch.setattr('zmq_threaded.client.lane._WINDOW', 0)
+    client.cast({}, 'note', value='secret')
+    waiting.until(lambda: len(_reports(caplog)) >= 2)
+    assert all(re.match(r'1 messages have been waiting for more than 0 s to '
+                        r'be acknowledged, for \d+ s: CAST [0-9a-f]{32} for '
+                        r'topic ', line) for line in _reports(caplog))
+    assert 'secret' not in caplog.text
+    if where != 'waiting':
+        process.resume()
+
+
+def _reports(caplog):
+    return [record.getMessage() for record in caplog.records
+            if 'have been waiting' in record.getMessage()
+            and record.levelno == logging.WARNING]
+
+
+# Ends of drivers and processes
+
+_SHORT = '''
+import native_threads; native_threads.use_native_threads()
+import logging, sys; logging.basicConfig(stream=sys.stdout)
+import oslo_messaging
+from oslo_config import cfg
+cfg.CONF([], project="short")
+transport = oslo_messaging.get_rpc_transport(cfg.CONF, sys.argv[1])
+client = oslo_messaging.get_rpc_client(
+    transport, oslo_messaging.Target(topic="topic"))
+notifier = oslo_messaging.Notifier(
+    oslo_messaging.get_notification_transport(cfg.CONF, sys.argv[1]),
+    "short", driver="messagingv2", topics=["notes"], retry=-1)
+for number in range(50):
+    client.cast({}, "note", value=number)
+    client.prepare(fanout=True).cast({}, "note", value=100 + number)
+    notifier.info({}, "event", number)
+'''
+
+
+def _short_process(node, **query):
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, '-c', _SHORT, node.url(**query)], check=True,
+        timeout=60, env=processes.ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE)
+    return ended.stdout, time.monotonic() - started
+
+
+def test_a_process_that_sends_and_exits_has_delivered_all_kinds(reached):
+    servers = [reached.server(server=name) for name in 'ab']
+    listener = reached.listener()
+    output, _ = _short_process(reached)
+    # It has ended: nothing is on its way any more but what workers hold.
+    waiting.until(lambda: sum(len(server.endpoint.seen)
+                              for server in servers) == 150, 5)
+    waiting.until(lambda: sorted(listener.seen) == list(range(50)), 5)
+    assert 'dropped' not in output
+
+
+def test_a_process_that_sends_to_nobody_exits_in_time_and_reports(node):
+    output, seconds = _short_process(node, rpc_cast_timeout=2)
+    # Casts and notifications; a fanout to nobody is at its end.
+    assert len(set(re.findall(r'(?:CAST|NOTIFY) ([0-9a-f]{32}) for \S+ .*'
+                              r'was dropped: the driver was closed',
+                              output))) == 100
+    assert 2 <= seconds < 2 + 10
+
+
+def test_cleanup_waits_no_longer_than_rpc_cast_timeout_and_reports(
+        reached, caplog):
+    process = reached.process()
+    transport = reached.transport(rpc_cast_timeout=2)
+    client = reached.client(transport)
+    client.call({}, 'echo', value=1)
+    process.pause()
+    for number in range(20):
+        client.cast({}, 'note', value=number)
+    started = time.monotonic()
+    transport.cleanup()
+    assert 2 <= time.monotonic() - started < 2 + 4
+    assert len({_ID.search(line)[0] for line in _drops(caplog)}) == 20
+    assert all('the driver was closed' in line and TOPIC in line
+               for line in _drops(caplog))
+    process.resume()
+
+
+def test_cleanup_waits_only_as_long_as_it_must(reached):
+    server = reached.server(workers=1)
+    transport = reached.transport(rpc_cast_timeout=30)
+    reached.client(transport).cast({}, 'wait', value=1)
+    waiting.until(lambda: server.endpoint.seen)
+    reached.client(transport).cast({}, 'note', value=2)
+    threading.Timer(0.7, server.endpoint.release.set).start()
+    started = time.monotonic()
+    transport.cleanup()
+    assert 0.5 < time.monotonic() - started < 10
+    assert server.endpoint.seen == [1, 2]
+
+
+# What a caller is told must be true
+
+def _outbox(transport):
+    return rpc.driver(transport)._parts().outbox
+
+
+@pytest.mark.xfail(strict=True, reason='a CALL in the outbox is dropped when '
+                   'it expires, as if it were a cast; when the outbox is '
+                   'earlier than its caller, that is no timeout for it')
+def test_a_monitored_call_that_expires_is_a_timeout(node, caplog):
+    transport = node.transport(rpc_cast_timeout=1)
+    process = node.process()
+    client = node.client(transport, timeout=20, call_monitor_timeout=20)
+    client.call({}, 'echo', value=1)
+    process.pause()
+
+    def expire():
+        # As after a pause of this process, of which the outbox awakes first
+        box = _outbox(transport)
+        waiting.until(box.pending)
+        box._tell(lambda: box._custody._sweep_expired(time.monotonic() + 60))
+    expiring = threading.Thread(target=expire)
+    expiring.start()
+    try:
+        with pytest.raises(oslo_messaging.MessagingTimeout):
+            client.call({}, 'echo', value=2)
+    finally:
+        expiring.join()
+        process.resume()
+
+
+@pytest.mark.xfail(strict=True, reason='look-ups that are used up are NOBODY, '
+                   'whether it was sent to somebody before or not')
+def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
+    process = node.process()
+    transport = node.transport(rpc_cast_timeout=20)
+    at_least_once = oslo_messaging.TransportOptions(at_least_once=True)
+    client = node.client(transport, transport_options=at_least_once)
+    client.cast({}, 'note', value=1)
+    process.pause()
+    # Sent into the buffers of the server, which may have read it as well
+    sent = _counters(transport)['sent']
+
+    def kill():
+        waiting.until(lambda: _counters(transport)['sent'] > sent)
+        process.kill()
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with pytest.raises(oslo_messaging.MessageDeliveryFailure) as raised:
+        client.cast({}, 'note', value=2)
+    killing.join()
+    assert not isinstance(raised.value, oslo_messaging.MessageUndeliverable)
+    assert 'may have been executed' in str(raised.value)
+
+
+# The memory of what was acknowledged
+
+class Raw:
+    """A peer of a service that sends what it likes, again if it likes."""
+
+    def __init__(self, node):
+        self.parts = node.runtime(rpc_message_ttl=3)
+        self.service = self.parts.service([topics.rpc('openstack', 'raw')])
+        self.ran = []
+        self.service.start(self._run)
+        self._context = zmq.Context()
+        self._socket = sockets.dealer_socket(
+            self._context, node.settings(),
+            self.service.instance.endpoints[0])
+        assert self._socket.poll(5000, zmq.POLLOUT)
+        node.closing(self._close)
+
+    def _run(self, messages):
+        for message in messages:
+            self.ran.append(message.id)
+            message.acknowledge()
+
+    def _close(self):
+        self._socket.close()
+        self._context.term()
+        self.service.cleanup()
+        self.parts.forget(self.service)
+
+    def cast(self, message_id, settled=b''):
+        body, _ = payload.dump(({}, {}), 'json')
+        self._socket.send_multipart([b'', wire.encode(
+            wire.CAST, self.service.instance.id, message_id,
+            [*body, settled], expiry=60)])
+
+    def acknowledged(self, count):
+        """Wait until so many ids were acknowledged; returns them."""
+        ids = []
+        while len(ids) < count:
+            assert self._socket.poll(5000)
+            frame = self._socket.recv_multipart()[1]
+            ids += wire.split_ids(wire.decode(frame).body[0])
+        return ids
+
+    def remembered(self):
+        return len(self.service._reception.held._seen)
+
+
+def test_a_duplicate_is_acknowledged_again_and_not_run(node):
+    raw = Raw(node)
+    message_id = wire.new_id()
+    for _ in range(5):
+        raw.cast(message_id)
+        assert raw.acknowledged(1) == [message_id]
+    assert raw.ran == [message_id]
+    assert raw.parts.counters.snapshot()['duplicates_dropped'] == 4
+
+
+def test_an_id_is_remembered_through_traffic_for_rpc_message_ttl(node):
+    """As long as its sender may send it again, it does not settle it."""
+    raw = Raw(node)
+    message_id, began = wire.new_id(), time.monotonic()
+    raw.cast(message_id)
+    assert raw.acknowledged(1) == [message_id]
+    while time.monotonic() < began + 2.5:
+        others = [wire.new_id() for _ in range(200)]
+        for other in others:
+            raw.cast(other, settled=message_id)
+        assert sorted(raw.acknowledged(200)) == others
+        raw.cast(message_id)
+        assert raw.acknowledged(1) == [message_id]
+    assert raw.ran.count(message_id) == 1
+
+
+def test_what_is_settled_is_forgotten_and_what_is_not_expires(
+        node, monkeypatch):
+    monkeypatch.setattr(held, '_ON_ITS_WAY', 0.1)
+    raw = Raw(node)
+    most, began = 0, time.monotonic()
+    while time.monotonic() < began + 2:
+        ids = [wire.new_id() for _ in range(100)]
+        for each in ids:
+            raw.cast(each, settled=each)
+        raw.acknowledged(100)
+        most = max(most, raw.remembered())
+    assert most < len(raw.ran) / 2
+    # Of a process that never settles anything (it was killed)
+    strange = [b'stranger' + n.to_bytes(8, 'big') for n in range(200)]
+    for each in strange:
+        raw.cast(each)
+    raw.acknowledged(200)
+    waiting.until(lambda: _goes_on(raw) and raw.remembered() <= 10, 20)
+
+
+def _goes_on(raw):
+    message_id = wire.new_id()
+    raw.cast(message_id, settled=message_id)
+    return raw.acknowledged(1)
+
+
+def test_the_memory_is_bounded_whatever_is_settled(node, monkeypatch):
+    monkeypatch.setattr(held, '_SEEN_LIMIT', 50)
+    raw = Raw(node)
+    for _ in range(5):
+        for _ in range(100):
+            raw.cast(wire.new_id())
+        raw.acknowledged(100)
+        _goes_on(raw)
+        assert raw.remembered() <= 51
+
+
+# Background loops survive
+
+class Injected(Exception):
+    pass
+
+
+def _raise_once(monkeypatch, owner, name):
+    """The next call of a method raises."""
+    step, calls = getattr(owner, name), []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise Injected(f'{owner.__name__}.{name}')
+        return step(*args, **kwargs)
+    monkeypatch.setattr(owner, name, failing)
+    return calls
+
+
+_STEPS = [
+    (poller.Poller, '_read'), (reception.Reception, 'admit'),
+    (replies.Replies, '_write'), (replies.Replies, '_next_items'),
+    (outbox.Outbox, '_time_to_wait'), (custody.Custody, 'tick'),
+    (link.Link, 'pump'),
+    (directory.Directory, '_beat_if_due'), (directory.Directory, '_refresh'),
+    (requests.Requests, 'close_idle'), (directory.Directory, '_read')]
+
+
+def _named(value):
+    return value if isinstance(value, str) else value.__name__
+
+
+@pytest.mark.parametrize('owner, name', _STEPS, ids=_named)
+def test_a_loop_survives_an_unexpected_error(node, monkeypatch, caplog,
+                                             owner, name):
+    server = node.server()
+    transport = node.transport(zmq_target_update=1)
+    client = node.client(transport, timeout=3)
+    client.call({}, 'echo', value=0)
+    client.cast({}, 'note', value=0)
+    waiting.until(lambda: server.endpoint.seen == [0])
+    calls = _raise_once(monkeypatch, owner, name)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: calls)
+    waiting.until(lambda: server.endpoint.seen == [0, 1])
+    for number in range(5):
+        assert client.prepare(timeout=10).call(
+            {}, 'echo', value=number) == number
+    client.cast({}, 'note', value=2)
+    waiting.until(lambda: server.endpoint.seen == [0, 1, 2])
+    waiting.until(lambda: not _unacknowledged(transport))
+    assert 'Injected' in caplog.text
+
+
+@pytest.mark.parametrize('name', ['_read_front', '_forward', '_read_backend',
+                                  '_tick_when_due', '_answer', '_move'])
+def test_the_receiver_survives_an_unexpected_error(node, monkeypatch, caplog,
+                                                   name):
+    node.query = {'rpc_zmq_topology': 'receiver', 'rpc_zmq_host': '127.0.0.1',
+                  'rpc_zmq_port': receivers.free_port()}
+    running = receiver_loop.Receiver(node.settings(), node.ipc_dir)
+    running.start()
+    node.closing(running.stop)
+    server = node.server()
+    transport = node.transport()
+    client = node.client(transport, timeout=10)
+    client.call({}, 'echo', value=0)
+    calls = _raise_once(monkeypatch, receiver_loop.Receiver, name)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: calls)
+    waiting.until(lambda: server.endpoint.seen == [1])
+    for number in range(5):
+        assert client.call({}, 'echo', value=number) == number
+    waiting.until(lambda: not _unacknowledged(transport))
+    assert running.counters.snapshot()['loop_errors'] == 1
+    assert 'Injected' in caplog.text
+
+
+@pytest.mark.xfail(strict=True, reason='Outbox._turn takes the task out of '
+                   'the inbox; whatever raises in it takes the message along')
+@pytest.mark.parametrize('fanout', [False, True])
+def test_a_message_that_raises_while_it_is_routed_is_reported(
+        node, monkeypatch, caplog, fanout):
+    node.server()
+    transport = node.transport(rpc_cast_timeout=3)
+    _raise_once(monkeypatch, custody.Custody, 'route')
+    node.client(transport, fanout=fanout).cast({}, 'note', value=1)
+    waiting.until(lambda: not _unacknowledged(transport), 2)
+    assert len(_drops(caplog)) == 1
+
+
+@pytest.mark.xfail(strict=True, reason='Waiting._looked_up pops all that '
+                   'waits, and then routes one after another')
+def test_what_raises_while_it_is_routed_takes_nothing_else_along(
+        node, monkeypatch, caplog):
+    transport = node.transport(rpc_cast_timeout=1)
+    for number in range(5):
+        node.client(transport).cast({}, 'note', value=number)
+    waiting.until(lambda: _unacknowledged(transport)[TOPIC]['count'] == 5)
+    _raise_once(monkeypatch, custody.lanes.Lanes, 'to')
+    server = node.server()
+    waiting.until(lambda: len(server.endpoint.seen) + len(_drops(caplog)) == 5,
+                  3)
+
+
+@pytest.mark.xfail(strict=True, reason='Custody._sweep_expired does not look '
+                   'at _spreading')
+def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
+    monkeypatch.setattr(directory.Directory, 'ask', lambda *args: None)
+    transport = node.transport(rpc_message_ttl=1, rpc_cast_timeout=1)
+    node.client(transport, fanout=True).cast({}, 'note', value=1)
+    waiting.until(lambda: _drops(caplog), 4)
+    assert 'rpc_message_ttl' in _drops(caplog)[0]
+
+
+@pytest.mark.parametrize('owner, name', [
+    (custody.Custody, '_spread'), (link.Link, '_frame'),
+    pytest.param(custody.Custody, '_copies_for_instances',
+                 marks=pytest.mark.xfail(
+                     strict=True, reason='it is neither spread nor waiting'))
+    ], ids=_named)
+def test_a_message_is_delivered_or_reported_after_an_unexpected_error(
+        node, monkeypatch, caplog, owner, name):
+    server = node.server()
+    transport = node.transport(rpc_cast_timeout=2)
+    client = node.client(transport, fanout=True)
+    _raise_once(monkeypatch, owner, name)
+    client.cast({}, 'note', value=1)
+    client.prepare(fanout=False).call({}, 'echo', value=1)
+    transport.cleanup()
+    assert server.endpoint.seen == [1] or len(_drops(caplog)) == 1

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Journals: what each process of a chaos run did, line by line.
+
+Every line is one write() to a file that is only appended to, so that a
+kill -9 loses nothing of what was written before.
+"""
+
+import json
+import logging
+import os
+import time
+
+
+class Journal:
+    """The file of one life of one process.
+
+    Thread: any.
+    """
+
+    def __init__(self, path):
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, what, **details):
+        line = json.dumps({'at': time.monotonic(), 'what': what, **details})
+        os.write(self._file, line.encode() + b'\n')
+
+
+class LogToJournal(logging.Handler):
+    """Warnings and worse become lines, so that what is only logged can be
+    held against what happened.
+    """
+
+    def __init__(self, journal):
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record):
+        text = record.getMessage()
+        if record.exc_info:
+            text += '\n' + logging.Formatter().formatException(record.exc_info)
+        self._journal.write('log', level=record.levelname, name=record.name,
+                            text=text, crash=bool(record.exc_info))
+
+
+def open_with_log(path):
+    """A Journal that has the log of this process, too."""
+    journal = Journal(path)
+    logging.getLogger().addHandler(LogToJournal(journal))
+    return journal
+
+
+def read(path):
+    """The lines of a journal; of one that was killed the last may be cut."""
+    lines = []
+    with open(path) as file:
+        for line in file:
+            if line.endswith('\n'):
+                lines.append(json.loads(line))
+    return lines
+
+
+def resident():
+    """Bytes of memory of this process, read without psutil."""
+    with open('/proc/self/statm') as statm:
+        return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
