@@ -200,7 +200,7 @@ def test_a_server_whose_workers_need_all_the_cpu_raises_no_alarm(
     client = reached.client(topic='burning', timeout=60,
                             call_monitor_timeout=monitored)
     with futures.ThreadPoolExecutor(6) as pool:
-        burning = [pool.submit(client.call, {}, 'burn', seconds=6)
+        burning = [pool.submit(client.call, {}, 'burn', seconds=3)
                    for _ in range(6)]
         for number in range(10):
             assert client.call({}, 'run', token=str(number),

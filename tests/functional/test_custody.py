@@ -4,6 +4,7 @@ ends as acknowledged or reported.
 """
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import oslo_messaging
 import pytest
 import zmq
 
+from tests.support import chaos_cloud
 from tests.support import processes
 from tests.support import receivers
 from tests.support import rpc
@@ -328,6 +330,35 @@ def test_a_monitored_call_that_expires_is_a_timeout(node, caplog):
         process.resume()
 
 
+@pytest.mark.xfail(strict=True, reason='after TAKEN it still has the one '
+                   'look-up of its sender; then it is NOBODY, without a log')
+def test_what_was_confirmed_is_delivered_or_reported_when_its_server_dies(
+        node, tmp_path, caplog):
+    first = chaos_cloud.server(node, str(tmp_path), 'first',
+                               chaos_cloud.Timeline(), 'topic')
+    waiting.until(first.is_ready, 30)
+    transport = node.transport(rpc_cast_timeout=20)
+    client = node.client(transport)
+    for number in range(8):     # all its workers
+        client.cast({}, 'run', token=str(number), seconds=60)
+    waiting.until(lambda: not _unacknowledged(transport))
+    at_least_once = oslo_messaging.TransportOptions(at_least_once=True)
+    node.client(transport, transport_options=at_least_once).cast(
+        {}, 'note', value='confirmed')
+    assert _unacknowledged(transport)[TOPIC]['count'] == 1
+    first.kill()
+    chaos_cloud.clear_killed(node.ipc_dir)
+    waiting.until(lambda: _drops(caplog) or not _unacknowledged(transport)
+                  or _waits(transport))
+    second = node.server()
+    waiting.until(lambda: second.endpoint.seen == ['confirmed']
+                  or _drops(caplog))
+
+
+def _waits(transport):
+    return len(_outbox(transport)._custody._waiting)
+
+
 @pytest.mark.xfail(strict=True, reason='look-ups that are used up are NOBODY, '
                    'whether it was sent to somebody before or not')
 def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
@@ -350,6 +381,36 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
     killing.join()
     assert not isinstance(raised.value, oslo_messaging.MessageUndeliverable)
     assert 'may have been executed' in str(raised.value)
+
+
+# The registry in the hands of somebody who is paused
+
+@pytest.mark.xfail(strict=True, reason='tooz reads under the one lock of its '
+                   'files; nobody can renew a record meanwhile, and all are too old')
+def test_who_is_paused_inside_the_registry_finds_nobody_gone(
+        node, monkeypatch):
+    """A pause of this process while it reads the records (SIGSTOP, a
+    debugger, a machine that swaps). Found by the mixed load.
+    """
+    query = {'zmq_target_expire': 3, 'zmq_target_update': 1}
+    server = node.process(**query)
+    transport = node.transport(**query)
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value=0)
+    waiting.until(lambda: server.ask('seen') == [0])
+    listdir, paused = os.listdir, []
+
+    def pausing(path='.'):
+        if not paused and 'groups' in str(path):
+            paused.append(time.sleep(5))
+        return listdir(path)
+    monkeypatch.setattr(os, 'listdir', pausing)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: paused)
+    client.cast({}, 'note', value=2)
+    waiting.until(lambda: not _unacknowledged(transport))
+    waiting.until(lambda: sorted(server.ask('seen')) == [0, 1, 2], 3,
+                  lambda: _counters(transport))
 
 
 # The memory of what was acknowledged
@@ -442,7 +503,7 @@ def test_what_is_settled_is_forgotten_and_what_is_not_expires(
     for each in strange:
         raw.cast(each)
     raw.acknowledged(200)
-    waiting.until(lambda: _goes_on(raw) and raw.remembered() <= 10, 20)
+    waiting.until(lambda: _goes_on(raw) and raw.remembered() < 100, 20)
 
 
 def _goes_on(raw):
@@ -547,7 +608,7 @@ def test_a_message_that_raises_while_it_is_routed_is_reported(
         node, monkeypatch, caplog, fanout):
     node.server()
     transport = node.transport(rpc_cast_timeout=3)
-    _raise_once(monkeypatch, custody.Custody, 'route')
+    _raise_once(monkeypatch, custody.lanes.Lanes, 'to')
     node.client(transport, fanout=fanout).cast({}, 'note', value=1)
     waiting.until(lambda: not _unacknowledged(transport), 2)
     assert len(_drops(caplog)) == 1

@@ -273,8 +273,12 @@ class Verdict:
         acknowledgement was out, or were away while it was given to others.
         """
         self._count(message, 'ran more than once')
+        # An acknowledgement that the receiver took along is asked for when
+        # there is one again.
+        soon = _WAKE if self._evidence.was_disturbed(
+            'receiver', runs[0].begin, runs[0].begin + 1) else _SOON
         killed = [run for run in runs if self._evidence.was_killed(
-            run.life, run.begin, _SOON)]
+            run.life, run.begin, soon)]
         paused = [run for run in runs if run not in killed
                   and self._evidence.was_paused(run.life, message.sent - _SOON,
                                                 run.begin + _SOON)]
@@ -294,6 +298,9 @@ class Verdict:
                 self._fault(message, 'acknowledged and dropped')
         elif message.ends:
             self._count(message, 'reported')
+            if message.told == 'returned' and not message.copies(FAILED):
+                self._count(message, 'KNOWN BUG confirmed, then given up '
+                            'without a word in the log')
             if message.runs:
                 self._count(message, f'reported ({message.told}), and yet '
                             'run')
