@@ -141,9 +141,12 @@ class ZmqDriver(base.BaseDriver):
                     0.0, min(deadline, silence_until) - time.monotonic()))
             except queue.Empty:
                 self._parts().outbox.withdraw(delivery)
+                event, detail = deliveries.EXPIRED, None
+            if event == deliveries.EXPIRED:
+                self._parts().counters.add('calls_timed_out')
                 raise errors.MessagingTimeout(
                     f'Timed out waiting for a reply to, or a sign of life '
-                    f'of, {delivery}') from None
+                    f'of, {delivery}')
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)

@@ -68,11 +68,7 @@ def test_a_call_ends_when_its_server_is_killed(reached, monitored):
     assert instance in error and 'may have been executed' in error
 
 
-def test_a_call_ends_when_its_server_is_paused(request, reached):
-    if reached.way == 'receiver':
-        request.applymarker(pytest.mark.xfail(strict=True, reason=(
-            'a receiver does not answer a QUERY for a service that it cannot '
-            'reach; the call waits for its timeout')))
+def test_a_call_ends_when_its_server_is_paused(reached):
     server = reached.process()
     instance, = _instances(reached)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each count and gauge of the driver says what README-counters.md says."""
+"""Each count and gauge of the driver says what README.md says."""
 
 import os
 import re
@@ -169,8 +169,6 @@ def test_calls_timed_out(node):
     assert _counters(transport)['calls_timed_out'] == 1
 
 
-@pytest.mark.xfail(strict=True, reason='only Requests counts it, not '
-                   'ZmqDriver._call_by_outbox()')
 def test_monitored_calls_timed_out(node):
     node.server()
     transport = node.transport()
@@ -239,7 +237,6 @@ def test_refused_expired_when_it_is_read(raw):
     assert 'expired' not in raw.counters()
 
 
-@pytest.mark.xfail(strict=True, reason='Reception.refuse_busy() does not count')
 def test_refused_busy(node):
     parts = node.runtime()
     service = parts.service([topics.rpc('openstack', 'topic')])
@@ -389,7 +386,7 @@ def _names_in_the_code():
 
 
 def test_every_name_is_in_the_table():
-    with open(os.path.join(_ROOT, 'README-counters.md')) as readme:
+    with open(os.path.join(_ROOT, 'README.md')) as readme:
         table = set(re.findall(r'`([a-z_]+)`', readme.read()))
     names = _names_in_the_code() - {'refused_'} | {
         f'refused_{reason}' for reason in wire.REASON_NAMES.values()} | {

@@ -305,9 +305,6 @@ def _outbox(transport):
     return rpc.driver(transport)._parts().outbox
 
 
-@pytest.mark.xfail(strict=True, reason='a CALL in the outbox is dropped when '
-                   'it expires, as if it were a cast; when the outbox is '
-                   'earlier than its caller, that is no timeout for it')
 def test_a_monitored_call_that_expires_is_a_timeout(node, caplog):
     transport = node.transport(rpc_cast_timeout=1)
     process = node.process()
@@ -330,8 +327,6 @@ def test_a_monitored_call_that_expires_is_a_timeout(node, caplog):
         process.resume()
 
 
-@pytest.mark.xfail(strict=True, reason='after TAKEN it still has the one '
-                   'look-up of its sender; then it is NOBODY, without a log')
 def test_what_was_confirmed_is_delivered_or_reported_when_its_server_dies(
         node, tmp_path, caplog):
     first = chaos_cloud.server(node, str(tmp_path), 'first',
@@ -359,8 +354,6 @@ def _waits(transport):
     return len(_outbox(transport)._custody._waiting)
 
 
-@pytest.mark.xfail(strict=True, reason='look-ups that are used up are NOBODY, '
-                   'whether it was sent to somebody before or not')
 def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
     process = node.process()
     transport = node.transport(rpc_cast_timeout=20)
@@ -385,8 +378,6 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
 
 # The registry in the hands of somebody who is paused
 
-@pytest.mark.xfail(strict=True, reason='tooz reads under the one lock of its '
-                   'files; nobody can renew a record meanwhile, and all are too old')
 def test_who_is_paused_inside_the_registry_finds_nobody_gone(
         node, monkeypatch):
     """A pause of this process while it reads the records (SIGSTOP, a
@@ -601,8 +592,6 @@ def test_the_receiver_survives_an_unexpected_error(node, monkeypatch, caplog,
     assert 'Injected' in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason='Outbox._turn takes the task out of '
-                   'the inbox; whatever raises in it takes the message along')
 @pytest.mark.parametrize('fanout', [False, True])
 def test_a_message_that_raises_while_it_is_routed_is_reported(
         node, monkeypatch, caplog, fanout):
@@ -614,8 +603,6 @@ def test_a_message_that_raises_while_it_is_routed_is_reported(
     assert len(_drops(caplog)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason='Waiting._looked_up pops all that '
-                   'waits, and then routes one after another')
 def test_what_raises_while_it_is_routed_takes_nothing_else_along(
         node, monkeypatch, caplog):
     transport = node.transport(rpc_cast_timeout=1)
@@ -628,8 +615,6 @@ def test_what_raises_while_it_is_routed_takes_nothing_else_along(
                   3)
 
 
-@pytest.mark.xfail(strict=True, reason='Custody._sweep_expired does not look '
-                   'at _spreading')
 def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
     monkeypatch.setattr(directory.Directory, 'ask', lambda *args: None)
     transport = node.transport(rpc_message_ttl=1, rpc_cast_timeout=1)
@@ -640,9 +625,7 @@ def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
 
 @pytest.mark.parametrize('owner, name', [
     (custody.Custody, '_spread'), (link.Link, '_frame'),
-    pytest.param(custody.Custody, '_copies_for_instances',
-                 marks=pytest.mark.xfail(
-                     strict=True, reason='it is neither spread nor waiting'))
+    (custody.Custody, '_copies_for_instances')
     ], ids=_named)
 def test_a_message_is_delivered_or_reported_after_an_unexpected_error(
         node, monkeypatch, caplog, owner, name):

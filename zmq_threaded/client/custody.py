@@ -133,6 +133,18 @@ class Custody:
         """Send a message to an instance of its topic, now or when there is
         one.
         """
+        try:
+            self._route(delivery)
+        except Exception:
+            self._failed(delivery)
+
+    def _failed(self, delivery):
+        """A fault of ours must not lose a message without a word."""
+        LOG.exception('An unexpected error while %s was routed', delivery)
+        self._counters.add('loop_errors')
+        self.drop(delivery, 'an unexpected error, see above')
+
+    def _route(self, delivery):
         if not delivery.pinned and delivery.topic in self._waiting:
             return self._waiting.add(delivery)      # in its turn
         if delivery.spread:
@@ -162,10 +174,13 @@ class Custody:
 
         :param answered: whether the registry did; else the last known count
         """
+        if original not in self._spreading:
+            return      # it expired meanwhile
         self._spreading.discard(original)
-        copies = (self._copies_for_pools(original)
-                  if original.kind == wire.NOTIFY else
-                  self._copies_for_instances(original))
+        try:
+            copies = self._copies(original)
+        except Exception:
+            return self._failed(original)
         if not copies and (original.kind == wire.NOTIFY or not answered):
             return self._waiting.add(original)
         original.destination.add(len(copies))
@@ -176,7 +191,12 @@ class Custody:
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self.end(original,
-                  deliveries.TAKEN if copies else deliveries.NOBODY)
+                 deliveries.TAKEN if copies else deliveries.NOBODY)
+
+    def _copies(self, original):
+        if original.kind == wire.NOTIFY:
+            return self._copies_for_pools(original)
+        return self._copies_for_instances(original)
 
     def _copies_for_pools(self, original):
         topic = original.topic
@@ -258,6 +278,11 @@ class Custody:
     # The end of a delivery
 
     def end(self, delivery, event, detail=None):
+        if event == deliveries.NOBODY and delivery.sent_at:
+            # Somebody had it, and is gone: it is not certain that nobody ran
+            # it, as its sender would think.
+            return self.drop(delivery, 'its instance is gone, and there is no '
+                             'other; it may have been executed')
         if event == deliveries.NOBODY:
             self._counters.add('unroutable')
         delivery.destination.finish()
@@ -307,14 +332,26 @@ class Custody:
         for delivery in [each for each in self._waiting if each.expires <= now]:
             self._waiting.remove(delivery)
             self._counters.add('unroutable')
-            self.drop(delivery, 'nobody took it in time (rpc_message_ttl)')
+            self._expire(delivery, 'nobody took it in time (rpc_message_ttl)')
+        for delivery in [each for each in self._spreading
+                         if each.expires <= now]:
+            self._spreading.discard(delivery)
+            self._expire(delivery, 'the registry did not say in time who is '
+                         'to have it (rpc_message_ttl)')
         for lane in self._lanes:
             for delivery in [each for each in lane.queue
                              if each.expires <= now]:
                 lane.remove(delivery)
-                self.drop(delivery, 'it could not be sent in time')
+                self._expire(delivery, 'it could not be sent in time')
             for delivery in [each for each in lane.sent.values()
                              if each.expires <= now]:
                 lane.take_back(delivery.id)
-                self.drop(delivery, 'it was not acknowledged in time; it '
-                           'may have been executed')
+                self._expire(delivery, 'it was not acknowledged in time; it '
+                             'may have been executed')
+
+    def _expire(self, delivery, reason):
+        if delivery.kind == wire.CALL:
+            # Its caller knows the time as well, and reports it.
+            self.end(delivery, deliveries.EXPIRED)
+        else:
+            self.drop(delivery, reason)

@@ -76,6 +76,9 @@ class Delivery:
     def tell(self, event, detail=None):
         if self.waiter is not None:
             self.waiter.put((event, detail))
+        if event == TAKEN:
+            # From here on its sender relies on it, whatever retry said.
+            self.attempts = None
 
     def __str__(self):
         return (f'{wire.KIND_NAMES[self.kind]} {self.id.hex()} '
@@ -139,6 +142,7 @@ REPLIED = 'replied'              # detail: wire.Message
 HEARTBEAT = 'heartbeat'
 NOBODY = 'nobody'                # as many look-ups as allowed found nobody
 FAILED = 'failed'                # detail: why it was given up
+EXPIRED = 'expired'
 LOST = 'lost'                    # the server of a call is gone
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import threading
+import time
 from urllib import parse
 
 import fasteners
@@ -93,7 +94,7 @@ def embedded(ipc_dir, expire):
         functools.partial(_open_files, folder, expire), expire, forgets=False,
         deletion_lock=lock,
         repair=functools.partial(_remove_unreadable, folder, lock))
-    return matchmaker.Matchmaker(engine, _Here())
+    return matchmaker.Matchmaker(engine, _Here(expire / 2))
 
 
 def _may_log_kazoo(record, seldom=counters.Seldom()):
@@ -105,11 +106,24 @@ def _close_kazoo(coordinator):
 
 
 class _Here:
-    """Runs operations in the thread that asks for them."""
+    """Runs operations in the thread that asks for them.
+
+    :param longest: seconds; a process that is paused in the middle of one
+        keeps all others from renewing their records, so that it would find
+        nobody afterwards
+    """
+
+    def __init__(self, longest):
+        self._longest = longest
 
     def run(self, operation):
+        began = time.monotonic()
         with _operation:
-            return operation()
+            result = operation()
+        took = time.monotonic() - began
+        if took > self._longest:
+            raise patience.Unanswered(f'what took {took:.1f} s is out of date')
+        return result
 
     finish = run
 

@@ -50,6 +50,7 @@ class Reception:
     def refuse_busy(self, incoming):
         """Give back a message that could not be handed to the executor."""
         self.held.forget(incoming)
+        self.counters.add('refused_busy')
         self.replies.put(incoming.envelope, wire.encode_nack(
             self.instance.id, incoming.id, wire.BUSY))
 
