@@ -64,7 +64,7 @@ class Receiver:
 
     def _bind_path(self):
         endpoint = f'ipc://{self._path}'
-        if not sockets.is_dead(endpoint):
+        if sockets.is_there(endpoint) and not sockets.is_dead(endpoint):
             raise sockets.BindError(
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
