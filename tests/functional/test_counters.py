@@ -239,7 +239,8 @@ def test_refused_expired_when_it_is_read(raw):
     assert 'expired' not in raw.counters()
 
 
-@pytest.mark.xfail(strict=True, reason='Reception.refuse_busy() does not count')
+@pytest.mark.xfail(strict=True,
+                   reason='Reception.refuse_busy() does not count')
 def test_refused_busy(node):
     parts = node.runtime()
     service = parts.service([topics.rpc('openstack', 'topic')])

@@ -386,7 +386,7 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
 # The registry in the hands of somebody who is paused
 
 @pytest.mark.xfail(strict=True, reason='tooz reads under the one lock of its '
-                   'files; nobody can renew a record meanwhile, and all are too old')
+                   'files; nobody can renew a record meanwhile')
 def test_who_is_paused_inside_the_registry_finds_nobody_gone(
         node, monkeypatch):
     """A pause of this process while it reads the records (SIGSTOP, a
