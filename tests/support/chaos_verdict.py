@@ -8,8 +8,11 @@ that was done to the process in question at the time.
 """
 
 import collections
+import os
 import re
+import sys
 
+from tests.support import chaos_cloud
 from tests.support import chaos_journal
 
 ACKNOWLEDGED, FAILED, TAKEN, NOBODY = ('acknowledged', 'failed', 'taken',
@@ -273,12 +276,7 @@ class Verdict:
         acknowledgement was out, or were away while it was given to others.
         """
         self._count(message, 'ran more than once')
-        # An acknowledgement that the receiver took along is asked for when
-        # there is one again.
-        soon = _WAKE if self._evidence.was_disturbed(
-            'receiver', runs[0].begin, runs[0].begin + 1) else _SOON
-        killed = [run for run in runs if self._evidence.was_killed(
-            run.life, run.begin, soon)]
+        killed = [run for run in runs if self._died_before_it_was_asked(run)]
         paused = [run for run in runs if run not in killed
                   and self._evidence.was_paused(run.life, message.sent - _SOON,
                                                 run.begin + _SOON)]
@@ -290,6 +288,18 @@ class Verdict:
                                      runs[-1].begin + _SOON):
             return self._count(message, 'extra runs, its SENDER was paused')
         self._fault(message, 'ran more than once without a reason')
+
+    def _died_before_it_was_asked(self, run):
+        evidence = self._evidence
+        if evidence.was_killed(run.life, run.begin, _SOON):
+            return True
+        # An acknowledgement that the receiver took along is asked for when
+        # there is one again; by then its server may be gone, even in peace.
+        return evidence.was_disturbed(
+            'receiver', run.begin, run.begin + 1) and any(
+                event.life == run.life and event.action in ('kill', 'finish')
+                and run.begin - _SOON < event.at < run.begin + _WAKE
+                for event in evidence.timeline.events)
 
     def _report_of(self, message):
         """What was not acknowledged is reported, or its sender killed."""
@@ -429,3 +439,16 @@ class Verdict:
     def table(self):
         return '\n'.join(f'{name:60} {count:8}' for name, count
                          in sorted(self.figures.items()))
+
+
+def main(folder, expire='9'):
+    """Judge the journals of an earlier run again."""
+    paths = {name: os.path.join(folder, name) for name in os.listdir(folder)
+             if name != 'timeline' and not name.endswith('.stderr')}
+    timeline = chaos_cloud.Timeline.load(os.path.join(folder, 'timeline'))
+    verdict = Verdict(Evidence(paths, timeline), float(expire))
+    print(verdict.table(), *verdict.faults, sep='\n')
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
