@@ -386,7 +386,8 @@ def test_hup_reads_debug_again(node):
         file.write('[DEFAULT]\ndebug = true\n')
     receiver.signal(signal.SIGHUP)
     waiting.until(lambda: 'again' in receiver.output())
-    _call(node)
+    node.server(server='late')
+    assert node.client(server='late').call({}, 'echo', value=2) == 2
     waiting.until(lambda: 'DEBUG' in receiver.output(), 5,
                   'a DEBUG line of a receiver after a SIGHUP')
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -25,15 +24,20 @@ DEADLINE = 60
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 
 
+# One after the other: what they leave behind is looked for everywhere.
+pytestmark = pytest.mark.xdist_group('rpc_load')
+
+
 @pytest.fixture
-def url(tmp_path):
+def url(ipc_dir):
     """A transport of its own for each test."""
-    return f'zmq://?rpc_zmq_ipc_dir={tmp_path}'
+    return f'zmq://?rpc_zmq_ipc_dir={ipc_dir}'
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     return subprocess.run([sys.executable, str(TOOL), *arguments], cwd='/', text=True,
-                          capture_output=True, timeout=DEADLINE)
+                          capture_output=True, timeout=DEADLINE,
+                          env={**os.environ, **environment})
 
 
 def run_soundly(*arguments):
@@ -247,20 +251,18 @@ def test_other_modes_through_a_receiver(mode):
     assert_nothing_amiss(report['contestants'][0])
 
 
-def test_receiver_that_cannot_start_is_named(tmp_path):
+def test_receiver_that_cannot_start_is_named(ipc_dir):
     with socket.create_server(('', 0)) as taken:
         port = taken.getsockname()[1]
         done = run('zmq://?rpc_zmq_topology=receiver'
-                   f'&rpc_zmq_ipc_dir={tmp_path}&rpc_zmq_port={port}', *SHORT)
+                   f'&rpc_zmq_ipc_dir={ipc_dir}&rpc_zmq_port={port}', *SHORT)
     assert_refused(done, 3, f'rpc_zmq_port {port}')
 
 
-def test_receiver_of_the_tool_leaves_nothing(tmp_path):
-    def ours():
-        return {path.name for path in pathlib.Path(tempfile.gettempdir()).glob('rpc_load-*')}
-    before = ours()
-    run('zmq://?rpc_zmq_topology=receiver', *SHORT)
-    assert ours() <= before
+def test_receiver_of_the_tool_leaves_nothing(ipc_dir):
+    done = run('zmq://?rpc_zmq_topology=receiver', *SHORT, TMPDIR=ipc_dir)
+    assert done.returncode == 0, done.stderr
+    assert not list(pathlib.Path(ipc_dir).glob('rpc_load-*'))
 
 
 def test_receiver_against_a_bare_proxy():
