@@ -309,8 +309,8 @@ class Verdict:
         elif message.ends:
             self._count(message, 'reported')
             if message.told == 'returned' and not message.copies(FAILED):
-                self._count(message, 'KNOWN BUG confirmed, then given up '
-                            'without a word in the log')
+                self._fault(message, 'confirmed, then given up without a word '
+                            'in the log')
             if message.runs:
                 self._count(message, f'reported ({message.told}), and yet '
                             'run')

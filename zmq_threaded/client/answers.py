@@ -118,13 +118,15 @@ class Answers:
             return lane.back_off(delivery.id, time.monotonic())
         lane.take_back(delivery.id)
         if reason == wire.EXPIRED:
-            self._custody.drop(delivery, 'it expired before a worker began it')
+            self._custody.expire(delivery,
+                                 'it expired before a worker began it')
         elif reason in (wire.VERSION, wire.MALFORMED):
             self._custody.drop(delivery, f'{lane.instance} refused it: {text}')
         else:
             if reason != wire.REQUEUED:
                 self._directory.avoid(lane.instance, deliveries.is_final(
                     reason, lane.instance))
+            delivery.sent_at = 0.0      # it certainly was not run
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 

@@ -332,24 +332,24 @@ class Custody:
         for delivery in [each for each in self._waiting if each.expires <= now]:
             self._waiting.remove(delivery)
             self._counters.add('unroutable')
-            self._expire(delivery, 'nobody took it in time (rpc_message_ttl)')
+            self.expire(delivery, 'nobody took it in time (rpc_message_ttl)')
         for delivery in [each for each in self._spreading
                          if each.expires <= now]:
             self._spreading.discard(delivery)
-            self._expire(delivery, 'the registry did not say in time who is '
+            self.expire(delivery, 'the registry did not say in time who is '
                          'to have it (rpc_message_ttl)')
         for lane in self._lanes:
             for delivery in [each for each in lane.queue
                              if each.expires <= now]:
                 lane.remove(delivery)
-                self._expire(delivery, 'it could not be sent in time')
+                self.expire(delivery, 'it could not be sent in time')
             for delivery in [each for each in lane.sent.values()
                              if each.expires <= now]:
                 lane.take_back(delivery.id)
-                self._expire(delivery, 'it was not acknowledged in time; it '
+                self.expire(delivery, 'it was not acknowledged in time; it '
                              'may have been executed')
 
-    def _expire(self, delivery, reason):
+    def expire(self, delivery, reason):
         if delivery.kind == wire.CALL:
             # Its caller knows the time as well, and reports it.
             self.end(delivery, deliveries.EXPIRED)

@@ -8,8 +8,10 @@ import zmq
 from zmq_threaded import sockets
 from zmq_threaded.client import lane as lanes
 
-# A lost connection that is not back by then is not waited for.
-_GRACE = 1.0
+# A lost connection that is not back by then is not waited for. libzmq tries
+# again within twice its RECONNECT_IVL, so a second would be the toss of a coin
+# when it was this process that was paused.
+_GRACE = 2.0
 # As requests._FRESH: a service removes its file a longer time before it closes.
 _FRESH = 0.02
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
