@@ -35,8 +35,9 @@ frame: among 32 calling threads a frame less saves more than a copy costs.
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
     NACK               reason (1 byte), text (UTF-8)
-    QUERY              message ids; a receiver that has no such instance
-                       answers NACK GONE with the message id NO_ID
+    QUERY              message ids; a receiver that has no such instance, or
+                       one that is paused, answers NACK GONE or UNREACHABLE
+                       with the message id NO_ID
     STATUS             message ids, one state byte for each
 
 A settled id says that the sender will not send again what it gave a smaller id
@@ -69,10 +70,11 @@ DEADLINE = 16   # request: the expiry is a time of CLOCK_MONOTONIC
 OBSERVE = 32    # QUERY: the answers still go to where the request came from
 
 # NACK reasons
-GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED, MALFORMED = range(1, 8)
+(GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED, MALFORMED,
+ UNREACHABLE) = range(1, 9)
 REASON_NAMES = {GONE: 'gone', STOPPING: 'stopping', BUSY: 'busy',
                 VERSION: 'version', EXPIRED: 'expired', REQUEUED: 'requeued',
-                MALFORMED: 'malformed'}
+                MALFORMED: 'malformed', UNREACHABLE: 'unreachable'}
 
 # STATUS states
 UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2

@@ -106,15 +106,22 @@ class Answers:
     def _on_nack(self, lane, message):
         reason, text = wire.nack_reason(message)
         if message.id == wire.NO_ID:
-            if reason == wire.GONE:     # a receiver's answer to a QUERY
-                self._directory.avoid(lane.instance)
-                self._custody.give_up(lane, is_gone=True)
+            self._question_refused(lane, reason)
         elif message.id in lane.sent:
             self._refused(lane, lane.sent[message.id], reason, text)
 
+    def _question_refused(self, lane, reason):
+        """A receiver answers in place of an instance."""
+        if reason in (wire.GONE, wire.UNREACHABLE):
+            self._directory.avoid(lane.instance)
+        if reason == wire.GONE:
+            self._custody.give_up(lane, is_gone=True)
+        elif reason == wire.UNREACHABLE:
+            self._custody.give_away(lane)
+
     def _refused(self, lane, delivery, reason, text):
-        if reason == wire.BUSY and (delivery.pinned
-                                    or not self._has_others(delivery)):
+        if reason in (wire.BUSY, wire.UNREACHABLE) and self._has_to_wait(
+                delivery):
             return lane.back_off(delivery.id, time.monotonic())
         lane.take_back(delivery.id)
         if reason == wire.EXPIRED:
@@ -130,9 +137,12 @@ class Answers:
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 
-    def _has_others(self, delivery):
-        return any(instance.id != delivery.instance.id for instance
-                   in self._directory.live(delivery.topic))
+    def _has_to_wait(self, delivery):
+        """Whether no other instance may take what this one cannot, for now."""
+        if delivery.pinned:
+            return self._directory.is_listed(delivery.topic, delivery.instance)
+        return not any(instance.id != delivery.instance.id for instance
+                       in self._directory.live(delivery.topic))
 
     _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
                  wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,

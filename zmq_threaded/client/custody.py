@@ -227,6 +227,18 @@ class Custody:
             lane.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(lane)
 
+    def give_away(self, lane):
+        """The instance is paused, or cut off from its receiver: calls end, and
+        others get what may go to others. Fanout copies wait for it.
+        """
+        for watch in lane.watched.values():
+            watch.is_lost = True
+        self._release(lane)
+        for delivery in list(lane.sent.values()):
+            if not delivery.pinned:
+                self._counters.add('resent')
+                self.route(lane.take_back(delivery.id))
+
     def _release(self, lane):
         """The receiver is lost: calls end, and what was not sent may go to
         other instances. The rest waits.

@@ -9,7 +9,8 @@ import zmq
 from zmq_threaded import sockets
 from zmq_threaded import wire
 
-TAKEN, BUSY, GONE = 'taken', 'busy', 'gone'
+TAKEN = 'taken'
+BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
 
 # For the milliseconds of the first handshake.
 _EARLY_LIMIT = 1000
@@ -50,10 +51,12 @@ class Backend:
     def forward(self, request):
         """Pass a request on.
 
-        :returns: TAKEN; or BUSY or GONE, and then it was not
+        :returns: TAKEN; or the reason of a NACK, and then it was not
         """
-        if self._is_unreachable or self._is_closing():
+        if self._is_closing():
             return GONE
+        if self._is_unreachable:
+            return UNREACHABLE
         if request.kind == wire.QUERY and self._asked_at <= self._heard_at:
             self._asked_at = time.monotonic()
         if not self._early and self._send(request):

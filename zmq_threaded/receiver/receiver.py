@@ -222,11 +222,9 @@ class Receiver:
             self._refuse(request, instance_id, backends.GONE)
 
     def _refuse(self, request, instance_id, outcome):
-        self.counters.add(f'refused_{outcome}')
-        if outcome is backends.GONE:
-            self._answer(route.refusal(request, instance_id, wire.GONE))
-        elif request.kind != wire.QUERY:
-            self._answer(route.refusal(request, instance_id, wire.BUSY))
+        self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
+        if request.kind != wire.QUERY or outcome != backends.BUSY:
+            self._answer(route.refusal(request, instance_id, outcome))
 
     # The way back
 
