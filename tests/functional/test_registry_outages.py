@@ -111,22 +111,8 @@ def ids(instances):
     return {each.id for each in instances}
 
 
-@contextlib.contextmanager
 def out_of_order(engine, how):
-    """The engine does not answer, for OUTAGE seconds from now at least; it is
-    back at the end of the block.
-    """
-    end = time.monotonic() + OUTAGE
-    {'pause': engine.pause, 'kill': engine.kill, 'empty': engine.kill,
-     'fail_over': engine.fail_over}[how]()
-    yield
-    time.sleep(max(0.0, end - time.monotonic()))
-    if how == 'pause':
-        engine.resume()
-    elif how == 'kill':
-        engine.start()
-    elif how == 'empty':
-        engine.restart(empty=True)
+    return engines.out_of_order(engine, how, OUTAGE)
 
 
 class Caller:

@@ -468,6 +468,27 @@ def paused(process):
 
 
 @contextlib.contextmanager
+def out_of_order(engine, how, seconds):
+    """The engine does not answer, for so many seconds from now at least; it is
+    back at the end of the block.
+
+    :param how: 'pause', 'kill', 'empty' (killed, and back without its data)
+        or 'fail_over'
+    """
+    end = time.monotonic() + seconds
+    {'pause': engine.pause, 'kill': engine.kill, 'empty': engine.kill,
+     'fail_over': engine.fail_over}[how]()
+    yield
+    time.sleep(max(0.0, end - time.monotonic()))
+    if how == 'pause':
+        engine.resume()
+    elif how == 'kill':
+        engine.start()
+    elif how == 'empty':
+        engine.restart(empty=True)
+
+
+@contextlib.contextmanager
 def open_engine(name):
     """A running engine, ended afterwards with all its processes."""
     engine_class = _ENGINES[name]
