@@ -303,8 +303,8 @@ class Custody:
     def drop(self, delivery, reason):
         # Each by its id, however many: a message that is lost without a word
         # is what this driver is not to have.
-        self._counters.add('dropped')
         LOG.warning('%s was dropped: %s', delivery, reason)
+        self._counters.add('dropped')
         self.end(delivery, deliveries.FAILED, reason)
 
     def make_room(self, destination, ticket):
