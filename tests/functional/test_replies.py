@@ -151,14 +151,14 @@ def test_call_longer_than_a_question_to_a_two_message_server(
             result_then_ending(request)
     later = []
     client = node.client()
-    with an_old_server(node, slow, topology_of(topology)):
+    with an_old_server(node, slow, topology_of(topology)) as server:
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             call = thread.submit(client.call, {}, 'echo', value='slow')
             waiting.until(lambda: later)
             with pytest.raises(concurrent.futures.TimeoutError):
                 call.result(2.5)
             assert client.call({}, 'echo', value='quick') == 'quick'
-            later[0].result('done')
+            server.ask(later[0].result, 'done')
             assert call.result(10) == 'done'
 
 

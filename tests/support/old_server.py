@@ -6,6 +6,7 @@ says; listed in the real registry.
 import contextlib
 import dataclasses
 import os
+import queue
 import threading
 import time
 
@@ -77,6 +78,7 @@ class OldServer:
         self._directory = directory.Directory(
             matchmaker.embedded(ipc_dir, 30), 10, 30, counters.Counters(),
             'zmq-old-directory')
+        self._asked = queue.SimpleQueue()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -101,6 +103,12 @@ class OldServer:
             os.unlink(self._path)
         assert not self.errors, self.errors
 
+    def ask(self, answer, *args):
+        """Have the server's thread, the only one that may use its socket,
+        answer now.
+        """
+        self._asked.put((answer, args))
+
     def hide(self):
         """Remove the file and stay connected.
 
@@ -114,6 +122,9 @@ class OldServer:
             while not self._ending.is_set():
                 if self.socket.poll(50):
                     self._on_frames(self.socket.recv_multipart())
+                while not self._asked.empty():
+                    answer, args = self._asked.get()
+                    answer(*args)
         except Exception as error:
             self.errors.append(error)
 
