@@ -9,6 +9,7 @@ import os
 import random
 import socket as system_socket
 import threading
+import time
 
 import zmq
 
@@ -27,13 +28,10 @@ CALL_SLICE = 0.2
 _RECONNECT_IVL = 500
 _RECONNECT_IVL_MAX = 5000
 _MAX_SOCKETS = 16384
-# None: a full pipe has no POLLOUT and would look like a lost peer. The windows
-# of the lanes (client/lane.py) are the limit.
-_DEALER_SNDHWM = 0
 
-# A service behind a receiver that stops reading: this many messages of all its
-# clients wait in the receiver, later ones are refused as BUSY.
-_BACKEND_SNDHWM = 2000
+# A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
+# has heard of it within FRESH needs no look at the file.
+CLOSING_QUIET, FRESH = 0.05, 0.02
 
 IPC_PATH_LIMIT = 107
 
@@ -95,23 +93,15 @@ def request_socket(context, settings, endpoint):
     return _connect(socket, settings, endpoint)
 
 
-def dealer_socket(context, settings, endpoint):
+def dealer_socket(context, settings, endpoint, limit=0):
     """A DEALER socket, connected. Waits for nothing.
 
+    :param limit: how many messages may wait in it (SNDHWM), 0 for any
+        number; one that is full looks like one that is not connected
     :raises: BadEndpoint
     """
     socket = context.socket(zmq.DEALER)
-    socket.set(zmq.SNDHWM, _DEALER_SNDHWM)
-    return _connect(socket, settings, endpoint)
-
-
-def backend_socket(context, settings, endpoint):
-    """A DEALER socket of a receiver, connected to a service.
-
-    :raises: BadEndpoint
-    """
-    socket = context.socket(zmq.DEALER)
-    socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
+    socket.set(zmq.SNDHWM, limit)
     return _connect(socket, settings, endpoint)
 
 
@@ -331,6 +321,15 @@ def reachable(endpoints):
 def is_there(endpoint):
     """False when an IPC endpoint has no file on this machine."""
     return not endpoint.startswith('ipc://') or os.path.exists(endpoint[6:])
+
+
+def is_closing(endpoint, heard_at):
+    """Whether the service of an endpoint is closing, so that what is sent to
+    it now may be lost: libzmq notices the end of a connection too late.
+
+    :param heard_at: monotonic seconds of its last sign of life
+    """
+    return time.monotonic() - heard_at > FRESH and not is_there(endpoint)
 
 
 def is_dead(endpoint):

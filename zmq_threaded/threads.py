@@ -59,6 +59,19 @@ class Wakeup:
             os.close(fd)
 
 
+def wait_for_quiet(last_moved, quiet, limit):
+    """Wait until nothing has moved for a while.
+
+    :param last_moved: returns when something did, in monotonic seconds
+    :param quiet: seconds without a move, from now at the earliest
+    :param limit: seconds to wait at the most
+    """
+    began = time.monotonic()
+    while (time.monotonic() < began + limit
+           and time.monotonic() - max(began, last_moved()) < quiet):
+        time.sleep(quiet / 5)
+
+
 class Loop:
     """A named daemon thread that repeats one turn until it is stopped.
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.support import waiting
 from zmq_threaded import errors
+from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import requests
 
 AT_LEAST_ONCE = oslo_messaging.TransportOptions(at_least_once=True)
 
@@ -317,7 +317,7 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     # When one has removed its file, as the first step of its end
     os.unlink(instance.endpoints[0].removeprefix('ipc://'))
     seen = len(closing.endpoint.seen)
-    time.sleep(2 * requests._FRESH)
+    time.sleep(2 * sockets.FRESH)
     # Then no request follows, though the connection is still there
     for _ in range(10):
         client.call({}, 'note', value='later')
@@ -338,7 +338,7 @@ def test_a_service_that_closes_removes_its_file_before_it_goes(node):
     closed_at.append(time.monotonic())
     thread.join()
     # A client trusts its connection for a shorter time without a look
-    assert closed_at[0] - gone_at[0] > requests._FRESH
+    assert closed_at[0] - gone_at[0] > sockets.FRESH
 
 
 def _instance(server):

@@ -231,8 +231,7 @@ class Custody:
         """The instance is paused, or cut off from its receiver: calls end, and
         others get what may go to others. Fanout copies wait for it.
         """
-        for watch in lane.watched.values():
-            watch.is_lost = True
+        lane.lose_watched()
         self._release(lane)
         for delivery in list(lane.sent.values()):
             if not delivery.pinned:
@@ -243,13 +242,16 @@ class Custody:
         """The receiver is lost: calls end, and what was not sent may go to
         other instances. The rest waits.
         """
-        for delivery in list(lane.sent.values()):
-            if delivery.kind == wire.CALL:
-                self.end(lane.take_back(delivery.id), deliveries.LOST)
+        self._end_calls(lane)
         free = [each for each in lane.queue if not each.pinned]
         for delivery in free:
             lane.remove(delivery)
             self.route(delivery)
+
+    def _end_calls(self, lane):
+        for delivery in list(lane.sent.values()):
+            if delivery.kind == wire.CALL:
+                self.end(lane.take_back(delivery.id), deliveries.LOST)
 
     def _look_for(self, lane):
         """Ask the registry about a lost instance, for what waits for it."""
@@ -268,14 +270,11 @@ class Custody:
     def give_up(self, lane, is_gone):
         """The instance is lost: choose others for what it did not answer."""
         self._lanes.remove(lane)
-        for watch in lane.watched.values():
-            watch.is_lost = True
+        lane.lose_watched()
+        self._end_calls(lane)
         for delivery in lane.sent.values():
-            if delivery.kind == wire.CALL:
-                self.end(delivery, deliveries.LOST)
-            else:
-                self._counters.add('resent')
-                self.reroute(delivery, is_gone)
+            self._counters.add('resent')
+            self.reroute(delivery, is_gone)
         for delivery in lane.queue:
             self.reroute(delivery, is_gone)
 

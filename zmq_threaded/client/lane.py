@@ -136,5 +136,10 @@ class Lane:
             yield wire.encode(wire.QUERY, self.instance.id, wire.NO_ID,
                               (part,), flags)
 
+    def lose_watched(self):
+        """The instance is lost to the calls that are watched."""
+        for watch in self.watched.values():
+            watch.is_lost = True
+
     def is_idle(self):
         return not self.queue and not self.sent and not self.watched

@@ -12,8 +12,6 @@ from zmq_threaded.client import lane as lanes
 # again within twice its RECONNECT_IVL, so a second would be the toss of a coin
 # when it was this process that was paused.
 _GRACE = 2.0
-# As requests._FRESH: a service removes its file a longer time before it closes.
-_FRESH = 0.02
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
 # the connection tells, and only what is late for other reasons is asked for.
 _ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
@@ -169,8 +167,7 @@ class Link:
         be lost.
         """
         return (not self.to_receiver
-                and time.monotonic() - self._heard_at > _FRESH
-                and not sockets.is_there(self._endpoint))
+                and sockets.is_closing(self._endpoint, self._heard_at))
 
     def is_dead(self):
         """Whether its instance is certain never to come back."""

@@ -20,10 +20,6 @@ LOG = logging.getLogger(__name__)
 # A handshake takes less than a millisecond between processes that run.
 _CONNECT_WAIT = 1.0
 _CONNECT_PROBE_AFTER = 0.02
-# An idle connection says nothing of a server that has just closed. A service
-# removes its file, and closes a longer time later (service.CLOSING_QUIET): a
-# connection that replied within this time needs no look at the file.
-_FRESH = 0.02
 _WATCH_AFTER = 1.0
 
 
@@ -62,11 +58,6 @@ class _Connection:
         counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
-
-    def is_gone(self):
-        """Whether the service has closed, or is about to."""
-        return (time.monotonic() - self.idle_since > _FRESH
-                and not sockets.is_there(self.endpoint))
 
     def send(self, frame):
         """False when there is no peer to take it."""
@@ -278,7 +269,8 @@ class Requests:
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and connection.is_gone():
+        if connection and sockets.is_closing(connection.endpoint,
+                                             connection.idle_since):
             connection.close()
             return None
         return connection

@@ -2,6 +2,7 @@
 """The way from a receiver to one service of its node."""
 
 import collections
+import functools
 import time
 
 import zmq
@@ -14,9 +15,8 @@ BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
 
 # For the milliseconds of the first handshake.
 _EARLY_LIMIT = 1000
-# A service removes its file, and closes a longer time later
-# (service.CLOSING_QUIET): so often the file is looked at.
-_FRESH = 0.02
+# Of all its clients, when it stops reading; later ones are refused as BUSY.
+_WAITING_LIMIT = 2000
 # A live service answers a QUERY at once, unless it is full; its I/O thread
 # shakes hands in any case.
 _ANSWER_LIMIT, _HANDSHAKE_LIMIT = 1.5, 2.0
@@ -34,15 +34,14 @@ class Backend:
     """
 
     def __init__(self, context, settings, path):
-        self._context = context
-        self._settings = settings
         self._endpoint = f'ipc://{path}'
-        self._socket = sockets.backend_socket(context, settings,
-                                              self._endpoint)
+        self._connect = functools.partial(
+            sockets.dealer_socket, context, settings, self._endpoint,
+            _WAITING_LIMIT)
+        self._socket = self._connect()
         self.fd = self._socket.fd
         self._early = collections.deque()
         self._was_connected = False
-        self._looked_at = 0.0
         self._asked_at = self._heard_at = 0.0
         self._probe = None
         self._probed_at = 0.0
@@ -53,7 +52,7 @@ class Backend:
 
         :returns: TAKEN; or the reason of a NACK, and then it was not
         """
-        if self._is_closing():
+        if sockets.is_closing(self._endpoint, self._heard_at):
             return GONE
         if self._is_unreachable:
             return UNREACHABLE
@@ -67,13 +66,6 @@ class Backend:
             return BUSY
         self._early.append(request)
         return TAKEN
-
-    def _is_closing(self):
-        now = time.monotonic()
-        if now - self._looked_at < _FRESH:
-            return False
-        self._looked_at = now
-        return not sockets.is_there(self._endpoint)
 
     def _send(self, request):
         try:
@@ -116,8 +108,7 @@ class Backend:
             self._end_probe()
             self._is_unreachable = False
         elif self._probe is None:
-            self._probe = sockets.backend_socket(
-                self._context, self._settings, self._endpoint)
+            self._probe = self._connect()
             self._probed_at = now
         elif now - self._probed_at > _HANDSHAKE_LIMIT:
             self._is_unreachable = True

@@ -14,6 +14,7 @@ from oslo_log import log
 
 from zmq_threaded import options
 from zmq_threaded import sockets
+from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver
 
 LOG = logging.getLogger(__name__)
@@ -57,9 +58,9 @@ def _configuration(arguments):
     conf.register_cli_opts(_CLI_OPTIONS)
     try:
         conf(without_debug_value(arguments), project=_PROJECT,
-             prog='oslo-messaging-zmq-receiver')
+             prog=address.COMMAND)
     except (cfg.Error, ValueError) as error:
-        print(f'oslo-messaging-zmq-receiver: {error}', file=sys.stderr)
+        print(f'{address.COMMAND}: {error}', file=sys.stderr)
         sys.exit(1)
     log.setup(conf, _PRODUCT)
     return conf

@@ -96,10 +96,8 @@ class Receiver:
         """
         self._tasks.append(self._unbind)
         self._wakeup.set()
-        began = time.monotonic()
-        while (time.monotonic() < began + self._settings.linger
-               and time.monotonic() - max(began, self._last_moved) < _QUIET):
-            time.sleep(_QUIET / 5)
+        threads.wait_for_quiet(lambda: self._last_moved, _QUIET,
+                               self._settings.linger)
         self._loop.stop()
         if self._loop.join(time.monotonic() + _JOIN_LIMIT):
             sockets.terminate(self._context,

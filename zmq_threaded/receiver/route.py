@@ -30,8 +30,8 @@ def route(frames):
     :raises: wire.Malformed
     :returns: Request
     """
-    end = _envelope_end(frames)
-    frame = memoryview(frames[end])
+    _, payload = wire.split_envelope(frames)
+    frame = memoryview(payload)
     kind, message_id, instances = wire.address(frame)
     # What nobody knows here goes on, for the service to refuse it by name.
     if kind in _ANSWERS and frame[4] == wire.MAJOR:
@@ -41,23 +41,13 @@ def route(frames):
 
 def refusal(request, instance_id, reason):
     """The multipart that tells a client that a request was not taken."""
-    return [*request.frames[:_envelope_end(request.frames)],
-            wire.encode_nack(instance_id, request.id, reason)]
+    envelope, _ = wire.split_envelope(request.frames)
+    return [*envelope, wire.encode_nack(instance_id, request.id, reason)]
 
 
 def is_answer(frames):
     """Whether a multipart of a service has a client to go to."""
     try:
-        return _envelope_end(frames) >= 2
+        return len(wire.split_envelope(frames)[0]) >= 2
     except wire.Malformed:
         return False
-
-
-def _envelope_end(frames):
-    try:
-        end = frames.index(b'') + 1
-    except ValueError:
-        end = len(frames)
-    if end == len(frames):
-        raise wire.Malformed('no envelope, or no message')
-    return end

@@ -93,7 +93,9 @@ class Reception:
             self._refuse(envelope, message, wire.EXPIRED)
             return None
         self.held.add(incoming)
-        self.held.settle(wire.settled(message))
+        settled = wire.settled(message)
+        if settled:
+            self.held.settle(settled)
         if message.flags & wire.CONFIRM:
             self._put_status(envelope, [(message.id, wire.KNOWN)])
         return incoming

@@ -24,9 +24,8 @@ from zmq_threaded.service import router as routers
 
 LOG = logging.getLogger(__name__)
 
-# Before closing, wait for requests that clients sent before they heard of it;
-# they look for the file when their connection is not fresh.
-CLOSING_QUIET = 0.05
+# Before closing, wait at the most so long for requests that clients sent before
+# they heard of it.
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
@@ -119,7 +118,8 @@ class Service:
         self.stop()
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._unlink()
-        self._wait_for_quiet()
+        threads.wait_for_quiet(lambda: self._poller.last_read,
+                               sockets.CLOSING_QUIET, _QUIET_LIMIT)
         self._poller.stop()
         self._replies.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
@@ -140,13 +140,6 @@ class Service:
 
     def _released(self):
         self._poller.released()
-
-    def _wait_for_quiet(self):
-        began = time.monotonic()
-        while (time.monotonic() < began + _QUIET_LIMIT
-               and time.monotonic() - max(began, self._poller.last_read)
-               < CLOSING_QUIET):
-            time.sleep(CLOSING_QUIET / 5)
 
     def _unlink(self):
         with contextlib.suppress(OSError):
