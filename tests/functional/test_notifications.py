@@ -155,7 +155,10 @@ def test_requeue_gives_it_to_another_of_the_pool(node, listen):
     for number in range(10):
         sender.info({}, 'e', number)
     waiting.until(lambda: sorted(taking.endpoint.seen) == list(range(10)))
-    assert refusing.endpoint.seen
+    requeued = len(refusing.endpoint.seen)
+    assert requeued
+    waiting.until(lambda: rpc.driver(refusing.transport).counters()[
+        'refused_requeued'] == requeued)
 
 
 def test_requeued_to_the_only_listener_it_comes_again(node, listen):

@@ -19,7 +19,8 @@ class Incoming(base.RpcIncomingMessage):
 
     :param message: wire.Message
     :param envelope: where the answers go
-    :param port: the service's side of it: replies, held, released()
+    :param port: the service's side of it: replies, held, give_back(),
+        released()
 
     Thread: any, one at a time; the poller made it.
     """
@@ -53,7 +54,9 @@ class Incoming(base.RpcIncomingMessage):
             server then skips the message
         """
         if self._kind != wire.NOTIFY and self.is_expired():
-            self._refuse_expired()
+            self._port.give_back(self, wire.EXPIRED)
+            raise errors.ExpiredMessage(
+                f'Message {self.msg_id} has expired before a worker was free')
         if self._kind == wire.CALL:
             self._port.held.begin(self)
         else:
@@ -61,28 +64,15 @@ class Incoming(base.RpcIncomingMessage):
             self._port.replies.acknowledge(self.envelope, self.id)
         self._port.released()
 
-    def _refuse_expired(self):
-        self._port.held.forget(self)
-        self._port.counters.add('expired')
-        self._port.replies.put(self.envelope, wire.encode_nack(
-            self._port.instance.id, self.id, wire.EXPIRED))
-        self._port.released()
-        raise errors.ExpiredMessage(
-            f'Message {self.msg_id} has expired before a worker was free')
-
     def requeue(self):
         """Give the message back; its sender chooses among the listeners of
         the pool again.
         """
-        self._port.held.forget(self)
-        self._port.replies.put(self.envelope, wire.encode_nack(
-            self._port.instance.id, self.id, wire.REQUEUED))
-        self._port.released()
+        self._port.give_back(self, wire.REQUEUED)
 
     def refuse_busy(self):
         """Give the message back unbegun: no worker could be found."""
-        self._port.refuse_busy(self)
-        self._port.released()
+        self._port.give_back(self, wire.BUSY)
 
     def reply(self, reply=None, failure=None):
         """Send the result of a call, or its exception.

@@ -8,6 +8,7 @@ import select
 import time
 
 from zmq_threaded import threads
+from zmq_threaded import wire
 
 LOG = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Poller:
             LOG.exception('%d messages could not be handed to the executor; '
                           'their senders will choose again', len(messages))
             for incoming in messages:
-                self._reception.refuse_busy(incoming)
+                self._reception.give_back(incoming, wire.BUSY)
 
     def _drain_and_refuse(self):
         self._read()

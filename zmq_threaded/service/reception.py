@@ -17,7 +17,7 @@ class Reception:
     :param instance: the Instance that this service is
     :param replies: service.replies.Replies
     :param held: service.held.Held
-    :param released: called when a message was acknowledged
+    :param released: called when a message is no longer held
 
     Thread: poller.
     """
@@ -47,12 +47,14 @@ class Reception:
             self._malformed(error)
         return None
 
-    def refuse_busy(self, incoming):
-        """Give back a message that could not be handed to the executor."""
+    def give_back(self, incoming, reason):
+        """Let go of a message that is not run, and tell its sender why.
+
+        Thread: any.
+        """
         self.held.forget(incoming)
-        self.counters.add('refused_busy')
-        self.replies.put(incoming.envelope, wire.encode_nack(
-            self.instance.id, incoming.id, wire.BUSY))
+        self._refuse(incoming.envelope, incoming, reason)
+        self.released()
 
     def _malformed(self, error):
         self.counters.add('malformed')
@@ -132,7 +134,9 @@ class Reception:
                          wire.encode_status(self.instance.id, states))
 
     def _refuse(self, envelope, message, reason, text=''):
-        self.counters.add('refused_' + wire.REASON_NAMES[reason])
+        name = wire.REASON_NAMES[reason]
+        self.counters.add(name if reason == wire.EXPIRED else
+                          f'refused_{name}')
         self.replies.put(envelope, wire.encode_nack(
             self.instance.id, message.id, reason, text))
 
