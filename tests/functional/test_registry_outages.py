@@ -29,7 +29,7 @@ OUTAGE, EXPIRE, UPDATE = (30, 30, 10) if LONG else (4, 3, 1)
 # Seconds by which what these settings say may be late: the clients of the
 # engines have pauses of their own, and the machine has other things to do.
 LATE = 8
-HOWS = ['pause', 'kill', 'empty', 'fail_over']
+HOWS = ['fail_over', 'pause', 'kill', 'empty']
 _numbers = itertools.count()
 
 

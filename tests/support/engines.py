@@ -254,10 +254,16 @@ class Sentinel(Engine):
         return _Server(['redis-sentinel', path], port)
 
     def _is_complete(self):
+        return all(map(self._knows_all, self._ports[2:]))
+
+    def _knows_all(self, port):
         import redis
-        with redis.Redis(port=self._ports[2], socket_timeout=3) as sentinel:
+        with redis.Redis(port=port, socket_timeout=3) as sentinel:
             state = sentinel.sentinel_master('ours')
-            return (state['num-slaves'] >= 1
+            # In TILT, 30 s after it was paused, a sentinel only looks on; the
+            # replica has then lost its master for too long to follow it.
+            return (not sentinel.info('sentinel')['sentinel_tilt']
+                    and state['num-slaves'] >= 1
                     and state['num-other-sentinels'] == 2
                     and all(replica['master-link-status'] == 'ok' for replica
                             in sentinel.sentinel_slaves('ours')))
@@ -277,7 +283,7 @@ class Sentinel(Engine):
 
     def fail_over(self):
         """Kill the master; returns when another one is known."""
-        waiting.until(self._is_complete, _START_LIMIT, 'sentinels')
+        waiting.until(self._is_complete, 60, 'sentinels')
         old = self._master()
         old.end(signal.SIGKILL)
         waiting.until(lambda: self._master() is not old, 30)
