@@ -6,6 +6,7 @@ import native_threads
 native_threads.use_native_threads()
 
 import shutil     # noqa: E402
+import sys        # noqa: E402
 import tempfile   # noqa: E402
 
 import pytest     # noqa: E402
@@ -27,6 +28,15 @@ def no_leaks(ipc_dir):
     """After the test no thread, socket, child or ipc file of ours is left."""
     with leaks.nothing_left(ipc_dir):
         yield
+
+
+@pytest.fixture
+def eager_switching():
+    """Threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import chaos_cloud
 from tests.support import chaos_journal
+from tests.support import crowd
 from tests.support import waiting
 
 _FLOOD = int(os.environ.get('ZMQ_CHAOS_FLOOD', 50_000))
@@ -53,31 +54,17 @@ class Flood:
     """
 
     def __init__(self, client, count, threads=_THREADS):
-        self._client = client
+        self._client, self._count, self._threads = client, count, threads
         self.accepted, self.refused, self.longest = [], [], 0.0
-        self._numbers = iter(range(count))
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run)
-                         for _ in range(threads)]
 
     def run(self):
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
+        crowd.share_out(range(self._count), self._timed, self._threads)
         return self
 
-    def _next(self):
-        with self._lock:
-            return next(self._numbers, None)
-
-    def _run(self):
-        number = self._next()
-        while number is not None:
-            began = time.monotonic()
-            self._cast(number)
-            self.longest = max(self.longest, time.monotonic() - began)
-            number = self._next()
+    def _timed(self, number):
+        began = time.monotonic()
+        self._cast(number)
+        self.longest = max(self.longest, time.monotonic() - began)
 
     def _cast(self, number):
         try:

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from tests.support import chaos_cloud
+from tests.support import crowd
 from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import errors
@@ -145,46 +146,23 @@ def test_a_client_that_is_killed_leaves_nothing_in_its_server(reached):
 
 # No false alarm
 
-class Callers:
-    """Threads that make slow calls; what fails is kept."""
-
-    def __init__(self, client, threads, calls):
-        self._client, self._left = client, iter(range(calls))
-        self._lock = threading.Lock()
-        self.failed, self.replied = [], 0
-        self._threads = [threading.Thread(target=self._run)
-                         for _ in range(threads)]
-
-    def run(self):
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
-
-    def _next(self):
-        with self._lock:
-            return next(self._left, None)
-
-    def _run(self):
-        while self._next() is not None:
-            try:
-                self._client.call({}, 'sleep', seconds=_SECONDS)
-                self.replied += 1
-            except Exception as error:
-                self.failed.append(error)
-
-
 @pytest.mark.timeout(300 + _CALLS // 50)
 def test_slow_calls_of_many_threads_raise_no_alarm(reached):
     for name in 'ab':
         reached.process(server=name)
-    callers = Callers(reached.client(timeout=60), _THREADS, _CALLS)
+    client = reached.client(timeout=60)
+    failed = []
+
+    def call(number):
+        try:
+            client.call({}, 'sleep', seconds=_SECONDS)
+        except Exception as error:
+            failed.append(error)
     started = time.monotonic()
-    callers.run()
+    crowd.share_out(range(_CALLS), call, _THREADS)
     print(f'\n{reached.way}: {_CALLS} calls from {_THREADS} threads, '
-          f'{len(callers.failed)} failed, '
-          f'{time.monotonic() - started:.0f} s')
-    assert not callers.failed
+          f'{len(failed)} failed, {time.monotonic() - started:.0f} s')
+    assert not failed
 
 
 @pytest.mark.parametrize('monitored', [None, 4])

@@ -12,7 +12,7 @@ import oslo_messaging
 import pytest
 import zmq
 
-from tests.support import receivers
+from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import counters as counting
@@ -356,7 +356,7 @@ def test_a_receiver_counts_what_it_passes_on(node):
 
 def test_a_receiver_counts_what_it_refuses(node):
     node.query = {'rpc_zmq_topology': 'receiver', 'rpc_zmq_host': '127.0.0.1',
-                  'rpc_zmq_port': receivers.free_port()}
+                  'rpc_zmq_port': ports.free_port()}
     running = receiver_loop.Receiver(node.settings(), node.ipc_dir)
     running.start()
     node.closing(running.stop)

@@ -16,8 +16,8 @@ import pytest
 import zmq
 
 from tests.support import chaos_cloud
+from tests.support import ports
 from tests.support import processes
-from tests.support import receivers
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import payload
@@ -575,7 +575,7 @@ def test_a_loop_survives_an_unexpected_error(node, monkeypatch, caplog,
 def test_the_receiver_survives_an_unexpected_error(node, monkeypatch, caplog,
                                                    name):
     node.query = {'rpc_zmq_topology': 'receiver', 'rpc_zmq_host': '127.0.0.1',
-                  'rpc_zmq_port': receivers.free_port()}
+                  'rpc_zmq_port': ports.free_port()}
     running = receiver_loop.Receiver(node.settings(), node.ipc_dir)
     running.start()
     node.closing(running.stop)

@@ -270,7 +270,11 @@ def test_casts_to_a_killed_server_go_to_the_next(node):
     waiting.until(lambda: sorted(second.ask('seen')) == list(range(20)))
 
 
-def test_a_paused_server_ends_its_calls_and_others_go_on(node):
+@pytest.mark.parametrize('behind_a_receiver', [False, True])
+def test_a_paused_server_ends_its_calls_and_others_go_on(
+        node, request, behind_a_receiver):
+    if behind_a_receiver:
+        request.getfixturevalue('receiver')
     paused, other = node.process(server='a'), node.process(server='b')
     client = node.client(timeout=60)
     for _ in range(4):

@@ -5,7 +5,6 @@ import contextlib
 import importlib.util
 import os
 import queue
-import random
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ import pytest
 import zmq
 
 from tests.support import leaks
+from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
@@ -160,22 +160,10 @@ def test_matchmaker_whose_library_is_missing_is_refused(node, monkeypatch):
 def _tcp(bind='127.0.0.1', host='127.0.0.1', lowest=None, highest=None,
          **query):
     """The query of a service that is reached over TCP."""
-    lowest = lowest or _free_ports(1)
+    lowest = lowest or ports.free_port()
     return {'rpc_zmq_transport': 'tcp', 'rpc_zmq_bind_address': bind,
             'rpc_zmq_host': host, 'rpc_zmq_min_port': lowest,
             'rpc_zmq_max_port': highest or lowest, **query}
-
-
-def _free_ports(count):
-    """The first of some free ports, which nothing else takes by chance: they
-    are below those that the kernel hands out.
-    """
-    for first in random.sample(range(20000, 30000, count), 100):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
-            for port in range(first, first + count):
-                taken.enter_context(_listening(port))
-            return first
-    raise AssertionError('no free ports')
 
 
 def _listening(port):
@@ -262,10 +250,9 @@ def test_bind_address_that_is_not_ours_is_named(node, address):
 
 
 def test_ports_are_of_the_range(node):
-    first = _free_ports(4)
-    parts = node.runtime(**_tcp(lowest=first, highest=first + 3))
-    ports = {_port(_echo(parts)) for _ in range(4)}
-    assert ports == set(range(first, first + 4))
+    free = ports.free_ports(4)
+    parts = node.runtime(**_tcp(lowest=free[0], highest=free[-1]))
+    assert {_port(_echo(parts)) for _ in range(4)} == set(free)
 
 
 def test_range_that_is_taken_names_its_options(node):
@@ -291,7 +278,7 @@ def _bind_result(parts):
 
 
 def test_one_try_does_not_always_find_the_free_port(node):
-    first = _free_ports(2)
+    first = ports.free_ports(2)[0]
     parts = node.runtime(**_tcp(lowest=first, highest=first + 1,
                                 rpc_zmq_bind_port_retries=1))
     with _listening(first):
@@ -302,7 +289,7 @@ def test_one_try_does_not_always_find_the_free_port(node):
 
 
 def test_two_tries_always_find_the_free_one_of_two_ports(node):
-    first = _free_ports(2)
+    first = ports.free_ports(2)[0]
     parts = node.runtime(**_tcp(lowest=first, highest=first + 1,
                                 rpc_zmq_bind_port_retries=2))
     with _listening(first):

@@ -17,8 +17,8 @@ import time
 import oslo_messaging
 import pytest
 
+from tests.support import ports
 from tests.support import processes
-from tests.support import receivers
 from tests.support import waiting
 from zmq_threaded.receiver import main
 
@@ -111,13 +111,18 @@ def test_host_and_port_are_those_of_its_services(node):
     assert f'port {receiver.port}' in receiver.output()
 
 
-def test_log_file_gets_the_log(node):
+def _with_a_log_file(node):
     receiver = node.receiver(start=False)
     path = os.path.join(receiver.directory, 'the.log')
     receiver._arguments = ('--log-file', path)
     receiver.launch()
     waiting.until(lambda: os.path.exists(path) and 'listens on' in open(
         path).read(), 20)
+    return receiver, path
+
+
+def test_log_file_gets_the_log(node):
+    receiver, path = _with_a_log_file(node)
     _call(node)
     assert receiver.terminate() == 0
     assert 'has ended' in open(path).read()
@@ -201,7 +206,7 @@ def test_help_tells_the_options():
 def test_wrong_option_is_named(ipc_dir, name, text):
     path = pathlib.Path(ipc_dir, 'wrong.conf')
     option = {'rpc_zmq_ipc_dir': ipc_dir,
-              'rpc_zmq_port': receivers.free_port(), name: text}
+              'rpc_zmq_port': ports.free_port(), name: text}
     path.write_text('[oslo_messaging_zmq]\n' + ''.join(
         f'{key} = {value}\n' for key, value in option.items()))
     try:
@@ -342,12 +347,7 @@ def _files(directory):
 
 
 def test_hup_opens_the_log_file_anew(node):
-    receiver = node.receiver(start=False)
-    path = os.path.join(receiver.directory, 'the.log')
-    receiver._arguments = ('--log-file', path)
-    receiver.launch()
-    waiting.until(lambda: os.path.exists(path) and 'listens on' in open(
-        path).read(), 20)
+    receiver, path = _with_a_log_file(node)
     os.rename(path, path + '.1')
     fds = _descriptors(receiver.pid)
     receiver.signal(signal.SIGHUP)
@@ -360,12 +360,7 @@ def test_hup_opens_the_log_file_anew(node):
 
 
 def test_hup_leaves_no_descriptors(node):
-    receiver = node.receiver(start=False)
-    path = os.path.join(receiver.directory, 'the.log')
-    receiver._arguments = ('--log-file', path)
-    receiver.launch()
-    waiting.until(lambda: os.path.exists(path) and 'listens on' in open(
-        path).read(), 20)
+    receiver, path = _with_a_log_file(node)
     before = _descriptors(receiver.pid)
     for number in range(5):
         os.rename(path, f'{path}.{number}')

@@ -12,8 +12,8 @@ import oslo_messaging
 import pytest
 
 from load import messages
-from tests.support import engines
 from tests.support import old_server
+from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
@@ -39,7 +39,7 @@ def topology_of(node):
             query = {'rpc_zmq_topology': 'receiver',
                      'rpc_zmq_bind_address': '127.0.0.1',
                      'rpc_zmq_host': '127.0.0.1',
-                     'rpc_zmq_port': engines.free_port()}
+                     'rpc_zmq_port': ports.free_port()}
             running = receiver.Receiver(node.settings(**query), node.ipc_dir)
             running.start()
             stack.callback(running.stop)

@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from tests.support import engines
+from tests.support import ports
 from tests.support import versions
 from tests.support import waiting
 from zmq_threaded import wire
@@ -34,7 +34,7 @@ def open_way(node, way):
         return
     query = {'rpc_zmq_topology': 'receiver', 'rpc_zmq_host': '127.0.0.1',
              'rpc_zmq_bind_address': '127.0.0.1',
-             'rpc_zmq_port': engines.free_port()}
+             'rpc_zmq_port': ports.free_port()}
     with versions.open_receiver(node, version, query):
         yield query
 

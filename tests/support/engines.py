@@ -22,6 +22,7 @@ import pytest
 from tooz import coordination
 
 from tests.support import leaks
+from tests.support import ports as tcp
 from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import matchmaker
@@ -196,7 +197,7 @@ class Redis(Engine):
     escaped = 'p%40ss%2Fw%C3%B6rd%3A%3F%23%25'
 
     def _make(self):
-        self._port = getattr(self, '_port', None) or free_port()
+        self._port = getattr(self, '_port', None) or tcp.free_port()
         self.url = f'redis://:{self.escaped}@127.0.0.1:{self._port}'
         return [_Server(_redis_command(self._port, self.data()) + [
             '--requirepass', self.password], self._port)]
@@ -225,8 +226,7 @@ class Sentinel(Engine):
         'redis-server redis-sentinel')
 
     def _make(self):
-        ports = getattr(self, '_ports', None) or [free_port()
-                                                  for _ in range(5)]
+        ports = getattr(self, '_ports', None) or tcp.free_ports(5)
         self._ports = ports
         self.url = (f'redis://127.0.0.1:{ports[2]}?sentinel=ours'
                     f'&sentinel_fallback=127.0.0.1:{ports[3]}'
@@ -300,8 +300,7 @@ class Etcd(Engine):
     binaries, package = ['etcd'], 'etcd-server'
 
     def _make(self):
-        self._ports = getattr(self, '_ports', None) or (free_port(),
-                                                        free_port())
+        self._ports = getattr(self, '_ports', None) or tcp.free_ports(2)
         client, peer = (f'http://127.0.0.1:{port}' for port in self._ports)
         self.url = f'etcd3+{client}'
         return [_Server([
@@ -323,7 +322,7 @@ class Zookeeper(Engine):
     binaries, package = ['java', '/usr/share/java/zookeeper.jar'], 'zookeeperd'
 
     def _make(self):
-        self._port = getattr(self, '_port', None) or free_port()
+        self._port = getattr(self, '_port', None) or tcp.free_port()
         self.url = f'zookeeper://127.0.0.1:{self._port}'
         path = os.path.join(self.data(), 'zoo.cfg')
         with open(path, 'w') as conf:
@@ -399,12 +398,6 @@ def _descriptors():
 def _put_into_redis(engine, group):
     with engine.coordinator() as coordinator:
         coordinator._client.hset(f'_tooz_group:{group}', 'garbage', _GARBAGE)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def _redis_command(port, folder):

@@ -2,35 +2,20 @@
 """Receivers of a node as processes that a test can kill, stop and continue."""
 
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 
+from tests.support import ports
 from tests.support import processes
 from tests.support import waiting
 from zmq_threaded.receiver import address
 
 _READY = re.compile(r'listens on')
 _CONFIGURATION = '[oslo_messaging_zmq]\n'
-
-
-def free_port():
-    """A TCP port below the range from which the system gives its own, so that
-    no connection takes it while a receiver is restarted.
-    """
-    while True:
-        port = random.randrange(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(('', port))
-            except OSError:
-                continue
-            return port
 
 
 class ReceiverProcess:
@@ -44,7 +29,7 @@ class ReceiverProcess:
     def __init__(self, ipc_dir, port=None, host='127.0.0.1', arguments=(),
                  before=(), extra='', start=True, **configuration):
         self.ipc_dir = ipc_dir
-        self.port = port or free_port()
+        self.port = port or ports.free_port()
         self.host = host
         self.directory = tempfile.mkdtemp(prefix='zt-receiver-')
         self.config_file = os.path.join(self.directory, 'receiver.conf')

@@ -3,7 +3,6 @@
 
 import collections
 import dataclasses
-import sys
 import threading
 
 import pytest
@@ -28,15 +27,6 @@ def messages(count):
 @pytest.fixture
 def held():
     return helds.Held(FOR_LONG)
-
-
-@pytest.fixture
-def eager_switching():
-    """Threads take turns after every few instructions."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import gc
 import os
 import select
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -292,15 +291,6 @@ def test_set_after_close_writes_to_nobody():
 
 def test_descriptor_is_not_inherited(wakeup):
     assert not os.get_inheritable(wakeup.fd)
-
-
-@pytest.fixture
-def eager_switching():
-    """Threads take turns after every few instructions."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def read_all(wakeup, epoll, items, expected):
