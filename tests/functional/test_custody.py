@@ -3,6 +3,7 @@
 ends as acknowledged or reported.
 """
 
+from concurrent import futures
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import zmq
 
 from tests.support import chaos_cloud
+from tests.support import ids
 from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
@@ -94,6 +96,31 @@ def test_casts_to_busy_workers_are_asked_about_and_never_sent_again(
     assert sorted(map(str, server.endpoint.seen)) == sorted(
         ['busy 0', 'busy 1', *map(str, range(60))])
     assert 'resent' not in _counters(transport)
+    assert 'duplicates_dropped' not in _counters(server.transport)
+
+
+def test_a_full_service_keeps_its_connections(reached, questions):
+    """With more than fits into it and its pipe (but not more than a receiver
+    takes), for longer than a silent connection lives.
+    """
+    server = reached.server(workers=1)
+    transports = [reached.transport() for _ in range(3)]
+    with futures.ThreadPoolExecutor(1) as thread:
+        call = thread.submit(reached.client(timeout=60).call, {}, 'wait',
+                             value='busy')
+        waiting.until(lambda: server.endpoint.seen)
+        for number, transport in enumerate(transports):
+            client = reached.client(transport)
+            for each in range(1200):
+                client.cast({}, 'note', value=(number, each))
+        began = time.monotonic()
+        waiting.until(lambda: time.monotonic() > began + 9)
+        server.endpoint.release.set()
+        assert call.result(60) == 'busy'
+    waiting.until(lambda: not any(map(_unacknowledged, transports)), 60)
+    assert len(server.endpoint.seen) == 1 + 3 * 1200
+    for transport in transports:
+        assert 'resent' not in _counters(transport)
     assert 'duplicates_dropped' not in _counters(server.transport)
 
 
@@ -455,7 +482,7 @@ class Raw:
 
 def test_a_duplicate_is_acknowledged_again_and_not_run(node):
     raw = Raw(node)
-    message_id = wire.new_id()
+    message_id = ids.new_id()
     for _ in range(5):
         raw.cast(message_id)
         assert raw.acknowledged(1) == [message_id]
@@ -466,11 +493,11 @@ def test_a_duplicate_is_acknowledged_again_and_not_run(node):
 def test_an_id_is_remembered_through_traffic_for_rpc_message_ttl(node):
     """As long as its sender may send it again, it does not settle it."""
     raw = Raw(node)
-    message_id, began = wire.new_id(), time.monotonic()
+    message_id, began = ids.new_id(), time.monotonic()
     raw.cast(message_id)
     assert raw.acknowledged(1) == [message_id]
     while time.monotonic() < began + 2.5:
-        others = [wire.new_id() for _ in range(200)]
+        others = [ids.new_id() for _ in range(200)]
         for other in others:
             raw.cast(other, settled=message_id)
         assert sorted(raw.acknowledged(200)) == others
@@ -485,8 +512,8 @@ def test_what_is_settled_is_forgotten_and_what_is_not_expires(
     raw = Raw(node)
     most, began = 0, time.monotonic()
     while time.monotonic() < began + 2:
-        ids = [wire.new_id() for _ in range(100)]
-        for each in ids:
+        made = [ids.new_id() for _ in range(100)]
+        for each in made:
             raw.cast(each, settled=each)
         raw.acknowledged(100)
         most = max(most, raw.remembered())
@@ -500,7 +527,7 @@ def test_what_is_settled_is_forgotten_and_what_is_not_expires(
 
 
 def _goes_on(raw):
-    message_id = wire.new_id()
+    message_id = ids.new_id()
     raw.cast(message_id, settled=message_id)
     return raw.acknowledged(1)
 
@@ -510,7 +537,7 @@ def test_the_memory_is_bounded_whatever_is_settled(node, monkeypatch):
     raw = Raw(node)
     for _ in range(5):
         for _ in range(100):
-            raw.cast(wire.new_id())
+            raw.cast(ids.new_id())
         raw.acknowledged(100)
         _goes_on(raw)
         assert raw.remembered() <= 51

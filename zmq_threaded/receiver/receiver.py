@@ -187,6 +187,10 @@ class Receiver:
             if backend:
                 outcome = backend.forward(request)
                 self._active.add(backend)
+            if backend and outcome == backends.GONE:
+                # Its last answers first: to be gone means that what it did
+                # not answer goes to another one.
+                self._read_backend(backend)
             if outcome is backends.TAKEN:
                 self.counters.add('forwarded')
             else:

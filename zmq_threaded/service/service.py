@@ -53,7 +53,7 @@ class Service:
         self._registered = False
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc_path = address.service_path(ipc_dir, instance_id)
-        socket = sockets.router_socket(context, settings)
+        socket = sockets.service_socket(context, settings)
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
