@@ -33,6 +33,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lanes
+from zmq_threaded.client import unsettled
 from zmq_threaded.client import waiting
 
 LOG = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class Custody:
         self._counters = counters
         self._tell = tell
         answer = answers.Answers(directory, counters, self)
+        self._unsettled = unsettled.Unsettled()
         self._lanes = lanes.Lanes(context, settings, epoll, counters,
-                                  answer.on_message)
+                                  self._unsettled, answer.on_message)
         self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
@@ -273,18 +275,20 @@ class Custody:
         lane.lose_watched()
         self._end_calls(lane)
         for delivery in lane.sent.values():
-            self._counters.add('resent')
-            self.reroute(delivery, is_gone)
+            if self.reroute(delivery, is_gone):
+                self._counters.add('resent')
         for delivery in lane.queue:
             self.reroute(delivery, is_gone)
 
     def reroute(self, delivery, instance_is_dead):
+        """:returns: False when it was dropped"""
         if delivery.pinned and (instance_is_dead or not
                                 self._directory.is_listed(delivery.topic,
                                                           delivery.instance)):
             self.drop(delivery, 'its instance is gone')
-        else:
-            self.route(delivery)
+            return False
+        self.route(delivery)
+        return True
 
     # The end of a delivery
 
@@ -296,6 +300,7 @@ class Custody:
                              'other; it may have been executed')
         if event == deliveries.NOBODY:
             self._counters.add('unroutable')
+        self._unsettled.ended(delivery)
         delivery.destination.finish()
         delivery.tell(event, detail)
 
@@ -321,12 +326,18 @@ class Custody:
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
+        if self._take_out(delivery):
+            self._unsettled.ended(delivery)
+            delivery.destination.finish()
+
+    def _take_out(self, delivery):
+        if delivery in self._spreading:
+            self._spreading.discard(delivery)
+            return True
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
-        if not (self._waiting.remove(delivery)
+        return (self._waiting.remove(delivery)
                 or lane and (lane.remove(delivery)
-                             or lane.take_back(delivery.id))):
-            return
-        delivery.destination.finish()
+                             or lane.take_back(delivery.id)))
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""

@@ -13,6 +13,7 @@ import select
 import time
 
 from zmq_threaded import threads
+from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 
@@ -34,6 +35,8 @@ class Outbox:
 
     def __init__(self, context, settings, directory, counters, name):
         self._settings = settings
+        # Its own: settled ids speak for the messages of one outbox.
+        self._new_id = wire.id_maker()
         self._inbox = collections.deque()
         self._destinations = {}
         self._flushers = []
@@ -54,6 +57,7 @@ class Outbox:
             when a living service is slow
         :returns: None, or why it was not taken
         """
+        delivery.id = self._new_id()
         self._loop.start()
         destination = self._destination(delivery.topic)
         if destination.is_full() and not self._make_room(destination,

@@ -183,6 +183,7 @@ class Requests:
         self._directory = directory
         self._counters = counters
         self._watch = watch
+        self._new_id = wire.id_maker()
         self._pool = _Pool(settings.pool_size, settings.pool_ttl)
 
     def call(self, topic, body, flags, deadline, attempts):
@@ -197,7 +198,7 @@ class Requests:
         :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
         :returns: wire.Message, a REPLY
         """
-        message_id = wire.new_id()
+        message_id = self._new_id()
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
             if instance.two_messages:
