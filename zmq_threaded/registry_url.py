@@ -52,6 +52,31 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
                 or _SENTINEL_GROUP)
 
 
+def of_virtual_host(url, virtual_host):
+    """The registry of one of the clouds that a virtual host keeps apart.
+
+    Who asks for one and does not get it would meet the others in silence,
+    and run their calls: so all that cannot be kept apart is refused.
+
+    :param url: of tooz, or the name of the embedded registry
+    :param virtual_host: of the transport URL; None, '' and '/' are none
+    :raises: ValueError, naming it
+    """
+    if virtual_host in (None, '', '/'):
+        return url
+    parts = parse.urlsplit(url)
+    if parts.scheme != 'redis':
+        instead = 'a registry' if parts.scheme else 'an rpc_zmq_ipc_dir'
+        raise ValueError(
+            f'transport_url: the virtual host {virtual_host!r} cannot be had '
+            f'here; give each cloud {instead} of its own')
+    if not (virtual_host.isascii() and virtual_host.isdigit()):
+        raise ValueError(
+            f'transport_url: the virtual host of redis is the number of a '
+            f'database, not {virtual_host!r}')
+    return _in_database(parts, int(virtual_host))
+
+
 def without_password(url):
     """The URL as a log may show it."""
     parts = parse.urlsplit(url)
@@ -86,6 +111,17 @@ def options(url, expire):
             'socket_connect_timeout': str(_SOCKET_TIMEOUT),
             'socket_keepalive': 'true', **query, **life,
             **({'sentinel_fallback': others} if others else {})}
+
+
+def _in_database(parts, number):
+    given = dict(parse.parse_qsl(parts.query)).get('db', str(number))
+    if given != str(number):
+        raise ValueError(f'transport_url: its virtual host is database '
+                         f'{number}, but {_OPTION} has db={given}')
+    query = [each for each in parts.query.split('&')
+             if each and not each.startswith('db=')]
+    return parse.urlunsplit(
+        parts._replace(query='&'.join([*query, f'db={number}'])))
 
 
 def _checked(url):
