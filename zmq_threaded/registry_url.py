@@ -15,6 +15,8 @@ _ENGINES = {'redis': ('redis', 6379), 'matchmakerredis': ('redis', 6379),
             'etcd': ('etcd', 2379), 'zookeeper': ('zookeeper', 2181)}
 _SCHEMES = {'redis': 'redis', 'sentinel': 'redis', 'etcd': 'etcd3+http',
             'zookeeper': 'zookeeper'}
+# They do not give all records of a group at once, which look-ups need.
+_CANNOT_LIST = ('ipc', 'kubernetes', 'mysql', 'postgresql')
 _SENTINEL_GROUP = 'oslo-messaging-zeromq'    # the default of old
 _OPTION = 'rpc_zmq_matchmaker'
 # Seconds. For an engine that does not answer at all; its client adds retries.
@@ -43,7 +45,7 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
         where = 'transport_url: zmq+' if scheme else f'{_OPTION}: '
         raise ValueError(
             f'{where}{name} is no registry; there are redis, sentinel, etcd '
-            f'and zookeeper, any tooz URL in {_OPTION}, and embedded')
+            f'and zookeeper, tooz URLs of these in {_OPTION}, and embedded')
     engine, port = _ENGINES[name]
     legacy = legacy or {}
     places = _places(hosts) or _legacy_places(engine, legacy)
@@ -126,6 +128,7 @@ def _in_database(parts, number):
 
 def _checked(url):
     parts = parse.urlsplit(url)
+    _refuse_engine(parts.scheme)
     try:
         # The last host's: urlsplit knows of one only.
         parts._replace(netloc=parts.netloc.rpartition(',')[2]).port
@@ -140,6 +143,17 @@ def _checked(url):
     if parts.scheme.startswith('etcd') and '@' in parts.netloc:
         raise ValueError(f'{_OPTION}: tooz sends no password to etcd')
     return url
+
+
+def _refuse_engine(scheme):
+    if scheme == 'file':
+        # It would lack what makes the embedded one safe with forks and kills.
+        raise ValueError(f'{_OPTION}: file:// is not supported; for a registry '
+                         'in files set embedded, and its place with '
+                         'rpc_zmq_ipc_dir')
+    if scheme in _CANNOT_LIST:
+        raise ValueError(f'{_OPTION}: {scheme} cannot be the registry; there '
+                         'are redis, etcd3+http, etcd3+https and zookeeper')
 
 
 def _places(hosts):

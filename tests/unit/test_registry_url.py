@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what operators write to a tooz URL."""
 
+import importlib.metadata
+import importlib.util
 from urllib import parse
 
 from oslo_config import cfg
@@ -119,6 +121,43 @@ def test_what_cannot_work_is_refused_by_name(transport_url, matchmaker,
                                              option):
     with pytest.raises(ValueError, match=f'^{option}: '):
         backend(transport_url, matchmaker)
+
+
+# Engines of tooz that cannot be the registry
+
+
+def test_files_of_tooz_are_refused_for_those_of_ours():
+    with pytest.raises(ValueError, match='^rpc_zmq_matchmaker: .*file.*'
+                       'embedded.*rpc_zmq_ipc_dir'):
+        backend(matchmaker='file:///var/lib/registry')
+
+
+def engines_of_tooz():
+    """Each scheme, and whether its driver gives all records of a group."""
+    for entry in importlib.metadata.entry_points(group='tooz.backends'):
+        # Not imported: most of their libraries are not installed.
+        source = importlib.util.find_spec(entry.module).origin
+        with open(source) as text:
+            yield entry.name, ('def get_members_with_capabilities('
+                               in text.read())
+
+
+@pytest.mark.parametrize('scheme, lists', [
+    each for each in engines_of_tooz() if each[0] != 'file'])
+def test_engine_that_does_not_give_all_records_is_refused(scheme, lists):
+    if lists:
+        assert backend(matchmaker=f'{scheme}://h') == f'{scheme}://h'
+        return
+    with pytest.raises(ValueError,
+                       match=f'^rpc_zmq_matchmaker: .*{scheme}.*redis'):
+        backend(matchmaker=f'{scheme}://me:s3cret@h/path')
+
+
+def test_refusal_of_an_engine_reaches_who_starts_the_service():
+    for url in ('file:///x', 'mysql://u:p@h/db'):
+        with pytest.raises(errors.ConfigurationError,
+                           match='^rpc_zmq_matchmaker: '):
+            registry_of('zmq://', rpc_zmq_matchmaker=url)
 
 
 # The virtual host of the transport URL
