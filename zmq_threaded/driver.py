@@ -2,6 +2,7 @@
 """The driver: oslo.messaging's face of zmq_threaded."""
 
 import atexit
+import dataclasses
 import logging
 import math
 from multiprocessing import util
@@ -19,6 +20,7 @@ from zmq_threaded import errors
 from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import payload
+from zmq_threaded import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -314,6 +316,9 @@ def _settings(conf, url):
              for host in url.hosts]
     try:
         settings = options.read(conf, url.query, scheme, hosts)
+        settings = dataclasses.replace(
+            settings, matchmaker=registry_url.of_virtual_host(
+                settings.matchmaker, url.virtual_host))
         options.check_ipc_directory(settings)
         if settings.matchmaker != options.EMBEDDED:
             matchmaker.check(settings.matchmaker)

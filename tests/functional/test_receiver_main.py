@@ -57,6 +57,16 @@ def test_systemd_unit_starts_the_command():
     assert re.search(r'^ExecReload=.*HUP', unit, re.MULTILINE)
 
 
+def test_systemd_never_gives_the_receiver_up():
+    # By default it does after five starts in ten seconds, as while another
+    # process holds the port.
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str
+    unit.read(_ROOT / 'tools' / 'oslo-messaging-zmq-receiver.service')
+    assert unit['Unit']['StartLimitIntervalSec'] == '0'
+    assert unit['Service']['Restart'] == 'always'
+
+
 # The command line
 
 
