@@ -150,7 +150,10 @@ class ZmqDriver(base.BaseDriver):
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
-            silence_until = time.monotonic() + longest_silence
+            if event == deliveries.HEARTBEAT:
+                # That the server has the call, which its poller says as well,
+                # is no sign that a worker is at it.
+                silence_until = time.monotonic() + longest_silence
 
     def _encode(self, ctxt, message):
         if not isinstance(ctxt, dict):

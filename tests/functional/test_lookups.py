@@ -11,6 +11,10 @@ import pytest
 
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import wire
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import lane as lanes
+from zmq_threaded.client import link as links
 
 AT_LEAST_ONCE = {'transport_options': oslo_messaging.TransportOptions(
     at_least_once=True)}
@@ -145,3 +149,38 @@ def test_a_process_that_ends_waits_with_its_notifications_for_the_registry(
     # Then it is delivered before the sender is gone
     waiting.until(lambda: listening.seen == ['kept'], 20)
     assert ending.end() is None
+
+
+# A server that has a call is not one that runs it
+
+
+def test_a_monitored_call_behind_busy_workers_ends_at_its_monitor_timeout(
+        node, monkeypatch):
+    # Given a service whose workers are busy, asked all the time what it has
+    monkeypatch.setattr(lanes, '_ASK_AFTER', 0.3)
+    monkeypatch.setattr(links, '_ASK_AT_MOST_EVERY', 0.3)
+    server = node.server(workers=1)
+    transport = node.transport()
+    node.client(transport).cast({}, 'wait', value='busy')
+    waiting.until(lambda: server.endpoint.seen == ['busy'])
+    told = _told(monkeypatch)
+    # When a call with a long timeout is queued behind them
+    calling = Doing(node.client(transport, timeout=60,
+                                call_monitor_timeout=2).call,
+                    {}, 'note', value='queued')
+    # Then it ends by the silence, though the service says that it has it
+    assert isinstance(calling.end(), oslo_messaging.MessagingTimeout)
+    assert told.count(deliveries.TAKEN) > 1
+    assert deliveries.HEARTBEAT not in told
+
+
+def _told(monkeypatch):
+    """The events of all calls."""
+    told, tell = [], deliveries.Delivery.tell
+
+    def tapped(delivery, event, detail=None):
+        if delivery.kind == wire.CALL:
+            told.append(event)
+        tell(delivery, event, detail)
+    monkeypatch.setattr(deliveries.Delivery, 'tell', tapped)
+    return told
