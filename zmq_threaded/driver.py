@@ -245,6 +245,7 @@ class ZmqDriver(base.BaseDriver):
         {'count', 'oldest' (seconds), 'id' (of the oldest)}.
 
         :param timeout: seconds to wait for the thread that knows
+        :raises: MessagingTimeout when it is too busy to say
         """
         return self._parts().outbox.survey(timeout)
 

@@ -184,3 +184,22 @@ def _told(monkeypatch):
         tell(delivery, event, detail)
     monkeypatch.setattr(deliveries.Delivery, 'tell', tapped)
     return told
+
+
+# The outbox says what it holds, or that it cannot say
+
+
+def test_a_busy_outbox_does_not_say_that_nothing_waits(node):
+    transport = node.transport()
+    driver = rpc.driver(transport)
+    outbox = driver._parts().outbox
+    node.client(transport).cast({}, 'note', value='waits')
+    waiting.until(driver.unacknowledged)
+    go_on = threading.Event()
+    node.closing(go_on.set)
+    outbox._tell(lambda: go_on.wait(30))
+    with pytest.raises(oslo_messaging.MessagingTimeout,
+                       match='1 messages.*0.1 s'):
+        driver.unacknowledged(timeout=0.1)
+    go_on.set()
+    assert driver.unacknowledged(timeout=20)

@@ -12,6 +12,7 @@ import queue
 import select
 import time
 
+from zmq_threaded import errors
 from zmq_threaded import threads
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
@@ -90,6 +91,7 @@ class Outbox:
         """What is not acknowledged; see Custody.survey().
 
         :param timeout: seconds to wait for the thread
+        :raises: errors.MessagingTimeout
         """
         if not self.pending():
             return {}
@@ -98,7 +100,9 @@ class Outbox:
         try:
             return answer.get(timeout=timeout)
         except queue.Empty:
-            return {}
+            raise errors.MessagingTimeout(
+                f'The outbox, which holds {self.pending()} messages, did not '
+                f'say within {timeout} s which') from None
 
     def pending(self):
         """How many messages are in custody."""
