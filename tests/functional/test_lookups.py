@@ -3,14 +3,17 @@
 one does not say.
 """
 
+import contextlib
 import os
 import threading
+import time
 
 import oslo_messaging
 import pytest
 
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lane as lanes
@@ -203,3 +206,50 @@ def test_a_busy_outbox_does_not_say_that_nothing_waits(node):
         driver.unacknowledged(timeout=0.1)
     go_on.set()
     assert driver.unacknowledged(timeout=20)
+
+
+class ForgottenWhilePosting(deliveries.Destination):
+    """Posted to as soon as the outbox has seen that nothing is pending."""
+
+    def __init__(self, limit):
+        self.seen_idle = lambda: None
+        super().__init__(limit)
+
+    @property
+    def pending(self):
+        count, seen_idle = self._pending, self.seen_idle
+        if not count:
+            seen_idle()
+        return count
+
+    @pending.setter
+    def pending(self, count):
+        self._pending = count
+
+
+def test_a_message_to_a_destination_that_is_just_forgotten_is_pending(
+        node, monkeypatch):
+    # Given a destination that is idle
+    monkeypatch.setattr(deliveries, 'Destination', ForgottenWhilePosting)
+    outbox = node.runtime().outbox
+    topic = topics.rpc('', 'topic')
+    posting, idle = [], outbox._destination(topic)
+
+    def post():
+        idle.seen_idle = lambda: None
+        posting.append(Doing(outbox.post, _cast(topic), 0.0))
+        # It may have to wait until the destination is forgotten
+        with contextlib.suppress(AssertionError):
+            waiting.until(posting[0].has_ended, 0.5)
+    # When a message is posted while the destination is forgotten
+    idle.seen_idle = post
+    outbox._forget_idle_destinations()
+    assert posting[0].end() is None
+    # Then it is known of
+    assert outbox.pending() == 1
+
+
+def _cast(topic):
+    return deliveries.Delivery(
+        kind=wire.CAST, topic=topic, body=[b'{}', b'{}'], flags=0,
+        expires=time.monotonic() + 60)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import queue
 import select
+import threading
 import time
 
 from zmq_threaded import errors
@@ -37,6 +38,8 @@ class Outbox:
         self._settings = settings
         self._inbox = collections.deque()
         self._destinations = {}
+        # Reentrant for the sake of signal handlers.
+        self._lock = threading.RLock()
         self._flushers = []
         self._finished = False
         self._next_tick = self._next_forgetting = 0.0
@@ -61,10 +64,7 @@ class Outbox:
                                                          room_deadline):
             return ('no room in the outbox within rpc_cast_timeout, its '
                     'services are too slow')
-        destination.add(1)
-        # It may have been forgotten as idle just before.
-        self._destinations.setdefault(delivery.topic.key, destination)
-        delivery.destination = destination
+        delivery.destination = self._count_in(delivery.topic)
         self._tell(functools.partial(self._custody.route, delivery))
         # Looked at last, so that nothing is posted behind the thread's end.
         return 'the driver was closed' if self._finished else None
@@ -139,6 +139,15 @@ class Outbox:
                 topic.key, deliveries.Destination(self._settings.outbox_limit))
         return destination
 
+    def _count_in(self, topic):
+        """One message more to a topic; never to a destination that is being
+        forgotten as idle, of which pending() would not know.
+        """
+        with self._lock:
+            destination = self._destination(topic)
+            destination.add(1)
+        return destination
+
     def _make_room(self, destination, deadline):
         while destination.is_full():
             ticket = deliveries.Ticket()
@@ -178,8 +187,9 @@ class Outbox:
 
     def _forget_idle_destinations(self):
         for key, destination in list(self._destinations.items()):
-            if not destination.pending:
-                self._destinations.pop(key, None)
+            with self._lock:
+                if not destination.pending:
+                    self._destinations.pop(key, None)
 
     def _finish(self):
         self._finished = True
