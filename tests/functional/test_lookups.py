@@ -16,6 +16,7 @@ from tests.support import waiting
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import directory
 from zmq_threaded.client import lane as lanes
 from zmq_threaded.client import link as links
 
@@ -253,3 +254,21 @@ def _cast(topic):
     return deliveries.Delivery(
         kind=wire.CAST, topic=topic, body=[b'{}', b'{}'], flags=0,
         expires=time.monotonic() + 60)
+
+
+# Who asks at the last moment
+
+
+def test_who_asks_a_directory_that_just_ends_does_not_wait(
+        node, monkeypatch):
+    known = node.runtime()._directory
+    ask = known.ask
+
+    def ask_behind_the_end(topic, done):
+        known.stop()
+        assert known.join(time.monotonic() + 20)
+        ask(topic, done)
+    monkeypatch.setattr(known, 'ask', ask_behind_the_end)
+    resolving = Doing(known.resolve, topics.rpc('', 'topic'),
+                      time.monotonic() + 25)
+    assert isinstance(resolving.end(), directory.Nobody)

@@ -124,10 +124,12 @@ class Directory:
 
     def _wait_for_look_up(self, topic, deadline):
         """Whether the registry answered; raises Nobody at the deadline."""
-        if self._closed:
-            raise Nobody(attempts_used_up=False)
         looked = queue.SimpleQueue()
         self.ask(topic, looked.put)
+        if self._closed:
+            # Looked at last: what is asked behind the thread's end is never
+            # answered, and a deadline may be years away.
+            raise Nobody(attempts_used_up=False)
         try:
             return looked.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
