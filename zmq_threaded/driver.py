@@ -152,7 +152,10 @@ class ZmqDriver(base.BaseDriver):
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
-            silence_until = time.monotonic() + longest_silence
+            if event == deliveries.HEARTBEAT:
+                # That the server has the call, which its poller says as well,
+                # is no sign that a worker is at it.
+                silence_until = time.monotonic() + longest_silence
 
     def _encode(self, ctxt, message):
         if not isinstance(ctxt, dict):
@@ -244,6 +247,7 @@ class ZmqDriver(base.BaseDriver):
         {'count', 'oldest' (seconds), 'id' (of the oldest)}.
 
         :param timeout: seconds to wait for the thread that knows
+        :raises: MessagingTimeout when it is too busy to say
         """
         return self._parts().outbox.survey(timeout)
 

@@ -39,7 +39,8 @@ class Nobody(Exception):
     """No instance of the topic could be found in time, or in the number of
     attempts that was asked for.
 
-    :ivar attempts_used_up: False when time was what ran out
+    :ivar attempts_used_up: False when time was what ran out, or the driver
+        was closed
     """
 
     def __init__(self, attempts_used_up):
@@ -107,24 +108,32 @@ class Directory:
         """Choose an instance; wait for one if there is none.
 
         :param deadline: monotonic seconds
-        :param attempts: fresh look-ups allowed, None for any number
+        :param attempts: fresh look-ups allowed, None for any number; those
+            that the registry did not answer do not count
         :raises: Nobody
         """
         instance = self.choose(topic)
         while instance is None:
             if attempts == 0:
                 raise Nobody(attempts_used_up=True)
-            if self._closed:
-                raise Nobody(attempts_used_up=False)
-            looked = queue.SimpleQueue()
-            self.ask(topic, looked.put)
-            try:
-                looked.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise Nobody(attempts_used_up=False) from None
+            answered = self._wait_for_look_up(topic, deadline)
             instance = self.choose(topic)
-            attempts = attempts and attempts - 1
+            if answered and attempts:
+                attempts -= 1
         return instance
+
+    def _wait_for_look_up(self, topic, deadline):
+        """Whether the registry answered; raises Nobody at the deadline."""
+        looked = queue.SimpleQueue()
+        self.ask(topic, looked.put)
+        if self._closed:
+            # Looked at last: what is asked behind the thread's end is never
+            # answered, and a deadline may be years away.
+            raise Nobody(attempts_used_up=False)
+        try:
+            return looked.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise Nobody(attempts_used_up=False) from None
 
     def ask(self, topic, done):
         """Look the topic up anew soon.

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import queue
 import select
+import threading
 import time
 
+from zmq_threaded import errors
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.client import custody
@@ -39,6 +41,8 @@ class Outbox:
         self._new_id = wire.id_maker()
         self._inbox = collections.deque()
         self._destinations = {}
+        # Reentrant for the sake of signal handlers.
+        self._lock = threading.RLock()
         self._flushers = []
         self._finished = False
         self._next_tick = self._next_forgetting = 0.0
@@ -64,10 +68,7 @@ class Outbox:
                                                          room_deadline):
             return ('no room in the outbox within rpc_cast_timeout, its '
                     'services are too slow')
-        destination.add(1)
-        # It may have been forgotten as idle just before.
-        self._destinations.setdefault(delivery.topic.key, destination)
-        delivery.destination = destination
+        delivery.destination = self._count_in(delivery.topic)
         self._tell(functools.partial(self._custody.route, delivery))
         # Looked at last, so that nothing is posted behind the thread's end.
         return 'the driver was closed' if self._finished else None
@@ -94,6 +95,7 @@ class Outbox:
         """What is not acknowledged; see Custody.survey().
 
         :param timeout: seconds to wait for the thread
+        :raises: errors.MessagingTimeout
         """
         if not self.pending():
             return {}
@@ -102,7 +104,9 @@ class Outbox:
         try:
             return answer.get(timeout=timeout)
         except queue.Empty:
-            return {}
+            raise errors.MessagingTimeout(
+                f'The outbox, which holds {self.pending()} messages, did not '
+                f'say within {timeout} s which') from None
 
     def pending(self):
         """How many messages are in custody."""
@@ -137,6 +141,15 @@ class Outbox:
         if destination is None:
             destination = self._destinations.setdefault(
                 topic.key, deliveries.Destination(self._settings.outbox_limit))
+        return destination
+
+    def _count_in(self, topic):
+        """One message more to a topic; never to a destination that is being
+        forgotten as idle, of which pending() would not know.
+        """
+        with self._lock:
+            destination = self._destination(topic)
+            destination.add(1)
         return destination
 
     def _make_room(self, destination, deadline):
@@ -178,8 +191,9 @@ class Outbox:
 
     def _forget_idle_destinations(self):
         for key, destination in list(self._destinations.items()):
-            if not destination.pending:
-                self._destinations.pop(key, None)
+            with self._lock:
+                if not destination.pending:
+                    self._destinations.pop(key, None)
 
     def _finish(self):
         self._finished = True

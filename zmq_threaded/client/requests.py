@@ -83,6 +83,8 @@ class _Connection:
             try:
                 return sockets.receive(self.socket, flags=0)[0]
             except zmq.Again:
+                # No last look for a reply: one that lay unread is dropped with
+                # its connection, by libzmq (ZMQ_IMMEDIATE).
                 if was_lost or self.is_lost():
                     raise errors.ServerGone() from None
                 # The reply may have come before the news: look once more.

@@ -25,7 +25,9 @@ class Waiting:
         self._route = route
         self._give_up = give_up
         self._by_key = {}
-        # Where a look-up has found that there is nobody.
+        # Where look-ups found nobody; and where the registry said so itself,
+        # when it last answered.
+        self._stranded = set()
         self._nobody = set()
 
     def __len__(self):
@@ -55,25 +57,37 @@ class Waiting:
         return True
 
     def _ask(self, topic):
-        self._directory.ask(topic, lambda _: self._tell(
-            functools.partial(self._looked_up, topic)))
+        self._directory.ask(topic, lambda answered: self._tell(
+            functools.partial(self._looked_up, topic, answered)))
 
-    def _looked_up(self, topic):
+    def _looked_up(self, topic, answered):
+        """:param answered: False when the registry is down: that says nothing
+        of who is there, and nobody's look-ups are used up by it
+        """
         waiting = self._by_key.pop(topic.key, ())
         if self._directory.live(topic):
-            self._nobody.discard(topic.key)
+            self._forget(topic)
             for delivery in waiting:
                 self._route(delivery)
             return
         remaining = [delivery for delivery in waiting
-                     if self._may_wait(delivery)]
+                     if not answered or self._may_wait(delivery)]
         if remaining:
-            self._by_key[topic.key] = collections.deque(remaining)
-            self._nobody.add(topic.key)
-            remaining[0].destination.call_next()
-            self._ask(topic)
+            self._found_nobody(topic, answered, remaining)
         else:
-            self._nobody.discard(topic.key)
+            self._forget(topic)
+
+    def _found_nobody(self, topic, answered, remaining):
+        self._by_key[topic.key] = collections.deque(remaining)
+        self._stranded.add(topic.key)
+        if answered:
+            self._nobody.add(topic.key)
+        remaining[0].destination.call_next()
+        self._ask(topic)
+
+    def _forget(self, topic):
+        self._stranded.discard(topic.key)
+        self._nobody.discard(topic.key)
 
     def _may_wait(self, delivery):
         if delivery.attempts is None:
@@ -85,18 +99,18 @@ class Waiting:
         return False
 
     def hopeless(self):
-        """How many notifications have no listener in any pool, and never had
-        one that is still known.
+        """How many notifications have no listener in any pool, as the
+        registry says, and never had one that is still known.
         """
         return sum(delivery.kind == wire.NOTIFY and delivery.spread
                    for key in self._nobody
                    for delivery in self._by_key.get(key, ()))
 
     def pop_stranded(self, destination):
-        """Take out the oldest message of a destination for which there is
-        nobody; None if there is somebody for all.
+        """Take out the oldest message of a destination for which nobody was
+        found, be the registry up or down; None if there is somebody for all.
         """
-        stranded = [self._by_key[key] for key in self._nobody
+        stranded = [self._by_key[key] for key in self._stranded
                     if self._is_stranded(key, destination)]
         if not stranded:
             return None
