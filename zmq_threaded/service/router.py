@@ -9,6 +9,7 @@ of 3,000 requests that arrived during a send were found only by a time-out
 (tests/functional/test_shared_router.py keeps that pair).
 """
 
+import itertools
 import threading
 
 from zmq_threaded import sockets
@@ -21,13 +22,14 @@ class SharedRouter:
     :ivar is_read: False while the reader has stopped reading; it sets this
         again before it reads on
 
-    Thread: poller for receive(), reply for send().
+    Thread: poller for receive(), reply for send(), any for close().
     """
 
     def __init__(self, socket, wake_reader):
         self._socket = socket
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
+        self._closings = itertools.count()
         self.fd = socket.fd
         self.is_read = True
 
@@ -61,9 +63,12 @@ class SharedRouter:
             self._wake_reader()
         return outcomes
 
-
-
     def close(self):
-        """Close the socket, when both threads have ended."""
-        with self._lock:
-            self._socket.close()
+        """Close the socket, when both threads have ended.
+
+        :returns: whether this was the first time
+        """
+        # Without the lock, which nobody uses any more: a signal handler that
+        # cleans up may interrupt its own thread in here.
+        self._socket.close()
+        return not next(self._closings)

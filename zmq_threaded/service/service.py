@@ -123,8 +123,8 @@ class Service:
         self._poller.stop()
         self._replies.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
-        if self._poller.join(deadline) & self._replies.join(deadline):
-            self._router.close()
+        if (self._poller.join(deadline) & self._replies.join(deadline)
+                and self._router.close()):
             self._counters.add('sockets', -1)
 
     def _is_inherited(self):
