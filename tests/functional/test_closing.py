@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What closes at the end, in which order, and whatever comes in between."""
 
+import contextlib
 import threading
 
+import zmq
+
+from tests.support import waiting
+from zmq_threaded import payload
+from zmq_threaded import sockets
 from zmq_threaded import topic as topics
+from zmq_threaded import wire
 
 DEADLINE = 20.0
 
@@ -14,6 +21,55 @@ def a_service(node, on_incoming=lambda messages: None, **query):
     service = parts.service([topics.rpc('openstack', 'topic')])
     service.start(on_incoming)
     return parts, service
+
+
+@contextlib.contextmanager
+def a_peer(node, service):
+    """A DEALER that is connected to the service."""
+    with zmq.Context() as context, sockets.dealer_socket(
+            context, node.settings(), service.instance.endpoints[0]) as peer:
+        assert peer.poll(DEADLINE * 1000, zmq.POLLOUT)
+        yield peer
+
+
+def send(peer, service):
+    """Send a notification and return its id."""
+    message_id = wire.new_id()
+    body, _ = payload.dump(({}, {}), 'json')
+    peer.send_multipart([b'', wire.encode(
+        wire.NOTIFY, service.instance.id, message_id, body)])
+    return message_id
+
+
+def receive(peer):
+    assert peer.poll(DEADLINE * 1000), 'no answer'
+    return peer.recv_multipart()[-1]
+
+
+class Held:
+    """Holds up the reply thread at its first answer, until release().
+
+    :ivar trouble: by frame, what is raised in place of sending it
+    """
+
+    def __init__(self, monkeypatch):
+        self._answer = sockets.answer
+        self.is_reached, self._may_go = threading.Event(), threading.Event()
+        self.release = self._may_go.set
+        self.trouble = {}
+        monkeypatch.setattr(sockets, 'answer', self._hold)
+
+    def _hold(self, socket, frames, *args):
+        self.is_reached.set()
+        self._may_go.wait(DEADLINE)
+        if frames[-1] in self.trouble:
+            raise self.trouble[frames[-1]]
+        return self._answer(socket, frames, *args)
+
+
+def envelope_of(peer, service, messages):
+    send(peer, service)
+    return waiting.until(lambda: messages)[0].envelope
 
 
 def begin(function):
@@ -58,3 +114,24 @@ def test_a_service_that_is_cleaned_up_twice_is_one_socket_less(node):
     service.cleanup()
     service.cleanup()
     assert parts.snapshot()['sockets'] == 0
+
+
+def test_an_answer_that_fails_takes_no_other_with_it(node, monkeypatch, caplog):
+    messages = []
+    parts, service = a_service(node, messages.extend)
+    with a_peer(node, service) as peer:
+        envelope = envelope_of(peer, service, messages)
+        held = Held(monkeypatch)
+        held.trouble[b'bad'] = ValueError('on purpose')
+        service._replies.put(envelope, b'first')
+        assert held.is_reached.wait(DEADLINE)
+        service._replies.put(None, b'no envelope')
+        for frame in (b'second', b'bad', b'third'):
+            service._replies.put(envelope, frame)
+        held.release()
+        assert [receive(peer) for _ in range(3)] == [b'first', b'second',
+                                                     b'third']
+    waiting.until(lambda: parts.snapshot().get('replies_dropped') == 2)
+    assert parts.snapshot()['loop_errors'] == 2
+    assert 'on purpose' in caplog.text
+    service.cleanup()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reply thread: the only writer of a service's ROUTER."""
 
+import logging
 import queue
 import time
 
@@ -8,6 +9,8 @@ from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
+
+LOG = logging.getLogger(__name__)
 
 _BATCH = 64
 _IDLE_WAIT = 5.0
@@ -25,8 +28,7 @@ class Replies:
         self._instance_id = instance_id
         self._counters = counters
         self._queue = queue.SimpleQueue()
-        self._slow = slow_clients.SlowClients(
-            lambda frames: router.send([frames])[0], counters)
+        self._slow = slow_clients.SlowClients(self._retry, counters)
         self._busy = False
         self._loop = threads.Loop(name, self._turn, self._wake, counters)
 
@@ -70,7 +72,7 @@ class Replies:
         items = self._next_items()
         try:
             self._slow.retry()
-            self._write(_multiparts(items, self._instance_id))
+            self._write(self._multiparts(items))
         finally:
             self._busy = False
 
@@ -88,6 +90,16 @@ class Replies:
                 break
         return [item for item in items if item is not None]
 
+    def _multiparts(self, items):
+        try:
+            return _multiparts(items, self._instance_id)
+        except Exception as error:
+            if len(items) == 1:
+                self._failed(error)
+                return []
+        # One of them is at fault; the others must not be lost with it.
+        return [frames for item in items for frames in self._multiparts([item])]
+
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
         for frames in behind:
@@ -99,6 +111,19 @@ class Replies:
                 self._slow.keep(frames)
             elif outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients')
+            elif outcome is not sockets.SENT:
+                self._failed(outcome)
+
+    def _retry(self, frames):
+        outcome, = self._router.send([frames])
+        if isinstance(outcome, Exception):
+            self._failed(outcome)
+        return outcome
+
+    def _failed(self, error):
+        LOG.error('An unexpected error, an answer is lost', exc_info=error)
+        self._counters.add('loop_errors')
+        self._counters.add('replies_dropped')
 
 
 def _multiparts(items, instance_id):

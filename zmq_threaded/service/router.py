@@ -52,16 +52,23 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what sockets.answer() says of each
+        :returns: list of what sockets.answer() says of each, or the exception
+            that it raised
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
-                outcomes.append(sockets.answer(self._socket, frames))
+                outcomes.append(self._answer(frames))
                 readable |= sockets.events(self._socket) & sockets.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
+
+    def _answer(self, frames):
+        try:
+            return sockets.answer(self._socket, frames)
+        except Exception as error:
+            return error
 
     def close(self):
         """Close the socket, when both threads have ended.
