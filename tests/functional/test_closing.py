@@ -11,6 +11,8 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.service import poller
+from zmq_threaded.service import service as services
 
 DEADLINE = 20.0
 
@@ -135,3 +137,65 @@ def test_an_answer_that_fails_takes_no_other_with_it(node, monkeypatch, caplog):
     assert parts.snapshot()['loop_errors'] == 2
     assert 'on purpose' in caplog.text
     service.cleanup()
+
+
+def test_all_answers_that_are_queued_go_out_at_the_end(node, monkeypatch):
+    messages = []
+    _, service = a_service(node, messages.extend)
+    with a_peer(node, service) as peer:
+        envelope = envelope_of(peer, service, messages)
+        held = Held(monkeypatch)
+        frames = [b'%d' % number for number in range(300)]
+        for frame in frames:
+            service._replies.put(envelope, frame)
+        assert held.is_reached.wait(DEADLINE)
+        # As if the time for this had passed: most are in the queue.
+        service._replies.stop()
+        held.release()
+        assert [receive(peer) for _ in frames] == frames
+    service.cleanup()
+
+
+def test_what_the_poller_refuses_in_its_last_turn_goes_out(node, monkeypatch):
+    monkeypatch.setattr(poller, '_STOP_LIMIT', 0.1)
+    is_called, may_fail = threading.Event(), threading.Event()
+
+    def fail(messages):
+        is_called.set()
+        may_fail.wait(DEADLINE)
+        raise ValueError('on purpose')
+    _, service = a_service(node, fail)
+    join = service._poller.join
+
+    def join_last(deadline):
+        # An early end of the reply thread comes before the poller's.
+        if service._replies._loop._stopping:
+            service._replies.join(deadline)
+        may_fail.set()
+        return join(deadline)
+    monkeypatch.setattr(service._poller, 'join', join_last)
+    with a_peer(node, service) as peer:
+        message_id = send(peer, service)
+        assert is_called.wait(DEADLINE)
+        service.cleanup()
+        refusal = wire.decode(receive(peer))
+    assert (refusal.kind, refusal.id) == (wire.NACK, message_id)
+
+
+def test_answers_that_a_closing_service_gives_up_are_counted(
+        node, monkeypatch, caplog):
+    monkeypatch.setattr(services, '_REPLIES_LIMIT', 0.1)
+    messages = []
+    parts, service = a_service(node, messages.extend)
+    with a_peer(node, service) as peer:
+        envelope = envelope_of(peer, service, messages)
+        monkeypatch.setattr(sockets, 'answer', lambda *args: sockets.SLOW)
+        for _ in range(100):
+            service._replies.put(envelope, b'unread')
+        waiting.until(lambda: not service._replies._queue.qsize())
+        service.cleanup()
+        assert parts.snapshot()['replies_dropped'] == 100
+        # The endpoint ends later than its server.
+        messages[0].acknowledge()
+    assert parts.snapshot()['replies_dropped'] == 101
+    assert '100 answers' in caplog.text
