@@ -2,11 +2,16 @@
 """What closes at the end, in which order, and whatever comes in between."""
 
 import contextlib
+import os
+import signal
 import threading
 
+import pytest
 import zmq
 
+from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import driver as drivers
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -199,3 +204,101 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
         messages[0].acknowledge()
     assert parts.snapshot()['replies_dropped'] == 101
     assert '100 answers' in caplog.text
+
+
+# The whole driver
+
+
+def a_cast_to_nobody(node, **query):
+    """A transport with something in its outbox, and its Runtime."""
+    transport = node.transport(**query)
+    node.client(transport).cast({}, 'note', value=1)
+    return transport, rpc.driver(transport)._parts()
+
+
+def is_flushing(parts):
+    return bool(parts.outbox._flushers)
+
+
+@contextlib.contextmanager
+def on_a_signal_while(condition, handler):
+    """Call a handler by a signal, in the main thread, as soon as a condition
+    is met.
+    """
+    def interrupt():
+        waiting.until(condition)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    thread = begin(interrupt)
+    try:
+        yield
+    finally:
+        thread.join(DEADLINE)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=60)
+    with on_a_signal_while(lambda: is_flushing(parts),
+                           raise_keyboard_interrupt):
+        with pytest.raises(KeyboardInterrupt):
+            transport.cleanup()
+    assert parts.is_closed
+    assert parts.counters.snapshot()['dropped'] == 1
+    assert 'closed before it was acknowledged' in caplog.text
+
+
+def test_a_second_cleanup_waits_for_the_first(node):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=30)
+    first = begin(transport.cleanup)
+    waiting.until(lambda: is_flushing(parts))
+    left = []
+    second = begin(lambda: (transport.cleanup(),
+                            left.append(parts.outbox.pending())))
+    server = node.server()
+    second.join(DEADLINE)
+    first.join(DEADLINE)
+    assert left == [0] and server.endpoint.seen == [1]
+
+
+def test_cleanup_in_a_handler_that_interrupts_it_does_not_hang(node):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1)
+    seen = []
+    with on_a_signal_while(lambda: is_flushing(parts), lambda: (
+            transport.cleanup(), seen.append(parts.is_closed))):
+        transport.cleanup()
+    assert seen == [False] and parts.is_closed
+    assert parts.counters.snapshot()['dropped'] == 1
+
+
+def test_a_driver_that_fails_at_exit_keeps_no_other_from_closing(
+        node, monkeypatch):
+    (bad, failing), (good, parts) = (
+        a_cast_to_nobody(node, rpc_cast_timeout=1) for _ in range(2))
+    monkeypatch.setattr(drivers, '_drivers',
+                        [rpc.driver(bad), rpc.driver(good)])
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, 'close', lambda deadline: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            drivers._cleanup_at_exit()
+    assert parts.counters.snapshot()['dropped'] == 1
+
+
+def test_a_service_that_fails_keeps_nothing_else_from_closing(
+        node, monkeypatch):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1)
+    first, second = (parts.service([topics.rpc('openstack', 'other')])
+                     for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(first._poller, 'stop', lambda: 1 / 0)
+        patch.setattr(parts, '_terminate', lambda: None)
+        with pytest.raises(ZeroDivisionError):
+            transport.cleanup()
+    assert parts.counters.snapshot()['sockets'] == 1    # the first one's
+    assert parts.counters.snapshot()['dropped'] == 1
+    first.cleanup()
+    parts._terminate()
