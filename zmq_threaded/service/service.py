@@ -121,7 +121,11 @@ class Service:
         self._unlink()
         threads.wait_for_quiet(lambda: self._poller.last_read,
                                sockets.CLOSING_QUIET, _QUIET_LIMIT)
-        if self._end_threads() and self._router.close():
+        has_ended = self._end_threads()
+        # What was written last must be read before its connection ends: then
+        # libzmq drops what a client with IMMEDIATE has not read.
+        time.sleep(sockets.CLOSING_QUIET)
+        if has_ended and self._router.close():
             self._counters.add('sockets', -1)
 
     def _end_threads(self):
