@@ -3,6 +3,7 @@
 
 import atexit
 import dataclasses
+import functools
 import logging
 import math
 from multiprocessing import util
@@ -232,8 +233,16 @@ class ZmqDriver(base.BaseDriver):
     def _close(self, flush_deadline):
         parts = self._runtime
         if parts is not None and parts.pid == os.getpid():
-            parts.close(min(flush_deadline, time.monotonic()
-                            + self._settings.cast_timeout))
+            try:
+                parts.close(min(flush_deadline, time.monotonic()
+                                + self._settings.cast_timeout))
+            finally:
+                self._drop(parts)
+
+    def _drop(self, parts):
+        # One that was not closed to its end is left for the exit to close.
+        # Another thread may have opened the next one already.
+        if parts.is_closed and self._runtime is parts:
             self._runtime = None
 
     def counters(self):
@@ -336,6 +345,7 @@ def _settings(conf, url):
 def _cleanup_at_exit():
     """Daemon threads end with the process: deliver what they hold first."""
     now = time.monotonic()
-    for driver in list(_drivers):
-        # One time limit for all: they wait at the same time.
-        driver._close(now + driver._settings.cast_timeout)
+    # One time limit for all: they wait at the same time.
+    runtime.do_all(functools.partial(driver._close,
+                                     now + driver._settings.cast_timeout)
+                   for driver in list(_drivers))
