@@ -4,6 +4,7 @@ ends as acknowledged or reported.
 """
 
 from concurrent import futures
+import contextlib
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import zmq
 
 from tests.support import chaos_cloud
 from tests.support import ids
+from tests.support import old_server
 from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
@@ -383,7 +385,20 @@ def _waits(transport):
     return len(_outbox(transport)._custody._waiting)
 
 
-def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
+@pytest.fixture(params=[False, True])
+def refusing(request, node):
+    """Start a server, or none, that refuses everything."""
+    with contextlib.ExitStack() as servers:
+        def start():
+            if request.param:
+                servers.enter_context(old_server.OldServer(
+                    node.ipc_dir, lambda asked: asked.send(wire.NACK, (
+                        bytes((wire.STOPPING,)), b'closing'))))
+        yield start
+
+
+def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(
+        node, refusing):
     process = node.process()
     transport = node.transport(rpc_cast_timeout=20)
     at_least_once = oslo_messaging.TransportOptions(at_least_once=True)
@@ -395,6 +410,7 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
 
     def kill():
         waiting.until(lambda: _counters(transport)['sent'] > sent)
+        refusing()
         process.kill()
     killing = threading.Thread(target=kill)
     killing.start()

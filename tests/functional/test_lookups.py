@@ -19,6 +19,7 @@ from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import directory
 from zmq_threaded.client import lane as lanes
 from zmq_threaded.client import link as links
+from zmq_threaded.client import view
 
 AT_LEAST_ONCE = {'transport_options': oslo_messaging.TransportOptions(
     at_least_once=True)}
@@ -272,3 +273,86 @@ def test_who_asks_a_directory_that_just_ends_does_not_wait(
     resolving = Doing(known.resolve, topics.rpc('', 'topic'),
                       time.monotonic() + 25)
     assert isinstance(resolving.end(), directory.Nobody)
+
+
+# Looking for nobody
+
+
+class LookUps:
+    """When a driver looked topics up, in monotonic seconds."""
+
+    def __init__(self, transport, monkeypatch):
+        self.times = []
+        registry = rpc.driver(transport)._parts()._directory._matchmaker
+        lookup = registry.lookup
+
+        def noted(key):
+            self.times.append(time.monotonic())
+            return lookup(key)
+        monkeypatch.setattr(registry, 'lookup', noted)
+
+    def last_gap(self):
+        return self.times[-1] - self.times[-2] if self.times[1:] else 0
+
+
+def _wait_long(node, monkeypatch):
+    """Cast to nobody; wait until it is seldom looked for."""
+    transport = node.transport(zmq_target_update=4, rpc_cast_timeout=5)
+    look_ups = LookUps(transport, monkeypatch)
+    node.client(transport).cast({}, 'note', value='early')
+    waiting.until(lambda: look_ups.last_gap() > 2, 30)
+    return transport, look_ups
+
+
+def test_the_longer_there_is_nobody_the_less_it_is_looked_for(
+        node, monkeypatch):
+    transport, look_ups = _wait_long(node, monkeypatch)
+    server = node.server()
+    waiting.until(lambda: server.endpoint.seen == ['early'], 20)
+    # Never less often than a topic that has somebody.
+    assert max(after - before for before, after in zip(
+        look_ups.times, look_ups.times[1:])) < 2 * 4
+
+
+@pytest.mark.parametrize('limit, ends', [
+    (AT_LEAST_ONCE, oslo_messaging.MessageUndeliverable),
+    (FEW_LOOKS, oslo_messaging.MessageDeliveryFailure)])
+@pytest.mark.parametrize('method', ['call', 'cast'])
+def test_who_waits_for_an_answer_is_not_let_wait_by_who_does_not(
+        node, monkeypatch, limit, ends, method):
+    transport, look_ups = _wait_long(node, monkeypatch)
+    seen, slow = len(look_ups.times), look_ups.last_gap()
+    client = node.client(transport, timeout=20, **limit)
+    asked_at = time.monotonic()
+    with pytest.raises(ends):
+        getattr(client, method)({}, 'note', value=1)
+    assert look_ups.times[seen] - asked_at < slow / 2
+
+
+def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
+        node, monkeypatch):
+    monkeypatch.setattr(view, '_REFRESHED', 1)
+    monkeypatch.setattr(view, '_KEPT', 3)
+    node.server()
+    transport = node.transport(zmq_target_update=1, zmq_target_expire=3)
+    known = rpc.driver(transport)._parts()._directory
+    client = node.client(transport)
+    assert client.call({}, 'echo', value=1) == 1
+    key, = (entry.key for entry in known._view.entries())
+    registry = known._matchmaker
+    down = threading.Event()
+    lookup = registry.lookup
+
+    def fails_while_down(key):
+        if down.is_set():
+            raise ConnectionError('down')
+        return lookup(key)
+    monkeypatch.setattr(registry, 'lookup', fails_while_down)
+    down.set()
+    waiting.until(lambda: _failures(transport) > 2, 30)
+    entry = known._view.entries()[0]
+    assert entry.key == key and entry.listed
+    assert client.call({}, 'echo', value=2) == 2
+    down.clear()
+    waiting.until(known._view.is_empty, 30)
+    assert client.call({}, 'echo', value=3) == 3

@@ -188,8 +188,6 @@ class Custody:
         original.destination.add(len(copies))
         for copy in copies:
             self.route(copy)
-        if not copies:
-            self._counters.add('fanouts_to_nobody')
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self.end(original,
@@ -238,6 +236,7 @@ class Custody:
         for delivery in list(lane.sent.values()):
             if not delivery.pinned:
                 self._counters.add('resent')
+                delivery.may_have_run = True
                 self.route(lane.take_back(delivery.id))
 
     def _release(self, lane):
@@ -275,6 +274,7 @@ class Custody:
         lane.lose_watched()
         self._end_calls(lane)
         for delivery in lane.sent.values():
+            delivery.may_have_run = True
             if self.reroute(delivery, is_gone):
                 self._counters.add('resent')
         for delivery in lane.queue:
@@ -293,13 +293,14 @@ class Custody:
     # The end of a delivery
 
     def end(self, delivery, event, detail=None):
-        if event == deliveries.NOBODY and delivery.sent_at:
-            # Somebody had it, and is gone: it is not certain that nobody ran
-            # it, as its sender would think.
+        if event == deliveries.NOBODY and delivery.may_have_run:
+            # Its sender would think that it certainly was not.
             return self.drop(delivery, 'its instance is gone, and there is no '
                              'other; it may have been executed')
         if event == deliveries.NOBODY:
-            self._counters.add('unroutable')
+            self._counters.add('fanouts_to_nobody'
+                               if delivery.kind == wire.FANOUT
+                               else 'unroutable')
         self._unsettled.ended(delivery)
         delivery.destination.finish()
         delivery.tell(event, detail)

@@ -24,6 +24,7 @@ class Delivery:
     :ivar group: of a fanout's copies that go to one receiver, those that were
         not sent yet; they go together
     :ivar attempts: look-ups that may find nobody; None for any number
+    :ivar may_have_run: an instance that had it is lost
     :ivar is_unsettled: it was sent, and may have to be sent again
     :ivar since: when it was taken into custody, in monotonic seconds
     :ivar waiter: queue of the thread that waits for events of it, or None
@@ -47,6 +48,7 @@ class Delivery:
     since: float = dataclasses.field(default_factory=time.monotonic)
     sent_at: float = 0.0
     is_unsettled: bool = False
+    may_have_run: bool = False
     group: list = ()
     chosen: object = None
 

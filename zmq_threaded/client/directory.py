@@ -19,10 +19,12 @@ from zmq_threaded.client import view
 
 LOG = logging.getLogger(__name__)
 
-# Spacing of the look-ups of one topic while somebody waits for a service, and
-# while there is one (fanouts look first).
-_FIRST_SPACING, _LAST_SPACING = 0.1, 0.5
-_LIVE_SPACING = 0.02
+# Spacing of the look-ups of one topic while somebody waits for a service. It
+# grows by a half each time, up to an update period for those who have time.
+_FIRST_SPACING, _SPACING_IN_HASTE = 0.1, 0.5
+# While there are services (fanouts look first), also as multiples of what a
+# look-up takes: large topics are read less often.
+_LIVE_SPACING, _LIVE_REST = 0.02, 10
 _REGISTER_TIMEOUT = 5.0
 _UNREGISTER_TIMEOUT = 2.0
 # A registration is looked at soon: a deletion may have come in between.
@@ -135,14 +137,16 @@ class Directory:
         except queue.Empty:
             raise Nobody(attempts_used_up=False) from None
 
-    def ask(self, topic, done):
+    def ask(self, topic, done, in_haste=True):
         """Look the topic up anew soon.
 
         :param done: called by the directory thread after a look-up that
             began later than this call, with whether the registry answered
+        :param in_haste: not to be let wait the longer, the longer there has
+            been nobody
         """
         self._loop.start()
-        self._tasks.put(lambda: self._want(topic.key, done))
+        self._tasks.put(lambda: self._want(topic.key, done, in_haste))
 
     # What services use
 
@@ -242,22 +246,32 @@ class Directory:
 
     # Look-ups
 
-    def _want(self, key, done=lambda answered: None):
+    def _want(self, key, done=lambda answered: None, in_haste=True):
         entry = self._waited_for[key] = self._view.entry(key)
         entry.waiting.append(done)
+        if in_haste:
+            entry.next_lookup = min(entry.next_lookup,
+                                    entry.looked_up_at + _SPACING_IN_HASTE)
 
     def _look_up(self, entry):
         self._waited_for.pop(entry.key, None)
         waiting, entry.waiting = entry.waiting, []
+        began = time.monotonic()
         answered = self._attempt(self._read, entry)
-        entry.spacing = (_LIVE_SPACING if entry.live else
-                         min(max(entry.spacing * 1.5, _FIRST_SPACING),
-                             _LAST_SPACING))
-        now = time.monotonic()
+        now = entry.looked_up_at = time.monotonic()
+        entry.spacing = self._spacing(entry, now - began, answered)
         entry.next_lookup = now + entry.spacing
         entry.next_refresh = now + self._update * random.uniform(0.9, 1.0)
         for done in waiting:
             done(answered)
+
+    def _spacing(self, entry, duration, answered):
+        """Seconds until the next look-up, if somebody waits for it."""
+        if entry.live:
+            return max(_LIVE_SPACING, _LIVE_REST * duration)
+        # One that was not answered has cost nothing.
+        longest = self._update if answered else _SPACING_IN_HASTE
+        return min(max(entry.spacing * 1.5, _FIRST_SPACING), longest)
 
     def _read(self, entry):
         began = time.monotonic()
@@ -279,12 +293,19 @@ class Directory:
                 continue
             entry.idle_refreshes += 1
             if entry.is_forgotten():
-                self._view.forget(entry)
+                self._forget(entry)
             elif entry.is_old():
                 entry.next_refresh = time.monotonic() + self._update
             else:
                 self._look_up(entry)
                 self._do_more_urgent()
+
+    def _forget(self, entry):
+        """Not while the registry is down: it could not be found again."""
+        if self._attempt(self._read, entry):
+            self._view.forget(entry)
+        else:
+            entry.next_refresh = time.monotonic() + self._update
 
     # Registrations
 

@@ -180,8 +180,11 @@ class Outbox:
             self._next_forgetting = now + _FORGET_EVERY
             self._forget_idle_destinations()
         if self._flushers and self.pending() <= self._custody.hopeless():
-            while self._flushers:
-                self._flushers.pop().put(True)
+            self._release_flushers()
+
+    def _release_flushers(self):
+        while self._flushers:
+            self._flushers.pop().put(True)
 
     def _time_to_wait(self):
         if self._inbox:
@@ -200,5 +203,6 @@ class Outbox:
         while self._inbox:
             self._inbox.popleft()()
         self._custody.close()
+        self._release_flushers()
         self._epoll.close()
         self._wakeup.close()

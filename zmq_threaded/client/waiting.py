@@ -44,9 +44,12 @@ class Waiting:
         waiting = self._by_key.get(delivery.topic.key)
         if waiting is None:
             self._by_key[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic)
+            self._ask(delivery.topic, in_haste=True)
         else:
             waiting.append(delivery)
+            if delivery.waiter is not None:
+                # Those before it may have time.
+                self._directory.ask(delivery.topic, lambda answered: None)
 
     def remove(self, delivery):
         """:returns: False if it does not wait here"""
@@ -56,9 +59,9 @@ class Waiting:
             return False
         return True
 
-    def _ask(self, topic):
+    def _ask(self, topic, in_haste):
         self._directory.ask(topic, lambda answered: self._tell(
-            functools.partial(self._looked_up, topic, answered)))
+            functools.partial(self._looked_up, topic, answered)), in_haste)
 
     def _looked_up(self, topic, answered):
         """:param answered: False when the registry is down: that says nothing
@@ -83,7 +86,8 @@ class Waiting:
         if answered:
             self._nobody.add(topic.key)
         remaining[0].destination.call_next()
-        self._ask(topic)
+        self._ask(topic, in_haste=any(delivery.waiter is not None
+                                      for delivery in remaining))
 
     def _forget(self, topic):
         self._stranded.discard(topic.key)
