@@ -335,9 +335,9 @@ def test_a_fanout_to_very_many_ids_harms_nobody(node, receiver, peer):
     client = node.client()
     client.call({}, 'echo', value=0)
     memory = _memory(receiver.pid)
-    ids = b''.join(os.urandom(16) for _ in range(50_000))
+    instances = b''.join(os.urandom(16) for _ in range(50_000))
     peer.send_multipart([b'', wire.encode(
-        wire.FANOUT, wire.NO_ID, ids.new_id(), (b'{}', b'{}', ids))])
+        wire.FANOUT, wire.NO_ID, ids.new_id(), (b'{}', b'{}', instances))])
     began = time.monotonic()
     assert client.call({}, 'echo', value=1) == 1
     print(f'a call meanwhile took {time.monotonic() - began:.2f} s')
