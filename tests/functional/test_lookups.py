@@ -265,10 +265,10 @@ def test_who_asks_a_directory_that_just_ends_does_not_wait(
     known = node.runtime()._directory
     ask = known.ask
 
-    def ask_behind_the_end(topic, done):
+    def ask_behind_the_end(*args):
         known.stop()
         assert known.join(time.monotonic() + 20)
-        ask(topic, done)
+        ask(*args)
     monkeypatch.setattr(known, 'ask', ask_behind_the_end)
     resolving = Doing(known.resolve, topics.rpc('', 'topic'),
                       time.monotonic() + 25)

@@ -9,6 +9,7 @@ come back, or is gone.
 """
 
 import logging
+import math
 import queue
 import random
 import time
@@ -20,8 +21,11 @@ from zmq_threaded.client import view
 LOG = logging.getLogger(__name__)
 
 # Spacing of the look-ups of one topic while somebody waits for a service. It
-# grows by a half each time, up to an update period for those who have time.
-_FIRST_SPACING, _SPACING_IN_HASTE = 0.1, 0.5
+# grows by a half each time, up to an update period, but:
+_FIRST_SPACING = 0.1
+# Within how many seconds of the last one there is another for who has just
+# come; for a thread that goes on waiting; and for what can wait.
+AT_ONCE, IN_HASTE, AT_LEISURE = 0.5, 2.0, math.inf
 # While there are services (fanouts look first), also as multiples of what a
 # look-up takes: large topics are read less often.
 _LIVE_SPACING, _LIVE_REST = 0.02, 10
@@ -114,20 +118,20 @@ class Directory:
             that the registry did not answer do not count
         :raises: Nobody
         """
-        instance = self.choose(topic)
+        instance, within = self.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
                 raise Nobody(attempts_used_up=True)
-            answered = self._wait_for_look_up(topic, deadline)
-            instance = self.choose(topic)
+            answered = self._wait_for_look_up(topic, deadline, within)
+            instance, within = self.choose(topic), IN_HASTE
             if answered and attempts:
                 attempts -= 1
         return instance
 
-    def _wait_for_look_up(self, topic, deadline):
+    def _wait_for_look_up(self, topic, deadline, within):
         """Whether the registry answered; raises Nobody at the deadline."""
         looked = queue.SimpleQueue()
-        self.ask(topic, looked.put)
+        self.ask(topic, looked.put, within)
         if self._closed:
             # Looked at last: what is asked behind the thread's end is never
             # answered, and a deadline may be years away.
@@ -137,16 +141,16 @@ class Directory:
         except queue.Empty:
             raise Nobody(attempts_used_up=False) from None
 
-    def ask(self, topic, done, in_haste=True):
+    def ask(self, topic, done, within=AT_ONCE):
         """Look the topic up anew soon.
 
         :param done: called by the directory thread after a look-up that
             began later than this call, with whether the registry answered
-        :param in_haste: not to be let wait the longer, the longer there has
-            been nobody
+        :param within: of the last look-up, in seconds, however seldom the
+            topic is looked up otherwise
         """
         self._loop.start()
-        self._tasks.put(lambda: self._want(topic.key, done, in_haste))
+        self._tasks.put(lambda: self._want(topic.key, done, within))
 
     # What services use
 
@@ -246,12 +250,11 @@ class Directory:
 
     # Look-ups
 
-    def _want(self, key, done=lambda answered: None, in_haste=True):
+    def _want(self, key, done=lambda answered: None, within=AT_ONCE):
         entry = self._waited_for[key] = self._view.entry(key)
         entry.waiting.append(done)
-        if in_haste:
-            entry.next_lookup = min(entry.next_lookup,
-                                    entry.looked_up_at + _SPACING_IN_HASTE)
+        entry.next_lookup = min(entry.next_lookup,
+                                entry.looked_up_at + within)
 
     def _look_up(self, entry):
         self._waited_for.pop(entry.key, None)
@@ -270,7 +273,7 @@ class Directory:
         if entry.live:
             return max(_LIVE_SPACING, _LIVE_REST * duration)
         # One that was not answered has cost nothing.
-        longest = self._update if answered else _SPACING_IN_HASTE
+        longest = self._update if answered else AT_ONCE
         return min(max(entry.spacing * 1.5, _FIRST_SPACING), longest)
 
     def _read(self, entry):

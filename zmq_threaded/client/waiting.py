@@ -6,6 +6,7 @@ import functools
 
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import directory as directories
 
 
 class Waiting:
@@ -44,7 +45,7 @@ class Waiting:
         waiting = self._by_key.get(delivery.topic.key)
         if waiting is None:
             self._by_key[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic, in_haste=True)
+            self._ask(delivery.topic, directories.AT_ONCE)
         else:
             waiting.append(delivery)
             if delivery.waiter is not None:
@@ -59,9 +60,9 @@ class Waiting:
             return False
         return True
 
-    def _ask(self, topic, in_haste):
+    def _ask(self, topic, within):
         self._directory.ask(topic, lambda answered: self._tell(
-            functools.partial(self._looked_up, topic, answered)), in_haste)
+            functools.partial(self._looked_up, topic, answered)), within)
 
     def _looked_up(self, topic, answered):
         """:param answered: False when the registry is down: that says nothing
@@ -86,8 +87,10 @@ class Waiting:
         if answered:
             self._nobody.add(topic.key)
         remaining[0].destination.call_next()
-        self._ask(topic, in_haste=any(delivery.waiter is not None
-                                      for delivery in remaining))
+        somebody_waits = any(delivery.waiter is not None
+                             for delivery in remaining)
+        self._ask(topic, directories.IN_HASTE if somebody_waits
+                  else directories.AT_LEISURE)
 
     def _forget(self, topic):
         self._stranded.discard(topic.key)
