@@ -217,14 +217,12 @@ def bind_receiver_port(socket, settings):
     """Bind to the one TCP port of the node.
 
     :raises: BindError
-    :returns: what it is bound to
     """
     if not _bind_port(socket, settings, settings.receiver_port):
         raise BindError(
             f'rpc_zmq_port {settings.receiver_port} on '
             f'{settings.bind_address} is taken: another receiver, or '
             'something else, listens there')
-    return socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
 
 
 def _bind_port(socket, settings, port):
@@ -242,14 +240,6 @@ def _bind_port(socket, settings, port):
         raise BindError(f'rpc_zmq_bind_address: tcp://{address}:{port}: '
                         f'{error}') from None
     return True
-
-
-def unbind(socket, endpoint):
-    """Take no new peers at an endpoint; those that are there stay."""
-    try:
-        socket.unbind(endpoint)
-    except zmq.ZMQError as error:
-        LOG.debug('Could not unbind %s: %s', endpoint, error)
 
 
 def tcp_endpoint(settings, port):

@@ -421,6 +421,44 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(
     assert 'may have been executed' in str(raised.value)
 
 
+def _ticks(outbox, count):
+    for _ in range(count):
+        due = outbox._next_tick
+        waiting.until(lambda: outbox._next_tick != due)
+
+
+def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
+    node.query = {'zmq_target_update': 1, 'zmq_target_expire': 7}
+    process = node.process()
+    transport = node.transport()
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: _counters(transport).get('acknowledged') == 1)
+    # Given a fanout for a server that has lost its connection
+    process.pause()
+    client.cast({}, 'note', value=2)
+    waiting.until(lambda: _counters(transport)['sent'] == 2)
+    outbox = _outbox(transport)
+    lane, = outbox._custody._lanes
+    waiting.until(lambda: not lane.link.connected, 20)
+    lost_at = time.monotonic()
+    # When its record expires while the sender is paused
+    goes_on, paused = threading.Event(), threading.Event()
+    outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
+    assert paused.wait(10)
+    known, topic = outbox._custody._directory, topics.rpc('openstack', 'topic')
+    waiting.until(lambda: not known.is_listed(topic, lane.instance)
+                  and time.monotonic() > lost_at + 2 * link._GRACE, 20)
+    goes_on.set()
+    _ticks(outbox, 2)
+    # Then there is time to find out that it is back
+    process.resume()
+    waiting.until(lambda: not outbox.pending(), 20)
+    assert _counters(transport)['acknowledged'] == 2
+    assert 'dropped' not in _counters(transport)
+    assert process.ask('seen') == [1, 2]
+
+
 # The registry in the hands of somebody who is paused
 
 def test_who_is_paused_inside_the_registry_finds_nobody_gone(

@@ -3,6 +3,7 @@
 it.
 """
 
+from concurrent import futures
 import configparser
 import importlib
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support import ports
 from tests.support import processes
+from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded.receiver import main
 
@@ -289,6 +291,28 @@ def test_a_signal_while_it_starts_ends_it(node):
         receiver.signal(signal.SIGTERM)
         assert receiver.wait() in (0, -signal.SIGTERM)
         assert not os.path.exists(receiver.path())
+
+
+def test_what_it_could_not_pass_on_is_refused_when_it_ends(node):
+    # Given a receiver whose connection to a service is not ready yet
+    receiver = node.receiver()
+    server = node.process()
+    transport = node.transport()
+    client = node.client(transport, timeout=30)
+    client.call({}, 'echo', value=0)
+    server.pause()
+    receiver.restart()
+    # When it gets a call and ends
+    sent = rpc.driver(transport).counters()['sent']
+    with futures.ThreadPoolExecutor() as pool:
+        calling = pool.submit(client.call, {}, 'echo', value=1)
+        waiting.until(
+            lambda: rpc.driver(transport).counters()['sent'] > sent)
+        assert receiver.terminate() == 0
+        # Then the call was not lost with it
+        receiver.start()
+        server.resume()
+        assert calling.result(40) == 1
 
 
 def test_clients_come_back_to_one_that_was_ended_and_started(node):

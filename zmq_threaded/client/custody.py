@@ -64,6 +64,7 @@ class Custody:
         self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
+        self.was_paused = self._lanes.was_paused
         # Fanouts and notifications whose receivers are being looked up.
         self._spreading = set()
         self._next_sweep = 0.0

@@ -102,6 +102,11 @@ class Lanes:
                 lost += link.lanes()
         return lost
 
+    def was_paused(self, now):
+        """This process was; who came back meanwhile is not lost."""
+        for link in self._links.values():
+            link.was_paused(now)
+
     def remove(self, lane):
         """Its instance is lost, and so is its connection if that led to
         nobody else.

@@ -165,6 +165,11 @@ class Link:
         return (now - self._changed_at < _GRACE
                 and not sockets.is_dead(self._endpoint))
 
+    def was_paused(self, now):
+        """What is not connected gets its time anew."""
+        if not self.connected:
+            self._changed_at = now
+
     def is_closing(self):
         """Whether its instance is about to close: what is sent to it now may
         be lost.

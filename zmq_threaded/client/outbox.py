@@ -22,6 +22,8 @@ from zmq_threaded.client import delivery as deliveries
 _TICK = 0.2
 _IDLE_TICK = 5.0
 _FORGET_EVERY = 60.0
+# A turn that takes longer than it should, in seconds: the process was paused.
+_PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
@@ -45,7 +47,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._flushers = []
         self._finished = False
-        self._next_tick = self._next_forgetting = 0.0
+        self._next_tick = self._next_forgetting = self._turned_at = 0.0
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -166,13 +168,17 @@ class Outbox:
         self._wakeup.set()
 
     def _turn(self):
-        ready = self._epoll.poll(self._time_to_wait())
+        wait = self._time_to_wait()
+        ready = self._epoll.poll(wait)
         self._wakeup.clear_if(ready)
         self._custody.pump(ready)
         for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
             self._inbox.popleft()()
         self._custody.pump_queued()
         now = time.monotonic()
+        if now - self._turned_at > wait + _PAUSED:
+            self._custody.was_paused(now)
+        self._turned_at = now
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._custody.tick(now)

@@ -131,9 +131,10 @@ class Backend:
         return (not self._has_peer(self._socket)
                 and sockets.is_dead(self._endpoint))
 
-    def close(self):
-        """:returns: the requests that were not passed on"""
+    def close(self, linger=0.0):
+        """:param linger: seconds for the last requests to go
+        :returns: the requests that were not passed on
+        """
         self._end_probe()
-        # Within the linger of the receiver its last requests still go.
-        self._socket.close()
+        self._socket.close(linger=int(linger * 1000))
         return list(self._early)
