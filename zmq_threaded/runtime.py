@@ -125,9 +125,7 @@ class Runtime:
                 do_all(self._closing_steps(flush_deadline))
             finally:
                 self._is_closing = False
-        # Else the handler goes, and what it interrupted goes on. It must not
-        # outlast the wait of flush(): CPython's SimpleQueue.get() would then
-        # wait for ever.
+        # Else the handler goes, and what it interrupted goes on.
 
     def _wait_until_closed(self, flush_deadline):
         deadline = max(flush_deadline, time.monotonic()) + _OTHER_LIMIT
@@ -148,7 +146,7 @@ class Runtime:
                 self._set_closed)
 
     def _close_services(self):
-        do_all([listening.cleanup for listening in self._services])
+        do_all([listening.cleanup for listening in list(self._services)])
 
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT

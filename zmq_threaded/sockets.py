@@ -30,10 +30,10 @@ _RECONNECT_IVL_MAX = 5000
 _MAX_SOCKETS = 16384
 
 # From a pipe that is full libzmq reads nothing more, heartbeats included, and
-# both ends take the other for dead. A client's pipe to a service never is: of
-# the window of its lane (client/lane.py) and its questions there is room for
-# more than twice, for a reader counts as read only after half a pipe. The one
-# of a receiver, with the messages of many, may be, so it has no heartbeats.
+# both ends take the other for dead. A client's pipe to a service is not: of the
+# window of its lane (client/lane.py) and its questions there is room for more
+# than twice, for a reader counts as read only after half a pipe. (Only calls
+# that time out while their service hangs could fill it.) The one of a receiver, with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
 # A service removes its file CLOSING_QUIET before it closes, in seconds; whoever

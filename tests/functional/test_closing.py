@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 import zmq
@@ -277,6 +278,17 @@ def test_cleanup_in_a_handler_that_interrupts_it_does_not_hang(node):
         transport.cleanup()
     assert seen == [False] and parts.is_closed
     assert parts.counters.snapshot()['dropped'] == 1
+
+
+def test_a_handler_that_takes_longer_than_the_flush_does_not_prolong_it(node):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1,
+                                        rpc_message_ttl=30)
+    began = time.monotonic()
+    with on_a_signal_while(lambda: is_flushing(parts),
+                           lambda: time.sleep(1.5)):
+        transport.cleanup()
+    assert parts.counters.snapshot()['dropped'] == 1
+    assert time.monotonic() - began < 15
 
 
 def test_a_driver_that_fails_at_exit_keeps_no_other_from_closing(

@@ -544,6 +544,18 @@ def path(ipc_dir):
     return os.path.join(ipc_dir, 'some.sock')
 
 
+def test_what_was_left_half_written_is_swept(ipc_dir):
+    folder = os.path.join(ipc_dir, 'registry', 'tmp')
+    os.makedirs(folder)
+    old, young = (os.path.join(folder, name) for name in ('o.raw', 'y.raw'))
+    for path in (old, young):
+        with open(path, 'w'):
+            pass
+    age(old, AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.listdir(folder) == ['y.raw']
+
+
 def test_old_dead_socket_is_swept(path, ipc_dir):
     age(dead_socket(path), AN_HOUR)
     sweep.sweep(ipc_dir, EXPIRE)

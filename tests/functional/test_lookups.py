@@ -129,6 +129,20 @@ def test_a_confirmed_cast_with_the_registry_down_ends_at_rpc_cast_timeout(
         client.cast({}, 'note', value=1)
 
 
+def test_a_fanout_that_waited_for_the_registry_is_for_those_who_were_there(
+        node, registry):
+    transport = node.transport()
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value='early')
+    waiting.until(lambda: _failures(transport) > 1)
+    registry.mend()
+    counted = rpc.driver(transport).counters
+    waiting.until(lambda: counted().get('fanouts_to_nobody') == 1)
+    server = node.server()
+    client.cast({}, 'note', value='late')
+    waiting.until(lambda: server.endpoint.seen == ['late'])
+
+
 def test_a_notification_with_few_retries_outlasts_a_registry_that_is_down(
         node, registry):
     transport = node.notification_transport(rpc_cast_timeout=60)
@@ -356,3 +370,31 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     down.clear()
     waiting.until(known._view.is_empty, 30)
     assert client.call({}, 'echo', value=3) == 3
+
+
+def test_many_topics_are_forgotten_without_holding_others_up(
+        node, monkeypatch):
+    monkeypatch.setattr(view, '_KEPT', -1)
+    known = node.runtime()._directory
+    for number in range(20):
+        known._view.entry(topics.rpc('', f'idle {number}').key)
+    wanted, waits = topics.rpc('', 'wanted').key, []
+
+    def lookup(key):
+        # Somebody comes during the first look-up
+        if not waits:
+            known._tasks.put(lambda: known._want(wanted))
+        waits.append(wanted in known._waited_for)
+        return []
+    monkeypatch.setattr(known._matchmaker, 'lookup', lookup)
+    known._refresh()
+    assert waits == [False] + 19 * [True]
+
+
+def test_who_is_only_passed_over_is_looked_for_often(node):
+    known = node.runtime()._directory
+    entry = view.Entry('key', listed=(object(),))
+    assert max(known._spacing(entry, 0.0, True)
+               for entry.spacing in (0.1, 1, 10)) == directory.AT_ONCE
+    nobody = view.Entry('key', spacing=1.0)
+    assert known._spacing(nobody, 0.0, True) > 1

@@ -293,6 +293,26 @@ def test_a_signal_while_it_starts_ends_it(node):
         assert not os.path.exists(receiver.path())
 
 
+def test_calls_in_progress_are_answered_while_it_ends(node):
+    receiver = node.receiver(zmq_linger=5)
+    server = node.server()
+    transport = node.transport()
+    client = node.client(transport, timeout=30)
+    with futures.ThreadPoolExecutor() as pool:
+        calling = pool.submit(client.call, {}, 'wait', value=1)
+        waiting.until(lambda: server.endpoint.seen)
+        receiver.signal(signal.SIGTERM)
+        # When it takes no others any more
+        refused = pool.submit(client.call, {}, 'echo', value=2)
+        waiting.until(lambda: rpc.driver(transport)._parts()._directory
+                      ._view._avoided)
+        server.endpoint.release.set()
+        assert calling.result(20) == 1
+        assert receiver.wait() == 0
+        receiver.start()
+        assert refused.result(30) == 2
+
+
 def test_what_it_could_not_pass_on_is_refused_when_it_ends(node):
     # Given a receiver whose connection to a service is not ready yet
     receiver = node.receiver()

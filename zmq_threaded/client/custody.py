@@ -153,8 +153,8 @@ class Custody:
         if delivery.spread:
             self._spreading.add(delivery)
             return self._directory.ask(
-                delivery.topic, lambda answered: self._tell(
-                    functools.partial(self._spread, delivery, answered)))
+                delivery.topic, lambda looked_at: self._tell(
+                    functools.partial(self._spread, delivery, looked_at)))
         if not delivery.pinned:
             delivery.instance = (delivery.chosen
                                  or self._directory.choose(delivery.topic))
@@ -172,10 +172,11 @@ class Custody:
         else:
             self._waiting.add(delivery)
 
-    def _spread(self, original, answered):
+    def _spread(self, original, looked_at):
         """Copy a message for all who are to have it, now that they are known.
 
-        :param answered: whether the registry did; else the last known count
+        :param looked_at: None if the registry did not answer; then those
+            who are known count
         """
         if original not in self._spreading:
             return      # it expired meanwhile
@@ -184,7 +185,8 @@ class Custody:
             copies = self._copies(original)
         except Exception:
             return self._failed(original)
-        if not copies and (original.kind == wire.NOTIFY or not answered):
+        if not copies and (original.kind == wire.NOTIFY
+                           or looked_at is None):
             return self._waiting.add(original)
         original.destination.add(len(copies))
         for copy in copies:
@@ -259,12 +261,12 @@ class Custody:
         """Ask the registry about a lost instance, for what waits for it."""
         waiting = next(iter((*lane.sent.values(), *lane.queue)), None)
         if waiting is not None:
-            self._directory.ask(waiting.topic, lambda answered: self._tell(
+            self._directory.ask(waiting.topic, lambda looked_at: self._tell(
                 functools.partial(self._looked_for, lane, waiting.topic,
-                                  answered)))
+                                  looked_at)))
 
-    def _looked_for(self, lane, topic, answered):
-        if (answered and not lane.link.connected
+    def _looked_for(self, lane, topic, looked_at):
+        if (looked_at is not None and not lane.link.connected
                 and self._lanes.get(lane.instance.id) is lane
                 and not self._directory.is_listed(topic, lane.instance)):
             self.give_up(lane, is_gone=True)

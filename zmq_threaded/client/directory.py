@@ -122,14 +122,14 @@ class Directory:
         while instance is None:
             if attempts == 0:
                 raise Nobody(attempts_used_up=True)
-            answered = self._wait_for_look_up(topic, deadline, within)
+            looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.choose(topic), IN_HASTE
-            if answered and attempts:
+            if looked_at is not None and attempts:
                 attempts -= 1
         return instance
 
     def _wait_for_look_up(self, topic, deadline, within):
-        """Whether the registry answered; raises Nobody at the deadline."""
+        """As ask() says; raises Nobody at the deadline."""
         looked = queue.SimpleQueue()
         self.ask(topic, looked.put, within)
         if self._closed:
@@ -145,7 +145,8 @@ class Directory:
         """Look the topic up anew soon.
 
         :param done: called by the directory thread after a look-up that
-            began later than this call, with whether the registry answered
+            began later than this call: with when it began, in monotonic
+            seconds, or None if the registry did not answer
         :param within: of the last look-up, in seconds, however seldom the
             topic is looked up otherwise
         """
@@ -246,11 +247,11 @@ class Directory:
         self._matchmaker.close()
         for entry in self._waited_for.values():
             for done in entry.waiting:
-                done(False)
+                done(None)
 
     # Look-ups
 
-    def _want(self, key, done=lambda answered: None, within=AT_ONCE):
+    def _want(self, key, done=lambda looked_at: None, within=AT_ONCE):
         entry = self._waited_for[key] = self._view.entry(key)
         entry.waiting.append(done)
         entry.next_lookup = min(entry.next_lookup,
@@ -266,14 +267,16 @@ class Directory:
         entry.next_lookup = now + entry.spacing
         entry.next_refresh = now + self._update * random.uniform(0.9, 1.0)
         for done in waiting:
-            done(answered)
+            done(began if answered else None)
 
     def _spacing(self, entry, duration, answered):
         """Seconds until the next look-up, if somebody waits for it."""
         if entry.live:
             return max(_LIVE_SPACING, _LIVE_REST * duration)
-        # One that was not answered has cost nothing.
-        longest = self._update if answered else AT_ONCE
+        # One that was not answered has cost nothing; and who is passed over
+        # for a while is not passed over for longer.
+        longest = (self._update if answered and not entry.listed
+                   else AT_ONCE)
         return min(max(entry.spacing * 1.5, _FIRST_SPACING), longest)
 
     def _read(self, entry):
@@ -297,6 +300,7 @@ class Directory:
             entry.idle_refreshes += 1
             if entry.is_forgotten():
                 self._forget(entry)
+                self._do_more_urgent()
             elif entry.is_old():
                 entry.next_refresh = time.monotonic() + self._update
             else:
@@ -305,10 +309,10 @@ class Directory:
 
     def _forget(self, entry):
         """Not while the registry is down: it could not be found again."""
-        if self._attempt(self._read, entry):
-            self._view.forget(entry)
-        else:
+        if not self._attempt(self._read, entry):
             entry.next_refresh = time.monotonic() + self._update
+        elif entry.is_forgotten():      # nobody came meanwhile
+            self._view.forget(entry)
 
     # Registrations
 

@@ -22,6 +22,7 @@ from zmq_threaded.client import delivery as deliveries
 _TICK = 0.2
 _IDLE_TICK = 5.0
 _FORGET_EVERY = 60.0
+_FLUSH_POLL = 0.002
 # A turn that takes longer than it should, in seconds: the process was paused.
 _PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
@@ -125,10 +126,11 @@ class Outbox:
         if self.pending():
             empty = queue.SimpleQueue()
             self._tell(lambda: self._flushers.append(empty))
-            try:
-                empty.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                pass
+            # Not with get(timeout): that of CPython waits for ever when a
+            # signal handler takes longer than what is left.
+            while (empty.empty() and not self._finished
+                   and time.monotonic() < deadline):
+                time.sleep(_FLUSH_POLL)
         return self.pending()
 
     def stop(self):

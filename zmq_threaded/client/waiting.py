@@ -50,7 +50,7 @@ class Waiting:
             waiting.append(delivery)
             if delivery.waiter is not None:
                 # Those before it may have time.
-                self._directory.ask(delivery.topic, lambda answered: None)
+                self._directory.ask(delivery.topic, lambda looked_at: None)
 
     def remove(self, delivery):
         """:returns: False if it does not wait here"""
@@ -61,12 +61,12 @@ class Waiting:
         return True
 
     def _ask(self, topic, within):
-        self._directory.ask(topic, lambda answered: self._tell(
-            functools.partial(self._looked_up, topic, answered)), within)
+        self._directory.ask(topic, lambda looked_at: self._tell(
+            functools.partial(self._looked_up, topic, looked_at)), within)
 
-    def _looked_up(self, topic, answered):
-        """:param answered: False when the registry is down: that says nothing
-        of who is there, and nobody's look-ups are used up by it
+    def _looked_up(self, topic, looked_at):
+        """:param looked_at: monotonic seconds; None when the registry is
+        down: that says nothing of who is there, and uses up no look-ups
         """
         waiting = self._by_key.pop(topic.key, ())
         if self._directory.live(topic):
@@ -75,16 +75,19 @@ class Waiting:
                 self._route(delivery)
             return
         remaining = [delivery for delivery in waiting
-                     if not answered or self._may_wait(delivery)]
+                     if looked_at is None
+                     or self._may_wait(delivery, looked_at)]
         if remaining:
-            self._found_nobody(topic, answered, remaining)
+            self._found_nobody(topic, remaining, looked_at is not None)
         else:
             self._forget(topic)
 
-    def _found_nobody(self, topic, answered, remaining):
+    def _found_nobody(self, topic, remaining, answered):
         self._by_key[topic.key] = collections.deque(remaining)
         self._stranded.add(topic.key)
-        if answered:
+        if self._directory.listed(topic):
+            self._nobody.discard(topic.key)     # only passed over for now
+        elif answered:
             self._nobody.add(topic.key)
         remaining[0].destination.call_next()
         somebody_waits = any(delivery.waiter is not None
@@ -96,8 +99,12 @@ class Waiting:
         self._stranded.discard(topic.key)
         self._nobody.discard(topic.key)
 
-    def _may_wait(self, delivery):
-        if delivery.attempts is None:
+    def _may_wait(self, delivery, looked_at):
+        if delivery.kind == wire.FANOUT and delivery.spread:
+            # It waited only for the registry; who comes later is not meant.
+            self._route(delivery)
+            return False
+        if delivery.attempts is None or delivery.since > looked_at:
             return True
         delivery.attempts -= 1
         if delivery.attempts > 0:
