@@ -228,6 +228,14 @@ def test_only_the_bind_address_listens(node):
     assert not _connects('::1', port)
 
 
+@pytest.mark.parametrize('is_open', [False, True])
+def test_open_ports_are_warned_of_once_at_the_start(node, caplog, is_open):
+    parts = node.runtime(**(_tcp(highest=65535) if is_open else {}))
+    for _ in range(2):
+        _echo(parts)
+    assert caplog.text.count('open without encryption') == is_open
+
+
 def test_star_listens_on_all_addresses(node):
     port = _port(_echo(node.runtime(**_tcp('*'))))
     assert all(_connects(address, port)
