@@ -80,7 +80,7 @@ class _Run:
     def __init__(self, kind, options, directory):
         self._options = options
         self._directory = directory
-        self._ids = [wire.new_id() for _ in range(options.services)]
+        self._ids = [wire.id_maker()() for _ in range(options.services)]
         self._processes = []
         self._forwarder = None
         for each in self._ids:
@@ -182,7 +182,8 @@ def _flood(port, size, window, seconds, ids):
     socket = zmq.Context().socket(zmq.DEALER)
     socket.set(zmq.RCVTIMEO, _SILENCE_MS)
     socket.connect(f'tcp://{_HOST}:{port}')
-    requests = [[b'', wire.encode(wire.CALL, bytes.fromhex(each), wire.new_id(),
+    new_id = wire.id_maker()
+    requests = [[b'', wire.encode(wire.CALL, bytes.fromhex(each), new_id(),
                                   (b'{}', bytes(size)))] for each in ids]
     for number in range(window):
         socket.send_multipart(requests[number % len(requests)])

@@ -24,6 +24,7 @@ from tooz import utils as tooz_utils
 
 from zmq_threaded import matchmaker
 from zmq_threaded import topic
+from zmq_threaded.client import directory
 from zmq_threaded.matchmaker import record
 
 EXPIRE, UPDATE = 30, 10     # the defaults
@@ -94,6 +95,7 @@ def costs(server, url, size):
             os.urandom(16), (f'tcp://host-{next(numbers)}:49153',))
     service, mine = matchmaker.distributed(url, EXPIRE), one()
     own_key = topic.rpc('nova', f'compute-{size}', 'host').key
+    nobody_key = topic.rpc('nova', 'nobody').key
     client = matchmaker.distributed(url, EXPIRE)
     try:
         def come_and_go():
@@ -104,6 +106,8 @@ def costs(server, url, size):
         service.register(mine, [key, own_key])
         return {'refresh of the topic': meter.measure(
                     lambda: client.lookup(key)),
+                'look for nobody': meter.measure(
+                    lambda: client.lookup(nobody_key)),
                 'refresh of one server': meter.measure(
                     lambda: client.lookup(own_key)),
                 'beat of a process': meter.measure(service.beat),
@@ -171,6 +175,16 @@ def meaning(results, hosts, processes, topics):
                f'commands/s, {rate * (cost["in"] + cost["out"]) / 1e6:.1f} '
                f'MB/s, {rate * cost["cpu_us"] / 1e4:.0f} % of redis\'s core '
                '(its commands alone)')
+    look = small['look for nobody']
+    look_bytes = look['in'] + look['out']
+    for who, pause in (('messages that wait for nobody', UPDATE),
+                       ('a call that waits for a server',
+                        directory.IN_HASTE)):
+        rate = hosts * processes / pause
+        yield (f'  {who}, in every process: {rate:,.0f} look-ups/s = '
+               f'{rate * look["commands"]:,.0f} commands/s, '
+               f'{rate * look_bytes / 1e6:.1f} MB/s, '
+               f'{rate * look["cpu_us"] / 1e4:.0f} % of the core')
     large = results[max(results)]['refresh of the topic']
     yield (f'  a client that uses a topic of {max(results):,} (fanouts): '
            f'{large["out"] / UPDATE / 1e3:,.0f} kB/s and '

@@ -2,6 +2,8 @@
 """The driver: oslo.messaging's face of zmq_threaded."""
 
 import atexit
+import dataclasses
+import functools
 import logging
 import math
 from multiprocessing import util
@@ -19,6 +21,7 @@ from zmq_threaded import errors
 from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import payload
+from zmq_threaded import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -150,7 +153,10 @@ class ZmqDriver(base.BaseDriver):
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
-            silence_until = time.monotonic() + longest_silence
+            if event == deliveries.HEARTBEAT:
+                # That the server has the call, which its poller says as well,
+                # is no sign that a worker is at it.
+                silence_until = time.monotonic() + longest_silence
 
     def _encode(self, ctxt, message):
         if not isinstance(ctxt, dict):
@@ -227,8 +233,16 @@ class ZmqDriver(base.BaseDriver):
     def _close(self, flush_deadline):
         parts = self._runtime
         if parts is not None and parts.pid == os.getpid():
-            parts.close(min(flush_deadline, time.monotonic()
-                            + self._settings.cast_timeout))
+            try:
+                parts.close(min(flush_deadline, time.monotonic()
+                                + self._settings.cast_timeout))
+            finally:
+                self._drop(parts)
+
+    def _drop(self, parts):
+        # One that was not closed to its end is left for the exit to close.
+        # Another thread may have opened the next one already.
+        if parts.is_closed and self._runtime is parts:
             self._runtime = None
 
     def counters(self):
@@ -242,6 +256,7 @@ class ZmqDriver(base.BaseDriver):
         {'count', 'oldest' (seconds), 'id' (of the oldest)}.
 
         :param timeout: seconds to wait for the thread that knows
+        :raises: MessagingTimeout when it is too busy to say
         """
         return self._parts().outbox.survey(timeout)
 
@@ -314,6 +329,9 @@ def _settings(conf, url):
              for host in url.hosts]
     try:
         settings = options.read(conf, url.query, scheme, hosts)
+        settings = dataclasses.replace(
+            settings, matchmaker=registry_url.of_virtual_host(
+                settings.matchmaker, url.virtual_host))
         options.check_ipc_directory(settings)
         if settings.matchmaker != options.EMBEDDED:
             matchmaker.check(settings.matchmaker)
@@ -327,6 +345,7 @@ def _settings(conf, url):
 def _cleanup_at_exit():
     """Daemon threads end with the process: deliver what they hold first."""
     now = time.monotonic()
-    for driver in list(_drivers):
-        # One time limit for all: they wait at the same time.
-        driver._close(now + driver._settings.cast_timeout)
+    # One time limit for all: they wait at the same time.
+    runtime.do_all(functools.partial(driver._close,
+                                     now + driver._settings.cast_timeout)
+                   for driver in list(_drivers))

@@ -15,6 +15,8 @@ _ENGINES = {'redis': ('redis', 6379), 'matchmakerredis': ('redis', 6379),
             'etcd': ('etcd', 2379), 'zookeeper': ('zookeeper', 2181)}
 _SCHEMES = {'redis': 'redis', 'sentinel': 'redis', 'etcd': 'etcd3+http',
             'zookeeper': 'zookeeper'}
+# They do not give all records of a group at once, which look-ups need.
+_CANNOT_LIST = ('ipc', 'kubernetes', 'mysql', 'postgresql')
 _SENTINEL_GROUP = 'oslo-messaging-zeromq'    # the default of old
 _OPTION = 'rpc_zmq_matchmaker'
 # Seconds. For an engine that does not answer at all; its client adds retries.
@@ -43,13 +45,38 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
         where = 'transport_url: zmq+' if scheme else f'{_OPTION}: '
         raise ValueError(
             f'{where}{name} is no registry; there are redis, sentinel, etcd '
-            f'and zookeeper, any tooz URL in {_OPTION}, and embedded')
+            f'and zookeeper, tooz URLs of these in {_OPTION}, and embedded')
     engine, port = _ENGINES[name]
     legacy = legacy or {}
     places = _places(hosts) or _legacy_places(engine, legacy)
     return _url(engine, port, places, legacy,
                 sentinel_group or legacy.get('sentinel_group_name')
                 or _SENTINEL_GROUP)
+
+
+def of_virtual_host(url, virtual_host):
+    """The registry of one of the clouds that a virtual host keeps apart.
+
+    Who asks for one and does not get it would meet the others in silence,
+    and run their calls: so all that cannot be kept apart is refused.
+
+    :param url: of tooz, or the name of the embedded registry
+    :param virtual_host: of the transport URL; None, '' and '/' are none
+    :raises: ValueError, naming it
+    """
+    if virtual_host in (None, '', '/'):
+        return url
+    parts = parse.urlsplit(url)
+    if parts.scheme != 'redis':
+        instead = 'a registry' if parts.scheme else 'an rpc_zmq_ipc_dir'
+        raise ValueError(
+            f'transport_url: the virtual host {virtual_host!r} cannot be had '
+            f'here; give each cloud {instead} of its own')
+    if not (virtual_host.isascii() and virtual_host.isdigit()):
+        raise ValueError(
+            f'transport_url: the virtual host of redis is the number of a '
+            f'database, not {virtual_host!r}')
+    return _in_database(parts, int(virtual_host))
 
 
 def without_password(url):
@@ -88,8 +115,20 @@ def options(url, expire):
             **({'sentinel_fallback': others} if others else {})}
 
 
+def _in_database(parts, number):
+    given = dict(parse.parse_qsl(parts.query)).get('db', str(number))
+    if given != str(number):
+        raise ValueError(f'transport_url: its virtual host is database '
+                         f'{number}, but {_OPTION} has db={given}')
+    query = [each for each in parts.query.split('&')
+             if each and not each.startswith('db=')]
+    return parse.urlunsplit(
+        parts._replace(query='&'.join([*query, f'db={number}'])))
+
+
 def _checked(url):
     parts = parse.urlsplit(url)
+    _refuse_engine(parts.scheme)
     try:
         # The last host's: urlsplit knows of one only.
         parts._replace(netloc=parts.netloc.rpartition(',')[2]).port
@@ -104,6 +143,17 @@ def _checked(url):
     if parts.scheme.startswith('etcd') and '@' in parts.netloc:
         raise ValueError(f'{_OPTION}: tooz sends no password to etcd')
     return url
+
+
+def _refuse_engine(scheme):
+    if scheme == 'file':
+        # It would lack what makes the embedded one safe with forks and kills.
+        raise ValueError(f'{_OPTION}: file:// is not supported; for a registry '
+                         'in files set embedded, and its place with '
+                         'rpc_zmq_ipc_dir')
+    if scheme in _CANNOT_LIST:
+        raise ValueError(f'{_OPTION}: {scheme} cannot be the registry; there '
+                         'are redis, etcd3+http, etcd3+https and zookeeper')
 
 
 def _places(hosts):

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that one driver has in one process: context, sockets and threads."""
 
+import contextlib
+import itertools
 import logging
 import os
+import threading
 import time
 
 from zmq_threaded import counters
@@ -22,6 +25,17 @@ LOG = logging.getLogger(__name__)
 _LAST_FLUSH_LIMIT = 1.0
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
+# How long another thread's close() may go on after its time for the flush.
+_OTHER_LIMIT = 10.0
+
+
+def do_all(steps):
+    """Call each in turn, though earlier ones raise whatever it be (a signal
+    handler may); the last exception is raised at the end.
+    """
+    with contextlib.ExitStack() as stack:
+        for step in reversed(list(steps)):
+            stack.callback(step)
 
 
 class Runtime:
@@ -32,6 +46,7 @@ class Runtime:
 
     :param settings: options.Settings
     :raises: options.InvalidOption
+    :ivar is_closed: close() has done all it does
 
     Thread: any.
     """
@@ -41,7 +56,9 @@ class Runtime:
         self._settings = settings
         self._services = []
         self._swept = False
-        self._closed = False
+        self._closers = {}
+        self._terminations = itertools.count()
+        self._is_closing = self.is_closed = False
         self._ipc_dir = options.ipc_directory(settings)
         LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
                  registry_url.without_password(settings.matchmaker))
@@ -97,22 +114,53 @@ class Runtime:
         :param flush_deadline: monotonic seconds until which acknowledgements
             are waited for
         """
-        if self._closed:
-            return
-        self._closed = True
-        self.outbox.flush(flush_deadline)
-        for listening in list(self._services):
-            listening.cleanup()
-        # What endpoints have sent while their services were closing.
-        self.outbox.flush(min(flush_deadline,
-                              time.monotonic() + _LAST_FLUSH_LIMIT))
-        self.outbox.stop()
-        self._directory.stop()
+        # Atomic, and no lock: a signal handler may interrupt its own thread
+        # in here.
+        me = threading.get_ident()
+        if self._closers.setdefault('first', me) != me:
+            self._wait_until_closed(flush_deadline)
+        elif not (self._is_closing or self.is_closed):
+            self._is_closing = True
+            try:
+                do_all(self._closing_steps(flush_deadline))
+            finally:
+                self._is_closing = False
+        # Else the handler goes, and what it interrupted goes on.
+
+    def _wait_until_closed(self, flush_deadline):
+        deadline = max(flush_deadline, time.monotonic()) + _OTHER_LIMIT
+        while not self.is_closed and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _closing_steps(self, flush_deadline):
+        return (lambda: self.outbox.flush(flush_deadline),
+                self._close_services,
+                # What endpoints have sent while their services were closing.
+                lambda: self.outbox.flush(min(
+                    flush_deadline, time.monotonic() + _LAST_FLUSH_LIMIT)),
+                self.outbox.stop,
+                self._directory.stop,
+                self._join,
+                self.requests.close,
+                self._terminate,
+                self._set_closed)
+
+    def _close_services(self):
+        do_all([listening.cleanup for listening in list(self._services)])
+
+    def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
         self.outbox.join(deadline)
         self._directory.join(deadline)
-        self.requests.close()
-        sockets.terminate(self._context, _TERM_LIMIT + self._settings.linger)
+
+    def _terminate(self):
+        # Once: libzmq bears no second thread that terminates.
+        if not next(self._terminations):
+            sockets.terminate(self._context,
+                              _TERM_LIMIT + self._settings.linger)
+
+    def _set_closed(self):
+        self.is_closed = True
 
     def _warn_of_open_port(self):
         if (self._settings.topology, self._settings.transport) == (

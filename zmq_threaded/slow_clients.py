@@ -49,12 +49,29 @@ class SlowClients:
     def retry(self):
         """To be called every TICK while there are any."""
         for client, waiting in list(self._waiting.items()):
-            while waiting:
-                outcome = self._send(waiting[0])
-                if outcome is sockets.SLOW:
-                    break
-                waiting.popleft()
-                if outcome is sockets.GONE:
-                    waiting.clear()
+            self._retry(waiting)
             if not waiting:
                 del self._waiting[client]
+
+    def _retry(self, waiting):
+        while waiting:
+            # Taken out first: one that cannot be sent at all, by some error,
+            # must not stay in front of the others.
+            frames = waiting.popleft()
+            outcome = self._send(frames)
+            if outcome is sockets.SLOW:
+                waiting.appendleft(frames)
+                return
+            if outcome is sockets.GONE:
+                self._counters.add('replies_to_vanished_clients',
+                                   1 + len(waiting))
+                waiting.clear()
+
+    def discard(self):
+        """Give up on all.
+
+        :returns: how many multiparts they were
+        """
+        count = sum(map(len, self._waiting.values()))
+        self._waiting.clear()
+        return count

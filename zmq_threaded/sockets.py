@@ -29,6 +29,13 @@ _RECONNECT_IVL = 500
 _RECONNECT_IVL_MAX = 5000
 _MAX_SOCKETS = 16384
 
+# From a pipe that is full libzmq reads nothing more, heartbeats included, and
+# both ends take the other for dead. A client's pipe to a service is not: of the
+# window of its lane (client/lane.py) and its questions there is room for more
+# than twice, for a reader counts as read only after half a pipe. (Only calls
+# that time out while their service hangs could fill it.) The one of a receiver, with the messages of many, may be, so it has no heartbeats.
+_SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
+
 # A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
 # has heard of it within FRESH needs no look at the file.
 CLOSING_QUIET, FRESH = 0.05, 0.02
@@ -93,20 +100,32 @@ def request_socket(context, settings, endpoint):
     return _connect(socket, settings, endpoint)
 
 
-def dealer_socket(context, settings, endpoint, limit=0):
+def dealer_socket(context, settings, endpoint):
     """A DEALER socket, connected. Waits for nothing.
 
-    :param limit: how many messages may wait in it (SNDHWM), 0 for any
-        number; one that is full looks like one that is not connected
     :raises: BadEndpoint
     """
     socket = context.socket(zmq.DEALER)
-    socket.set(zmq.SNDHWM, limit)
+    # None: a full pipe has no POLLOUT and would look like a lost peer. The
+    # windows of the lanes (client/lane.py) are the limit.
+    socket.set(zmq.SNDHWM, 0)
     return _connect(socket, settings, endpoint)
 
 
-def _connect(socket, settings, endpoint):
-    _set_common(socket, settings)
+def backend_socket(context, settings, endpoint):
+    """A DEALER socket of a receiver, connected to a service.
+
+    :raises: BadEndpoint
+    """
+    socket = context.socket(zmq.DEALER)
+    # Of all its clients, when it stops reading; later ones are refused as
+    # BUSY.
+    socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
+    return _connect(socket, settings, endpoint, heartbeats=False)
+
+
+def _connect(socket, settings, endpoint, heartbeats=True):
+    _set_common(socket, settings, heartbeats)
     # With IMMEDIATE nothing is queued for a peer that has not shaken hands,
     # so POLLOUT means a living peer and its loss a lost one.
     socket.set(zmq.IMMEDIATE, 1)
@@ -122,10 +141,19 @@ def _connect(socket, settings, endpoint):
     return socket
 
 
-def router_socket(context, settings):
+def service_socket(context, settings):
+    """An unbound ROUTER socket of a service."""
+    behind_a_receiver = settings.topology == 'receiver'
+    socket = router_socket(context, settings, not behind_a_receiver)
+    if not behind_a_receiver:
+        socket.set(zmq.RCVHWM, _SERVICE_RCVHWM)
+    return socket
+
+
+def router_socket(context, settings, heartbeats=True):
     """An unbound ROUTER socket of a service or a receiver."""
     socket = context.socket(zmq.ROUTER)
-    _set_common(socket, settings)
+    _set_common(socket, settings, heartbeats)
     # Without MANDATORY a reply to a slow or vanished client is dropped with
     # no error.
     socket.set(zmq.ROUTER_MANDATORY, 1)
@@ -133,10 +161,11 @@ def router_socket(context, settings):
     return socket
 
 
-def _set_common(socket, settings):
+def _set_common(socket, settings, heartbeats=True):
     socket.set(zmq.IPV6, 1)
-    socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
+    if heartbeats:
+        socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
     socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_IVL)
     for option, value in (
             (zmq.TCP_KEEPALIVE, settings.keepalive),
@@ -188,14 +217,12 @@ def bind_receiver_port(socket, settings):
     """Bind to the one TCP port of the node.
 
     :raises: BindError
-    :returns: what it is bound to
     """
     if not _bind_port(socket, settings, settings.receiver_port):
         raise BindError(
             f'rpc_zmq_port {settings.receiver_port} on '
             f'{settings.bind_address} is taken: another receiver, or '
             'something else, listens there')
-    return socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
 
 
 def _bind_port(socket, settings, port):
@@ -213,14 +240,6 @@ def _bind_port(socket, settings, port):
         raise BindError(f'rpc_zmq_bind_address: tcp://{address}:{port}: '
                         f'{error}') from None
     return True
-
-
-def unbind(socket, endpoint):
-    """Take no new peers at an endpoint; those that are there stay."""
-    try:
-        socket.unbind(endpoint)
-    except zmq.ZMQError as error:
-        LOG.debug('Could not unbind %s: %s', endpoint, error)
 
 
 def tcp_endpoint(settings, port):
@@ -310,10 +329,12 @@ def events(socket):
 
 def reachable(endpoints):
     """The first endpoint that this process can use: IPC where its file is
-    on this machine, else TCP; None when there is none.
+    on this machine and its user may connect, else TCP; None when there is
+    none.
     """
     for endpoint in endpoints:
-        if is_there(endpoint):
+        if (not endpoint.startswith('ipc://')
+                or os.access(endpoint[6:], os.W_OK)):
             return endpoint
     return None
 

@@ -22,8 +22,9 @@ def sweep(ipc_dir, expire):
 
     :param expire: seconds after which a record that is not renewed is void
     """
-    _sweep_registry(os.path.join(ipc_dir, 'registry', 'groups'),
-                    time.time() - _EXPIRY_TIMES * expire)
+    for part in 'groups', 'tmp':
+        _sweep_registry(os.path.join(ipc_dir, 'registry', part),
+                        time.time() - _EXPIRY_TIMES * expire)
     _sweep_sockets(ipc_dir, time.time() - _BIND_TO_LISTEN)
 
 

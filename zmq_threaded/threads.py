@@ -109,10 +109,12 @@ class Loop:
         never started, its last act is done here.
         """
         self._stopping = True
+        # Read once: the thread may end, and drop it, at any time.
+        wake = self._wake
         if not next(self._claims):
             self._end()
-        elif self._wake:
-            self._wake()
+        elif wake:
+            wake()
 
     def join(self, deadline):
         """Wait for the end of a stopped thread.

@@ -127,21 +127,14 @@ class Message:
     body: list
 
 
-def new_id():
-    """A new message id: 8 bytes of this process, 8 of a counter.
+def id_maker():
+    """A function that makes message ids: 8 bytes of this maker, 8 of a
+    counter.
 
     Asking the system for random bytes every time would give up the GIL.
     """
-    return _process_id + _count().to_bytes(8, 'big')
-
-
-def _begin_counting():
-    global _process_id, _count
-    _process_id, _count = os.urandom(8), itertools.count().__next__
-
-
-_begin_counting()
-os.register_at_fork(after_in_child=_begin_counting)
+    maker, count = os.urandom(8), itertools.count().__next__
+    return lambda: maker + count().to_bytes(8, 'big')
 
 
 def encode(kind, instance, message_id, body=(), flags=0, expiry=NEVER,
@@ -262,8 +255,8 @@ def settled(message):
     return message.body[part]
 
 
-def process(message_id):
-    """Which process made an id."""
+def maker(message_id):
+    """Which id_maker() made an id."""
     return message_id[:8]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import pytest
 import zmq
 
+from tests.support import ids
 from tests.support import waiting
 from zmq_threaded import payload
 from zmq_threaded import sockets
@@ -45,7 +46,7 @@ def service(node):
 def _almost(instance):
     """Messages that are nearly right."""
     body, _ = payload.dump(({}, {'n': 1}), 'json')
-    good = wire.encode(wire.CAST, instance, wire.new_id(), body)
+    good = wire.encode(wire.CAST, instance, ids.new_id(), body)
     return st.one_of(
         st.builds(lambda at, byte: good[:at] + bytes((byte,)) + good[at + 1:],
                   st.integers(0, len(good)), st.integers(0, 255)),
@@ -70,7 +71,7 @@ def _multiparts(instance):
 def _serves(service, number):
     """The next good call is answered."""
     body, _ = payload.dump(({}, {'n': number}), 'json')
-    call = wire.new_id()
+    call = ids.new_id()
     service.peer.send_multipart([b'', wire.encode(
         wire.CALL, service.instance.id, call, body)])
     while service.peer.poll(10000):
@@ -129,7 +130,7 @@ def test_peers_that_do_not_speak_zeromq_are_survived(service, noise):
 
 
 def test_another_major_version_is_refused_by_name(service):
-    good = wire.encode(wire.CALL, service.instance.id, wire.new_id(),
+    good = wire.encode(wire.CALL, service.instance.id, ids.new_id(),
                        payload.dump(({}, {}), 'json')[0])
     service.peer.send_multipart([b'', good[:4] + b'\x09' + good[5:]])
     assert service.peer.poll(5000)
@@ -141,7 +142,7 @@ def test_another_major_version_is_refused_by_name(service):
 
 def test_a_message_for_another_instance_is_refused(service):
     service.peer.send_multipart([b'', wire.encode(
-        wire.CAST, os.urandom(16), wire.new_id(),
+        wire.CAST, os.urandom(16), ids.new_id(),
         payload.dump(({}, {}), 'json')[0])])
     assert service.peer.poll(5000)
     refusal = wire.decode(service.peer.recv_multipart()[1])
@@ -152,6 +153,6 @@ def test_no_payload_is_logged(service, caplog):
     secret = 'correct horse battery staple'
     body = [b'{}', f'["{secret}"]'.encode()]
     service.peer.send_multipart([b'', wire.encode(
-        wire.CAST, service.instance.id, wire.new_id(), body)])
+        wire.CAST, service.instance.id, ids.new_id(), body)])
     waiting.until(lambda: service.counters.snapshot().get('malformed'))
     assert caplog.text and secret not in caplog.text

@@ -194,9 +194,6 @@ def test_nothing_is_lost_in_silence(node, tmp_path):
 
 
 @pytest.mark.timeout(_SECONDS + 500)
-@pytest.mark.skipif(not os.environ.get('ZMQ_CHAOS_REDIS'),
-                    reason='ZMQ_CHAOS_REDIS=1 runs it with a registry that '
-                           'is killed and paused, too')
 def test_nothing_is_lost_in_silence_with_a_failing_registry(node, tmp_path):
     with engines.open_engine('redis') as engine:
         port = engine.url.rpartition(':')[2]

@@ -15,6 +15,7 @@ import pytest
 import zmq
 
 from tests.chaos import test_malformed as malformed
+from tests.support import ids
 from tests.support import waiting
 from zmq_threaded import errors
 from zmq_threaded import wire
@@ -272,7 +273,7 @@ def test_a_flood_that_ignores_all_refusals_is_bounded(node, receiver, peer):
     server.pause()
     before = _memory(receiver.pid)
     peer.set(zmq.SNDTIMEO, 20000)
-    message = wire.encode(wire.CAST, instance, wire.new_id(),
+    message = wire.encode(wire.CAST, instance, ids.new_id(),
                           (b'{}', bytes(10_000)))
     for _ in range(20_000):
         peer.send_multipart([b'', message])
@@ -334,9 +335,9 @@ def test_a_fanout_to_very_many_ids_harms_nobody(node, receiver, peer):
     client = node.client()
     client.call({}, 'echo', value=0)
     memory = _memory(receiver.pid)
-    ids = b''.join(os.urandom(16) for _ in range(50_000))
+    instances = b''.join(os.urandom(16) for _ in range(50_000))
     peer.send_multipart([b'', wire.encode(
-        wire.FANOUT, wire.NO_ID, wire.new_id(), (b'{}', b'{}', ids))])
+        wire.FANOUT, wire.NO_ID, ids.new_id(), (b'{}', b'{}', instances))])
     began = time.monotonic()
     assert client.call({}, 'echo', value=1) == 1
     print(f'a call meanwhile took {time.monotonic() - began:.2f} s')
@@ -356,7 +357,7 @@ def test_clients_that_come_and_go_leave_nothing(node, receiver):
         peer.connect(f'tcp://127.0.0.1:{receiver.port}')
         peer.poll(1000, zmq.POLLOUT)
         peer.send_multipart([b'', wire.encode(
-            wire.CALL, os.urandom(16), wire.new_id(), (b'{}', b'{}'))])
+            wire.CALL, os.urandom(16), ids.new_id(), (b'{}', b'{}'))])
         peer.close()
     context.destroy(linger=0)
     assert client.call({}, 'echo', value=1) == 1

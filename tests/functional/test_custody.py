@@ -3,6 +3,8 @@
 ends as acknowledged or reported.
 """
 
+from concurrent import futures
+import contextlib
 import logging
 import os
 import re
@@ -16,6 +18,8 @@ import pytest
 import zmq
 
 from tests.support import chaos_cloud
+from tests.support import ids
+from tests.support import old_server
 from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
@@ -94,6 +98,31 @@ def test_casts_to_busy_workers_are_asked_about_and_never_sent_again(
     assert sorted(map(str, server.endpoint.seen)) == sorted(
         ['busy 0', 'busy 1', *map(str, range(60))])
     assert 'resent' not in _counters(transport)
+    assert 'duplicates_dropped' not in _counters(server.transport)
+
+
+def test_a_full_service_keeps_its_connections(reached, questions):
+    """With more than fits into it and its pipe (but not more than a receiver
+    takes), for longer than a silent connection lives.
+    """
+    server = reached.server(workers=1)
+    transports = [reached.transport() for _ in range(3)]
+    with futures.ThreadPoolExecutor(1) as thread:
+        call = thread.submit(reached.client(timeout=60).call, {}, 'wait',
+                             value='busy')
+        waiting.until(lambda: server.endpoint.seen)
+        for number, transport in enumerate(transports):
+            client = reached.client(transport)
+            for each in range(1200):
+                client.cast({}, 'note', value=(number, each))
+        began = time.monotonic()
+        waiting.until(lambda: time.monotonic() > began + 9)
+        server.endpoint.release.set()
+        assert call.result(60) == 'busy'
+    waiting.until(lambda: not any(map(_unacknowledged, transports)), 60)
+    assert len(server.endpoint.seen) == 1 + 3 * 1200
+    for transport in transports:
+        assert 'resent' not in _counters(transport)
     assert 'duplicates_dropped' not in _counters(server.transport)
 
 
@@ -356,7 +385,20 @@ def _waits(transport):
     return len(_outbox(transport)._custody._waiting)
 
 
-def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
+@pytest.fixture(params=[False, True])
+def refusing(request, node):
+    """Start a server, or none, that refuses everything."""
+    with contextlib.ExitStack() as servers:
+        def start():
+            if request.param:
+                servers.enter_context(old_server.OldServer(
+                    node.ipc_dir, lambda asked: asked.send(wire.NACK, (
+                        bytes((wire.STOPPING,)), b'closing'))))
+        yield start
+
+
+def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(
+        node, refusing):
     process = node.process()
     transport = node.transport(rpc_cast_timeout=20)
     at_least_once = oslo_messaging.TransportOptions(at_least_once=True)
@@ -368,6 +410,7 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
 
     def kill():
         waiting.until(lambda: _counters(transport)['sent'] > sent)
+        refusing()
         process.kill()
     killing = threading.Thread(target=kill)
     killing.start()
@@ -376,6 +419,44 @@ def test_what_a_killed_server_may_have_run_is_not_called_undeliverable(node):
     killing.join()
     assert not isinstance(raised.value, oslo_messaging.MessageUndeliverable)
     assert 'may have been executed' in str(raised.value)
+
+
+def _ticks(outbox, count):
+    for _ in range(count):
+        due = outbox._next_tick
+        waiting.until(lambda: outbox._next_tick != due)
+
+
+def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
+    node.query = {'zmq_target_update': 1, 'zmq_target_expire': 7}
+    process = node.process()
+    transport = node.transport()
+    client = node.client(transport, fanout=True)
+    client.cast({}, 'note', value=1)
+    waiting.until(lambda: _counters(transport).get('acknowledged') == 1)
+    # Given a fanout for a server that has lost its connection
+    process.pause()
+    client.cast({}, 'note', value=2)
+    waiting.until(lambda: _counters(transport)['sent'] == 2)
+    outbox = _outbox(transport)
+    lane, = outbox._custody._lanes
+    waiting.until(lambda: not lane.link.connected, 20)
+    lost_at = time.monotonic()
+    # When its record expires while the sender is paused
+    goes_on, paused = threading.Event(), threading.Event()
+    outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
+    assert paused.wait(10)
+    known, topic = outbox._custody._directory, topics.rpc('openstack', 'topic')
+    waiting.until(lambda: not known.is_listed(topic, lane.instance)
+                  and time.monotonic() > lost_at + 2 * link._GRACE, 20)
+    goes_on.set()
+    _ticks(outbox, 2)
+    # Then there is time to find out that it is back
+    process.resume()
+    waiting.until(lambda: not outbox.pending(), 20)
+    assert _counters(transport)['acknowledged'] == 2
+    assert 'dropped' not in _counters(transport)
+    assert process.ask('seen') == [1, 2]
 
 
 # The registry in the hands of somebody who is paused
@@ -455,7 +536,7 @@ class Raw:
 
 def test_a_duplicate_is_acknowledged_again_and_not_run(node):
     raw = Raw(node)
-    message_id = wire.new_id()
+    message_id = ids.new_id()
     for _ in range(5):
         raw.cast(message_id)
         assert raw.acknowledged(1) == [message_id]
@@ -466,11 +547,11 @@ def test_a_duplicate_is_acknowledged_again_and_not_run(node):
 def test_an_id_is_remembered_through_traffic_for_rpc_message_ttl(node):
     """As long as its sender may send it again, it does not settle it."""
     raw = Raw(node)
-    message_id, began = wire.new_id(), time.monotonic()
+    message_id, began = ids.new_id(), time.monotonic()
     raw.cast(message_id)
     assert raw.acknowledged(1) == [message_id]
     while time.monotonic() < began + 2.5:
-        others = [wire.new_id() for _ in range(200)]
+        others = [ids.new_id() for _ in range(200)]
         for other in others:
             raw.cast(other, settled=message_id)
         assert sorted(raw.acknowledged(200)) == others
@@ -485,8 +566,8 @@ def test_what_is_settled_is_forgotten_and_what_is_not_expires(
     raw = Raw(node)
     most, began = 0, time.monotonic()
     while time.monotonic() < began + 2:
-        ids = [wire.new_id() for _ in range(100)]
-        for each in ids:
+        made = [ids.new_id() for _ in range(100)]
+        for each in made:
             raw.cast(each, settled=each)
         raw.acknowledged(100)
         most = max(most, raw.remembered())
@@ -500,7 +581,7 @@ def test_what_is_settled_is_forgotten_and_what_is_not_expires(
 
 
 def _goes_on(raw):
-    message_id = wire.new_id()
+    message_id = ids.new_id()
     raw.cast(message_id, settled=message_id)
     return raw.acknowledged(1)
 
@@ -510,7 +591,7 @@ def test_the_memory_is_bounded_whatever_is_settled(node, monkeypatch):
     raw = Raw(node)
     for _ in range(5):
         for _ in range(100):
-            raw.cast(wire.new_id())
+            raw.cast(ids.new_id())
         raw.acknowledged(100)
         _goes_on(raw)
         assert raw.remembered() <= 51

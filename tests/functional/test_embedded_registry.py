@@ -119,6 +119,27 @@ def test_unregistering_what_is_not_registered_is_harmless(registry, ipc_dir):
     assert mine.lookup(KEY) == []
 
 
+def test_changed_record_has_the_mode_of_a_new_one(registry, ipc_dir):
+    # Services of several users of one group share a registry.
+    mine = registry()
+    mine.register(instance(), [KEY])
+    made = os.stat(only_record(ipc_dir)).st_mode
+    mine.register(instance(), [KEY])
+    assert os.stat(only_record(ipc_dir)).st_mode == made
+
+
+def test_record_that_cannot_be_changed_stays_as_it_was(registry, ipc_dir):
+    mine, first, second = registry(), instance(), instance()
+    mine.register(first, [KEY])
+    folder = os.path.join(ipc_dir, 'registry', 'tmp')
+    os.rename(folder, folder + '.away')
+    with pytest.raises(Exception):
+        mine.register(second, [KEY])
+    assert registry().lookup(KEY) == [first]
+    mine.beat()
+    assert ids(registry().lookup(KEY)) == ids([first, second])
+
+
 def test_groups_are_removed_when_they_are_empty(registry, ipc_dir):
     mine, first, last = registry(), instance(), instance()
     for service in (first, last):
@@ -377,25 +398,33 @@ def test_other_files_are_ignored(registry, ipc_dir):
 BUSY = '''
 import os, sys
 from zmq_threaded import matchmaker
-ipc_dir, key, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+ipc_dir, key, count, beside = sys.argv[1:]
 mine = matchmaker.embedded(ipc_dir, 30)
+if beside:
+    mine.register(matchmaker.Instance(bytes.fromhex(beside), ('ipc:///b',)),
+                  [key])
 print('ready', flush=True)
 sys.stdin.readline()
-for number in range(count):
+for number in range(int(count)):
     service = matchmaker.Instance(os.urandom(16), (f'ipc:///{number}',))
     mine.register(service, [key])
     assert service in mine.lookup(key), f'{number}: not there'
     mine.unregister(service)
     assert service not in mine.lookup(key), f'{number}: still there'
-mine.close()
+if not beside:
+    mine.close()
 '''
 
 
 @contextlib.contextmanager
-def busy_process(ipc_dir, count=200):
-    """A process that registers and unregisters when its stdin ends."""
+def busy_process(ipc_dir, count=200, beside=b''):
+    """A process that registers and unregisters when it is told to.
+
+    :param beside: the id of an instance that it has all the time, and even
+        leaves behind
+    """
     process = subprocess.Popen(
-        [sys.executable, '-c', BUSY, ipc_dir, KEY, str(count)],
+        [sys.executable, '-c', BUSY, ipc_dir, KEY, str(count), beside.hex()],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
         env={**os.environ, 'PYTHONPATH': processes._ROOT})
@@ -433,6 +462,18 @@ def test_a_reader_never_misses_who_stays(registry, ipc_dir):
             assert stays in reader.lookup(KEY)
         assert_ended_well(process)
     assert reader.lookup(KEY) == [stays]
+
+
+def test_services_of_one_process_that_come_and_go_never_hide_another(
+        registry, ipc_dir):
+    stays, reader = os.urandom(16), registry()
+    with busy_process(ipc_dir, beside=stays) as process:
+        assert ids(reader.lookup(KEY)) == {stays}
+        process.stdin.write('\n')
+        process.stdin.flush()
+        while process.poll() is None:
+            assert stays in ids(reader.lookup(KEY))
+        assert_ended_well(process)
 
 
 def test_threads_of_one_process_lose_nobody(registry):
@@ -501,6 +542,18 @@ def dead_socket(path):
 @pytest.fixture
 def path(ipc_dir):
     return os.path.join(ipc_dir, 'some.sock')
+
+
+def test_what_was_left_half_written_is_swept(ipc_dir):
+    folder = os.path.join(ipc_dir, 'registry', 'tmp')
+    os.makedirs(folder)
+    old, young = (os.path.join(folder, name) for name in ('o.raw', 'y.raw'))
+    for path in (old, young):
+        with open(path, 'w'):
+            pass
+    age(old, AN_HOUR)
+    sweep.sweep(ipc_dir, EXPIRE)
+    assert os.listdir(folder) == ['y.raw']
 
 
 def test_old_dead_socket_is_swept(path, ipc_dir):

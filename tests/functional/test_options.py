@@ -13,6 +13,7 @@ import oslo_messaging
 import pytest
 import zmq
 
+from tests.support import ids
 from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
@@ -227,6 +228,14 @@ def test_only_the_bind_address_listens(node):
     assert not _connects('::1', port)
 
 
+@pytest.mark.parametrize('is_open', [False, True])
+def test_open_ports_are_warned_of_once_at_the_start(node, caplog, is_open):
+    parts = node.runtime(**(_tcp(highest=65535) if is_open else {}))
+    for _ in range(2):
+        _echo(parts)
+    assert caplog.text.count('open without encryption') == is_open
+
+
 def test_star_listens_on_all_addresses(node):
     port = _port(_echo(node.runtime(**_tcp('*'))))
     assert all(_connects(address, port)
@@ -372,7 +381,7 @@ def test_linger_is_how_long_a_client_that_does_not_read_is_waited_for(
     gate = Gate(parts)
     with _dealer(gate.service, receive_limit=1) as dealer:
         for _ in range(20):
-            dealer.send_multipart(_call(gate.service, wire.new_id()))
+            dealer.send_multipart(_call(gate.service, ids.new_id()))
         gate.wait_for(20)
         for each in gate.delivered:
             each.acknowledge()
@@ -553,7 +562,7 @@ def test_message_that_nobody_takes_is_dropped_after_its_ttl(node, caplog):
 
 def test_service_remembers_for_its_ttl_what_it_has_taken(node):
     gate = Gate(node.runtime(rpc_message_ttl=1))
-    request = _cast(gate.service, wire.new_id())
+    request = _cast(gate.service, ids.new_id())
     with _dealer(gate.service) as dealer:
         dealer.send_multipart(request)
         gate.wait_for(1)
@@ -658,7 +667,7 @@ def test_serialization_on_the_wire(node, receiver, name, flags, first):
 def test_reply_is_encoded_as_its_request_was(node, own, flags, body, reply):
     service = _echo(node.runtime(rpc_zmq_serialization=own))
     with _dealer(service) as dealer:
-        dealer.send_multipart(_request(wire.CALL, service, wire.new_id(),
+        dealer.send_multipart(_request(wire.CALL, service, ids.new_id(),
                                        flags, body))
         message = _receive(dealer)
     assert (message.kind, message.body) == (wire.REPLY, [reply])

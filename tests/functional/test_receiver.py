@@ -8,6 +8,7 @@ import time
 import oslo_messaging
 import pytest
 
+from tests.support import ids
 from tests.support import ports
 from tests.support import relay as relays
 from tests.support import rpc
@@ -216,7 +217,7 @@ def test_a_service_of_another_version_is_refused_by_name(node, receiver):
     context = zmq.Context()
     peer = context.socket(zmq.DEALER)
     peer.connect(f'tcp://127.0.0.1:{receiver.port}')
-    good = wire.encode(wire.CALL, _instance(server).id, wire.new_id(),
+    good = wire.encode(wire.CALL, _instance(server).id, ids.new_id(),
                        (b'{}', b'{}'))
     peer.send_multipart([b'', good[:4] + b'\x09' + good[5:50]])
     answered = peer.poll(5000)
@@ -558,7 +559,7 @@ def test_ids_from_the_network_are_never_paths(node, receiver, instance):
     context = zmq.Context()
     peer = context.socket(zmq.DEALER)
     peer.connect(f'tcp://127.0.0.1:{receiver.port}')
-    message_id = wire.new_id()
+    message_id = ids.new_id()
     for kind in (wire.CALL, wire.CAST, wire.NOTIFY, wire.QUERY):
         peer.send_multipart([b'', wire.encode(kind, instance, message_id,
                                               (b'{}', b'{}'))])

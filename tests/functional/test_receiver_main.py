@@ -3,6 +3,7 @@
 it.
 """
 
+from concurrent import futures
 import configparser
 import importlib
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support import ports
 from tests.support import processes
+from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded.receiver import main
 
@@ -55,6 +57,16 @@ def test_systemd_unit_starts_the_command():
     assert re.search(r'^ExecStart=\S*/oslo-messaging-zmq-receiver\b', unit,
                      re.MULTILINE)
     assert re.search(r'^ExecReload=.*HUP', unit, re.MULTILINE)
+
+
+def test_systemd_never_gives_the_receiver_up():
+    # By default it does after five starts in ten seconds, as while another
+    # process holds the port.
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str
+    unit.read(_ROOT / 'tools' / 'oslo-messaging-zmq-receiver.service')
+    assert unit['Unit']['StartLimitIntervalSec'] == '0'
+    assert unit['Service']['Restart'] == 'always'
 
 
 # The command line
@@ -279,6 +291,48 @@ def test_a_signal_while_it_starts_ends_it(node):
         receiver.signal(signal.SIGTERM)
         assert receiver.wait() in (0, -signal.SIGTERM)
         assert not os.path.exists(receiver.path())
+
+
+def test_calls_in_progress_are_answered_while_it_ends(node):
+    receiver = node.receiver(zmq_linger=5)
+    server = node.server()
+    transport = node.transport()
+    client = node.client(transport, timeout=30)
+    with futures.ThreadPoolExecutor() as pool:
+        calling = pool.submit(client.call, {}, 'wait', value=1)
+        waiting.until(lambda: server.endpoint.seen)
+        receiver.signal(signal.SIGTERM)
+        # When it takes no others any more
+        refused = pool.submit(client.call, {}, 'echo', value=2)
+        waiting.until(lambda: rpc.driver(transport)._parts()._directory
+                      ._view._avoided)
+        server.endpoint.release.set()
+        assert calling.result(20) == 1
+        assert receiver.wait() == 0
+        receiver.start()
+        assert refused.result(30) == 2
+
+
+def test_what_it_could_not_pass_on_is_refused_when_it_ends(node):
+    # Given a receiver whose connection to a service is not ready yet
+    receiver = node.receiver()
+    server = node.process()
+    transport = node.transport()
+    client = node.client(transport, timeout=30)
+    client.call({}, 'echo', value=0)
+    server.pause()
+    receiver.restart()
+    # When it gets a call and ends
+    sent = rpc.driver(transport).counters()['sent']
+    with futures.ThreadPoolExecutor() as pool:
+        calling = pool.submit(client.call, {}, 'echo', value=1)
+        waiting.until(
+            lambda: rpc.driver(transport).counters()['sent'] > sent)
+        assert receiver.terminate() == 0
+        # Then the call was not lost with it
+        receiver.start()
+        server.resume()
+        assert calling.result(40) == 1
 
 
 def test_clients_come_back_to_one_that_was_ended_and_started(node):

@@ -14,6 +14,7 @@ from tests.support import engines
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import matchmaker
+from zmq_threaded import registry_url
 from zmq_threaded import topic
 
 # Seconds; the short one only where something is to expire.
@@ -260,6 +261,25 @@ def test_a_reader_never_misses_who_stays(registry, engine, key):
             assert stays in reader.lookup(key)
             mine.beat()
         assert child.wait() == 0
+
+
+# Several clouds
+
+
+@pytest.mark.parametrize('name', ['redis', 'sentinel'])
+def test_clouds_in_two_databases_of_one_redis_do_not_meet(name, key):
+    services = [instance() for _ in range(3)]
+    with engines.open_engine(name) as engine, contextlib.ExitStack() as stack:
+        clouds = [registry_url.of_virtual_host(engine.url, number)
+                  for number in (None, '1', '2')]
+        for url, service in zip(clouds, services):
+            mine = matchmaker.distributed(url, EXPIRE)
+            stack.callback(mine.close)
+            mine.register(service, [key])
+        for url, service in zip(clouds, services):
+            reader = matchmaker.distributed(url, EXPIRE)
+            stack.callback(reader.close)
+            assert reader.lookup(key) == [service]
 
 
 # What it costs

@@ -9,6 +9,7 @@ import time
 
 import zmq
 
+from tests.support import ids
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic
@@ -27,7 +28,7 @@ def _connected(context, service, settings):
 
 
 def _send(socket, service, body):
-    socket.send(wire.encode(wire.CALL, service.instance.id, wire.new_id(),
+    socket.send(wire.encode(wire.CALL, service.instance.id, ids.new_id(),
                             body))
 
 

@@ -147,7 +147,7 @@ def _token(delivery):
 
 def _drain(drivers):
     deadline = time.monotonic() + _DRAIN_LIMIT
-    while (any(driver.unacknowledged() for driver in drivers)
+    while (any(driver.unacknowledged(_DRAIN_LIMIT) for driver in drivers)
            and time.monotonic() < deadline):
         time.sleep(0.05)
 
@@ -167,7 +167,8 @@ def main(url, name, path, *topics):
     _drain(drivers)
     journal.write('drained', resident=chaos_journal.resident(), stuck=stuck,
                   counters=[driver.counters() for driver in drivers],
-                  left=[driver.unacknowledged() for driver in drivers])
+                  left=[driver.unacknowledged(_DRAIN_LIMIT)
+                        for driver in drivers])
     load.rpc.cleanup()
     load.notes.cleanup()
     journal.write('bye')

@@ -16,6 +16,7 @@ import threading
 from oslo_config import cfg
 import oslo_messaging
 
+from tests.support import ids
 from tests.support import processes
 from zmq_threaded import options
 from zmq_threaded import sockets
@@ -43,7 +44,7 @@ def _say_more():
                     **kwargs):
         # The length of an id, which could be taken for one.
         return encode(kind, instance, message_id,
-                      [*body, wire.new_id(), b'new', b''],
+                      [*body, ids.new_id(), b'new', b''],
                       flags | UNKNOWN_FLAGS, *args, **kwargs)
 
     def send_more(socket, frames):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 import pytest
 
+from tests.support import ids
 from zmq_threaded import counters
 from zmq_threaded import matchmaker
 from zmq_threaded import options
@@ -29,6 +30,7 @@ from zmq_threaded.client import custody
 from zmq_threaded.client import delivery
 from zmq_threaded.client import directory
 from zmq_threaded.client import link
+from zmq_threaded.client import unsettled
 
 TOPIC = topic.rpc('exchange', 'topic')
 INSTANCE = matchmaker.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
@@ -53,7 +55,7 @@ class Desk:
         self._answers = answers.Answers(known, self.counters, self._custody)
         self._link = link.Link(context, settings, INSTANCE.endpoints,
                                INSTANCE.endpoints[0], False, self.counters,
-                               self._answers.on_message)
+                               unsettled.Unsettled(), self._answers.on_message)
         self.lane = self._link.lane(INSTANCE)
 
     @staticmethod
@@ -63,7 +65,7 @@ class Desk:
     def call(self, kind=wire.CALL):
         """A message that was sent."""
         sent = delivery.Delivery(
-            kind=kind, topic=TOPIC, body=[b'{}', b'{}'], flags=0,
+            id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'{}', b'{}'], flags=0,
             expires=time.monotonic() + 60, instance=INSTANCE,
             waiter=queue.SimpleQueue(), destination=delivery.Destination(9))
         sent.destination.add(1)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support import ids
 from zmq_threaded import matchmaker
 from zmq_threaded import topic
 from zmq_threaded import wire
@@ -18,6 +19,7 @@ INSTANCE = matchmaker.Instance(b'i' * 16, ('ipc:///nowhere',))
 
 def a_delivery(**fields):
     return delivery.Delivery(**{
+        'id': ids.new_id(),
         'kind': wire.CAST, 'topic': TOPIC, 'body': [b'context', b'message'],
         'flags': wire.MSGPACK, 'expires': 100.0, 'instance': INSTANCE,
         **fields})

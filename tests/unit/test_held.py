@@ -92,7 +92,7 @@ def test_acknowledged_ids_are_remembered_for_a_time(message):
     held = helds.Held(ttl=0.2)
     held.add(message)
     held.release(message)
-    waiting.until(lambda: not held.was_seen(message.id))
+    waiting.until(lambda: _is_forgotten(held, message.id))
     assert not held._seen
 
 
@@ -152,47 +152,107 @@ def test_no_look_misses_a_message_on_its_way(held, step, eager_switching):
         assert held.get(message.id) or held.was_seen(message.id)
 
 
+def _is_forgotten(held, message_id):
+    held.drained()
+    return not held.was_seen(message_id)
+
+
 # What senders have settled
 
 
-def an_id(number, process=b'process1'):
-    return process + number.to_bytes(8, 'big')
+def an_id(number, maker=b'maker--1'):
+    return maker + number.to_bytes(8, 'big')
 
 
-def test_what_its_sender_has_settled_is_forgotten_after_a_while(monkeypatch):
+def release(held, *ids):
+    for each in ids:
+        held.release(Message(each))
+
+
+def seen(held, *numbers):
+    return [number for number in numbers if held.was_seen(an_id(number))]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
     monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
-    held = helds.Held(ttl=300)
-    for number in (1, 2, 3):
-        held.release(Message(an_id(number)))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """clock(seconds): time goes on."""
+    now = [1000.0]
+    monkeypatch.setattr(helds.time, 'monotonic', lambda: now[0])
+
+    def go_on(seconds):
+        now[0] += seconds
+    return go_on
+
+
+def run(held, clock, seconds):
+    """As a poller that reads all there is, every half second."""
+    for _ in range(int(2 * seconds)):
+        clock(0.5)
+        held.drained()
+
+
+def test_what_its_sender_has_settled_is_forgotten(held, at_once):
+    release(held, *map(an_id, (1, 2, 3)))
     held.settle(an_id(3))
-    assert [held.was_seen(an_id(number)) for number in (1, 2, 3)] == [
-        False, False, True]
+    assert seen(held, 1, 2, 3) == [3]
 
 
-def test_what_is_settled_is_remembered_while_a_copy_may_be_on_its_way():
-    held = helds.Held(ttl=300)
-    held.release(Message(an_id(1)))
+def test_settled_is_not_forgotten_while_a_copy_may_be_on_its_way(clock):
+    held = helds.Held(FOR_LONG)
+    release(held, an_id(1))
+    run(held, clock, 60)        # however long ago it was acknowledged
     held.settle(an_id(2))
-    assert held.was_seen(an_id(1))
+    assert seen(held, 1)
+    run(held, clock, helds._ON_ITS_WAY - 1)
+    held.settle(an_id(3))
+    assert seen(held, 1)
+    run(held, clock, 2)
+    held.settle(an_id(4))
+    assert not seen(held, 1)
 
 
-def test_other_processes_settle_their_own(monkeypatch):
-    monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
-    held = helds.Held(ttl=300)
-    held.release(Message(an_id(1, b'process2')))
+def test_copies_that_lie_unread_do_not_grow_old(clock):
+    """Neither while the process is paused, nor while it is full."""
+    held = helds.Held(ttl=30)
+    release(held, an_id(1))
+    run(held, clock, 1)
+    held.settle(an_id(2))
+    clock(1000)
+    held.settle(an_id(3))
+    held.drained()
+    held.settle(an_id(4))
+    assert seen(held, 1)
+
+
+def test_steady_marks_are_taken_in_turn(clock):
+    held = helds.Held(FOR_LONG)
+    for number in range(1000):
+        release(held, an_id(number))
+        held.settle(an_id(number))
+        run(held, clock, 0.5)
+        assert len(held._seen) <= 2 * helds._ON_ITS_WAY + 4
+        assert sum(map(len, held._marks.values())) <= helds._ON_ITS_WAY + 2
+    assert len(held._seen) >= 2 * helds._ON_ITS_WAY
+
+
+def test_others_settle_their_own(held, at_once):
+    other = an_id(1, b'maker--2')
+    release(held, other)
     held.settle(an_id(9))
-    held.settle(b'')
-    assert held.was_seen(an_id(1, b'process2'))
-    held.settle(an_id(9, b'process2'))
-    assert not held.was_seen(an_id(1, b'process2'))
-    assert not held._by_process
+    assert held.was_seen(other)
+    held.settle(an_id(9, b'maker--2'))
+    assert not held.was_seen(other)
+    assert not held._by_maker and not held._marks
 
 
-def test_settled_and_expired_leave_nothing(monkeypatch):
-    monkeypatch.setattr(helds, '_ON_ITS_WAY', 0.0)
+def test_settled_and_expired_leave_nothing(at_once):
     held = helds.Held(ttl=0.05)
-    for number in range(20):
-        held.release(Message(an_id(number)))
+    release(held, *map(an_id, range(20)))
     held.settle(an_id(5))
-    waiting.until(lambda: not held.was_seen(an_id(19)))
-    assert not held._seen and not held._by_process
+    waiting.until(lambda: _is_forgotten(held, an_id(19)))
+    assert not held._seen and not held._by_maker and not held._marks

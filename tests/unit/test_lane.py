@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.support import ids
 from zmq_threaded import matchmaker
 from zmq_threaded import topic
 from zmq_threaded import wire
@@ -29,7 +30,7 @@ def lane():
 
 
 def a_delivery(kind=wire.CAST):
-    return delivery.Delivery(kind=kind, topic=TOPIC, body=[b'', b''], flags=0,
+    return delivery.Delivery(id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'', b''], flags=0,
                              expires=1e9, instance=INSTANCE)
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what operators write to a tooz URL."""
 
+import importlib.metadata
+import importlib.util
 from urllib import parse
 
 from oslo_config import cfg
 import oslo_messaging
 import pytest
 
+from zmq_threaded import errors
 from zmq_threaded import registry_url
 
 
@@ -118,6 +121,102 @@ def test_what_cannot_work_is_refused_by_name(transport_url, matchmaker,
                                              option):
     with pytest.raises(ValueError, match=f'^{option}: '):
         backend(transport_url, matchmaker)
+
+
+# Engines of tooz that cannot be the registry
+
+
+def test_files_of_tooz_are_refused_for_those_of_ours():
+    with pytest.raises(ValueError, match='^rpc_zmq_matchmaker: .*file.*'
+                       'embedded.*rpc_zmq_ipc_dir'):
+        backend(matchmaker='file:///var/lib/registry')
+
+
+def engines_of_tooz():
+    """Each scheme, and whether its driver gives all records of a group."""
+    for entry in importlib.metadata.entry_points(group='tooz.backends'):
+        # Not imported: most of their libraries are not installed.
+        source = importlib.util.find_spec(entry.module).origin
+        with open(source) as text:
+            yield entry.name, ('def get_members_with_capabilities('
+                               in text.read())
+
+
+@pytest.mark.parametrize('scheme, lists', [
+    each for each in engines_of_tooz() if each[0] != 'file'])
+def test_engine_that_does_not_give_all_records_is_refused(scheme, lists):
+    if lists:
+        assert backend(matchmaker=f'{scheme}://h') == f'{scheme}://h'
+        return
+    with pytest.raises(ValueError,
+                       match=f'^rpc_zmq_matchmaker: .*{scheme}.*redis'):
+        backend(matchmaker=f'{scheme}://me:s3cret@h/path')
+
+
+def test_refusal_of_an_engine_reaches_who_starts_the_service():
+    for url in ('file:///x', 'mysql://u:p@h/db'):
+        with pytest.raises(errors.ConfigurationError,
+                           match='^rpc_zmq_matchmaker: '):
+            registry_of('zmq://', rpc_zmq_matchmaker=url)
+
+
+# The virtual host of the transport URL
+
+
+def registry_of(transport_url, **query):
+    """Where a real transport looks; nothing is connected."""
+    if query:
+        transport_url += '?' + parse.urlencode(query)
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, transport_url)
+    return transport._driver._settings.matchmaker
+
+
+@pytest.mark.parametrize('virtual_host', ['', '/', '//', '/%2F'])
+@pytest.mark.parametrize('place, registry', [
+    ('zmq://', 'embedded'), ('zmq+redis://h1', 'redis://h1:6379'),
+    ('zmq+etcd://h1', 'etcd3+http://h1:2379')])
+def test_no_virtual_host_however_it_is_written(place, registry, virtual_host):
+    assert registry_of(place + virtual_host) == registry
+
+
+@pytest.mark.parametrize('url, registry', [
+    ('zmq+redis://h1/2', 'redis://h1:6379?db=2'),
+    ('zmq+redis://:p%40@h1/0?rpc_zmq_host=x', 'redis://:p%40@h1:6379?db=0'),
+    ('zmq+sentinel://h1/12', 'redis://h1:26379?'
+     'sentinel=oslo-messaging-zeromq&db=12')])
+def test_virtual_host_of_redis_is_the_number_of_its_database(url, registry):
+    assert registry_of(url) == registry
+
+
+@pytest.mark.parametrize('matchmaker, registry', [
+    ('redis', 'redis://localhost:6379?db=2'),
+    ('redis://h', 'redis://h?db=2'), ('redis://h?db=2', 'redis://h?db=2')])
+def test_virtual_host_of_a_plain_url_is_for_the_registry_that_is_named(
+        matchmaker, registry):
+    assert registry_of('zmq:///2', rpc_zmq_matchmaker=matchmaker) == registry
+
+
+@pytest.mark.parametrize('url', [
+    'zmq+redis://h1/cloudA', 'zmq+redis://h1/-1', 'zmq+redis://h1//2',
+    'zmq+redis://h1/²', 'zmq+sentinel://h1/cloudA',
+    'zmq+etcd://h1/cloudA', 'zmq+zookeeper://h1/2', 'zmq:///cloudA',
+    'zmq:///2'])
+def test_other_virtual_host_is_refused_by_name(url):
+    name = oslo_messaging.TransportURL.parse(cfg.CONF, url).virtual_host
+    with pytest.raises(errors.ConfigurationError,
+                       match=f"^transport_url: .*'{name}'"):
+        registry_of(url)
+
+
+def test_refused_virtual_host_of_the_embedded_registry_says_what_to_do():
+    with pytest.raises(errors.ConfigurationError, match='rpc_zmq_ipc_dir'):
+        registry_of('zmq:///cloudA')
+
+
+def test_two_different_databases_are_refused():
+    with pytest.raises(errors.ConfigurationError,
+                       match='^transport_url: .*2.*rpc_zmq_matchmaker.*3'):
+        registry_of('zmq:///2', rpc_zmq_matchmaker='redis://h?db=3')
 
 
 def test_bad_sentinel_hosts_are_refused_by_name():

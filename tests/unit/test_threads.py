@@ -207,6 +207,23 @@ def test_a_turn_may_stop_and_join_its_own_loop():
     assert not loop.is_current()
 
 
+def test_a_thread_may_end_while_it_is_being_stopped(turns):
+    class WakesWhenLookedAt:
+        """By the second look its thread has ended, and has dropped it."""
+
+        def __bool__(self):
+            turns.allowed.release()
+            assert turns.loop.join(later())
+            return True
+
+        __call__ = __bool__
+
+    turns.loop._wake = WakesWhenLookedAt()
+    turns.loop.start()
+    turns.loop.stop()
+    assert len(turns.finished) == 1
+
+
 def test_the_owner_of_an_ended_loop_goes_without_garbage_collection():
     gc.disable()
     try:

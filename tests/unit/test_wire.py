@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from tests.support import forks
 from zmq_threaded import wire
 
 # Parts that a kind cannot do without.
@@ -295,14 +294,10 @@ def test_status_has_one_state_for_each_id(body):
 # New ids
 
 
-def many_ids(count=5000):
-    return [wire.new_id() for _ in range(count)]
-
-
 def test_new_ids_are_unique_across_threads():
-    made = []
-    threads = [threading.Thread(target=lambda: made.extend(many_ids()))
-               for _ in range(8)]
+    made, new_id = [], wire.id_maker()
+    threads = [threading.Thread(target=lambda: made.extend(
+        new_id() for _ in range(5000))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -312,19 +307,12 @@ def test_new_ids_are_unique_across_threads():
     assert wire.NO_ID not in made
 
 
-def ids_of_child_and_grandchild():
-    mine = [each.hex() for each in many_ids(1000)]
-    return mine + forks.Forked(lambda: [
-        each.hex() for each in many_ids(1000)]).result()
-
-
-def test_new_ids_are_unique_across_forks():
-    made = [each.hex() for each in many_ids(1000)]
-    children = [forks.Forked(ids_of_child_and_grandchild) for _ in range(3)]
-    for child in children:
-        made += child.result()
-    made += [each.hex() for each in many_ids(1000)]
-    assert len(set(made)) == len(made) == 8000
+def test_ids_tell_their_maker_and_their_order():
+    one, other = wire.id_maker(), wire.id_maker()
+    ids_of_one = [one() for _ in range(300)]
+    assert ids_of_one == sorted(ids_of_one)
+    assert {wire.maker(each) for each in ids_of_one} == {ids_of_one[0][:8]}
+    assert wire.maker(other()) != wire.maker(one())
 
 
 # Where a message wants to go, as a receiver reads it

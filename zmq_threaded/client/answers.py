@@ -133,7 +133,6 @@ class Answers:
             if reason != wire.REQUEUED:
                 self._directory.avoid(lane.instance, deliveries.is_final(
                     reason, lane.instance))
-            delivery.sent_at = 0.0      # it certainly was not run
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 

@@ -33,6 +33,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lanes
+from zmq_threaded.client import unsettled
 from zmq_threaded.client import waiting
 
 LOG = logging.getLogger(__name__)
@@ -57,11 +58,13 @@ class Custody:
         self._counters = counters
         self._tell = tell
         answer = answers.Answers(directory, counters, self)
+        self._unsettled = unsettled.Unsettled()
         self._lanes = lanes.Lanes(context, settings, epoll, counters,
-                                  answer.on_message)
+                                  self._unsettled, answer.on_message)
         self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
+        self.was_paused = self._lanes.was_paused
         # Fanouts and notifications whose receivers are being looked up.
         self._spreading = set()
         self._next_sweep = 0.0
@@ -150,8 +153,8 @@ class Custody:
         if delivery.spread:
             self._spreading.add(delivery)
             return self._directory.ask(
-                delivery.topic, lambda answered: self._tell(
-                    functools.partial(self._spread, delivery, answered)))
+                delivery.topic, lambda looked_at: self._tell(
+                    functools.partial(self._spread, delivery, looked_at)))
         if not delivery.pinned:
             delivery.instance = (delivery.chosen
                                  or self._directory.choose(delivery.topic))
@@ -169,10 +172,11 @@ class Custody:
         else:
             self._waiting.add(delivery)
 
-    def _spread(self, original, answered):
+    def _spread(self, original, looked_at):
         """Copy a message for all who are to have it, now that they are known.
 
-        :param answered: whether the registry did; else the last known count
+        :param looked_at: None if the registry did not answer; then those
+            who are known count
         """
         if original not in self._spreading:
             return      # it expired meanwhile
@@ -181,13 +185,12 @@ class Custody:
             copies = self._copies(original)
         except Exception:
             return self._failed(original)
-        if not copies and (original.kind == wire.NOTIFY or not answered):
+        if not copies and (original.kind == wire.NOTIFY
+                           or looked_at is None):
             return self._waiting.add(original)
         original.destination.add(len(copies))
         for copy in copies:
             self.route(copy)
-        if not copies:
-            self._counters.add('fanouts_to_nobody')
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self.end(original,
@@ -236,6 +239,7 @@ class Custody:
         for delivery in list(lane.sent.values()):
             if not delivery.pinned:
                 self._counters.add('resent')
+                delivery.may_have_run = True
                 self.route(lane.take_back(delivery.id))
 
     def _release(self, lane):
@@ -257,12 +261,12 @@ class Custody:
         """Ask the registry about a lost instance, for what waits for it."""
         waiting = next(iter((*lane.sent.values(), *lane.queue)), None)
         if waiting is not None:
-            self._directory.ask(waiting.topic, lambda answered: self._tell(
+            self._directory.ask(waiting.topic, lambda looked_at: self._tell(
                 functools.partial(self._looked_for, lane, waiting.topic,
-                                  answered)))
+                                  looked_at)))
 
-    def _looked_for(self, lane, topic, answered):
-        if (answered and not lane.link.connected
+    def _looked_for(self, lane, topic, looked_at):
+        if (looked_at is not None and not lane.link.connected
                 and self._lanes.get(lane.instance.id) is lane
                 and not self._directory.is_listed(topic, lane.instance)):
             self.give_up(lane, is_gone=True)
@@ -273,29 +277,34 @@ class Custody:
         lane.lose_watched()
         self._end_calls(lane)
         for delivery in lane.sent.values():
-            self._counters.add('resent')
-            self.reroute(delivery, is_gone)
+            delivery.may_have_run = True
+            if self.reroute(delivery, is_gone):
+                self._counters.add('resent')
         for delivery in lane.queue:
             self.reroute(delivery, is_gone)
 
     def reroute(self, delivery, instance_is_dead):
+        """:returns: False when it was dropped"""
         if delivery.pinned and (instance_is_dead or not
                                 self._directory.is_listed(delivery.topic,
                                                           delivery.instance)):
             self.drop(delivery, 'its instance is gone')
-        else:
-            self.route(delivery)
+            return False
+        self.route(delivery)
+        return True
 
     # The end of a delivery
 
     def end(self, delivery, event, detail=None):
-        if event == deliveries.NOBODY and delivery.sent_at:
-            # Somebody had it, and is gone: it is not certain that nobody ran
-            # it, as its sender would think.
+        if event == deliveries.NOBODY and delivery.may_have_run:
+            # Its sender would think that it certainly was not.
             return self.drop(delivery, 'its instance is gone, and there is no '
                              'other; it may have been executed')
         if event == deliveries.NOBODY:
-            self._counters.add('unroutable')
+            self._counters.add('fanouts_to_nobody'
+                               if delivery.kind == wire.FANOUT
+                               else 'unroutable')
+        self._unsettled.ended(delivery)
         delivery.destination.finish()
         delivery.tell(event, detail)
 
@@ -321,12 +330,18 @@ class Custody:
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
+        if self._take_out(delivery):
+            self._unsettled.ended(delivery)
+            delivery.destination.finish()
+
+    def _take_out(self, delivery):
+        if delivery in self._spreading:
+            self._spreading.discard(delivery)
+            return True
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
-        if not (self._waiting.remove(delivery)
+        return (self._waiting.remove(delivery)
                 or lane and (lane.remove(delivery)
-                             or lane.take_back(delivery.id))):
-            return
-        delivery.destination.finish()
+                             or lane.take_back(delivery.id)))
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""

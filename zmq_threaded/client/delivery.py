@@ -15,6 +15,7 @@ class Delivery:
     """One message on its way to one instance, until it is acknowledged.
 
     :ivar expires: monotonic seconds
+    :ivar id: given by the outbox
     :ivar instance: where it must go (a fanout copy), or where it is now
     :ivar pinned: it must not go anywhere else
     :ivar chosen: the instance whose turn it is, until it was sent there
@@ -23,6 +24,8 @@ class Delivery:
     :ivar group: of a fanout's copies that go to one receiver, those that were
         not sent yet; they go together
     :ivar attempts: look-ups that may find nobody; None for any number
+    :ivar may_have_run: an instance that had it is lost
+    :ivar is_unsettled: it was sent, and may have to be sent again
     :ivar since: when it was taken into custody, in monotonic seconds
     :ivar waiter: queue of the thread that waits for events of it, or None
 
@@ -34,7 +37,7 @@ class Delivery:
     body: list
     flags: int
     expires: float
-    id: bytes = dataclasses.field(default_factory=wire.new_id)
+    id: bytes = b''
     instance: object = None
     pinned: bool = False
     spread: bool = False
@@ -44,6 +47,8 @@ class Delivery:
     destination: object = None
     since: float = dataclasses.field(default_factory=time.monotonic)
     sent_at: float = 0.0
+    is_unsettled: bool = False
+    may_have_run: bool = False
     group: list = ()
     chosen: object = None
 

@@ -9,6 +9,7 @@ come back, or is gone.
 """
 
 import logging
+import math
 import queue
 import random
 import time
@@ -19,10 +20,15 @@ from zmq_threaded.client import view
 
 LOG = logging.getLogger(__name__)
 
-# Spacing of the look-ups of one topic while somebody waits for a service, and
-# while there is one (fanouts look first).
-_FIRST_SPACING, _LAST_SPACING = 0.1, 0.5
-_LIVE_SPACING = 0.02
+# Spacing of the look-ups of one topic while somebody waits for a service. It
+# grows by a half each time, up to an update period, but:
+_FIRST_SPACING = 0.1
+# Within how many seconds of the last one there is another for who has just
+# come; for a thread that goes on waiting; and for what can wait.
+AT_ONCE, IN_HASTE, AT_LEISURE = 0.5, 2.0, math.inf
+# While there are services (fanouts look first), also as multiples of what a
+# look-up takes: large topics are read less often.
+_LIVE_SPACING, _LIVE_REST = 0.02, 10
 _REGISTER_TIMEOUT = 5.0
 _UNREGISTER_TIMEOUT = 2.0
 # A registration is looked at soon: a deletion may have come in between.
@@ -39,7 +45,8 @@ class Nobody(Exception):
     """No instance of the topic could be found in time, or in the number of
     attempts that was asked for.
 
-    :ivar attempts_used_up: False when time was what ran out
+    :ivar attempts_used_up: False when time was what ran out, or the driver
+        was closed
     """
 
     def __init__(self, attempts_used_up):
@@ -107,33 +114,44 @@ class Directory:
         """Choose an instance; wait for one if there is none.
 
         :param deadline: monotonic seconds
-        :param attempts: fresh look-ups allowed, None for any number
+        :param attempts: fresh look-ups allowed, None for any number; those
+            that the registry did not answer do not count
         :raises: Nobody
         """
-        instance = self.choose(topic)
+        instance, within = self.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
                 raise Nobody(attempts_used_up=True)
-            if self._closed:
-                raise Nobody(attempts_used_up=False)
-            looked = queue.SimpleQueue()
-            self.ask(topic, looked.put)
-            try:
-                looked.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise Nobody(attempts_used_up=False) from None
-            instance = self.choose(topic)
-            attempts = attempts and attempts - 1
+            looked_at = self._wait_for_look_up(topic, deadline, within)
+            instance, within = self.choose(topic), IN_HASTE
+            if looked_at is not None and attempts:
+                attempts -= 1
         return instance
 
-    def ask(self, topic, done):
+    def _wait_for_look_up(self, topic, deadline, within):
+        """As ask() says; raises Nobody at the deadline."""
+        looked = queue.SimpleQueue()
+        self.ask(topic, looked.put, within)
+        if self._closed:
+            # Looked at last: what is asked behind the thread's end is never
+            # answered, and a deadline may be years away.
+            raise Nobody(attempts_used_up=False)
+        try:
+            return looked.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise Nobody(attempts_used_up=False) from None
+
+    def ask(self, topic, done, within=AT_ONCE):
         """Look the topic up anew soon.
 
         :param done: called by the directory thread after a look-up that
-            began later than this call, with whether the registry answered
+            began later than this call: with when it began, in monotonic
+            seconds, or None if the registry did not answer
+        :param within: of the last look-up, in seconds, however seldom the
+            topic is looked up otherwise
         """
         self._loop.start()
-        self._tasks.put(lambda: self._want(topic.key, done))
+        self._tasks.put(lambda: self._want(topic.key, done, within))
 
     # What services use
 
@@ -229,26 +247,37 @@ class Directory:
         self._matchmaker.close()
         for entry in self._waited_for.values():
             for done in entry.waiting:
-                done(False)
+                done(None)
 
     # Look-ups
 
-    def _want(self, key, done=lambda answered: None):
+    def _want(self, key, done=lambda looked_at: None, within=AT_ONCE):
         entry = self._waited_for[key] = self._view.entry(key)
         entry.waiting.append(done)
+        entry.next_lookup = min(entry.next_lookup,
+                                entry.looked_up_at + within)
 
     def _look_up(self, entry):
         self._waited_for.pop(entry.key, None)
         waiting, entry.waiting = entry.waiting, []
+        began = time.monotonic()
         answered = self._attempt(self._read, entry)
-        entry.spacing = (_LIVE_SPACING if entry.live else
-                         min(max(entry.spacing * 1.5, _FIRST_SPACING),
-                             _LAST_SPACING))
-        now = time.monotonic()
+        now = entry.looked_up_at = time.monotonic()
+        entry.spacing = self._spacing(entry, now - began, answered)
         entry.next_lookup = now + entry.spacing
         entry.next_refresh = now + self._update * random.uniform(0.9, 1.0)
         for done in waiting:
-            done(answered)
+            done(began if answered else None)
+
+    def _spacing(self, entry, duration, answered):
+        """Seconds until the next look-up, if somebody waits for it."""
+        if entry.live:
+            return max(_LIVE_SPACING, _LIVE_REST * duration)
+        # One that was not answered has cost nothing; and who is passed over
+        # for a while is not passed over for longer.
+        longest = (self._update if answered and not entry.listed
+                   else AT_ONCE)
+        return min(max(entry.spacing * 1.5, _FIRST_SPACING), longest)
 
     def _read(self, entry):
         began = time.monotonic()
@@ -270,12 +299,20 @@ class Directory:
                 continue
             entry.idle_refreshes += 1
             if entry.is_forgotten():
-                self._view.forget(entry)
+                self._forget(entry)
+                self._do_more_urgent()
             elif entry.is_old():
                 entry.next_refresh = time.monotonic() + self._update
             else:
                 self._look_up(entry)
                 self._do_more_urgent()
+
+    def _forget(self, entry):
+        """Not while the registry is down: it could not be found again."""
+        if not self._attempt(self._read, entry):
+            entry.next_refresh = time.monotonic() + self._update
+        elif entry.is_forgotten():      # nobody came meanwhile
+            self._view.forget(entry)
 
     # Registrations
 

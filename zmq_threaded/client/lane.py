@@ -2,7 +2,6 @@
 """The messages in custody on the way to one instance."""
 
 import collections
-import heapq
 import time
 
 from zmq_threaded import wire
@@ -34,10 +33,6 @@ class Lane:
         self.queue = collections.deque()
         self.sent = {}
         self.watched = {}
-        # Ids of what the instance may have, the smallest first; those that it
-        # has answered are taken out late.
-        self._unsettled = []
-        self._again = set()
         self.look_at = 0.0
         self.used_at = time.monotonic()
         self._ask_at = 0.0
@@ -57,18 +52,6 @@ class Lane:
         delivery = self.queue.popleft()
         self.used_at = delivery.sent_at = now
         self.sent[delivery.id] = delivery
-        self._again.discard(delivery.id)
-        heapq.heappush(self._unsettled, delivery.id)
-
-    def settled(self, next_id):
-        """The id below which nothing will be sent again to the instance.
-
-        :param next_id: of what is about to be sent
-        """
-        heap = self._unsettled
-        while heap and heap[0] not in self.sent and heap[0] not in self._again:
-            heapq.heappop(heap)
-        return min(heap[0], next_id) if heap else next_id
 
     def remove(self, delivery):
         """Take a delivery out of the queue.
@@ -78,7 +61,6 @@ class Lane:
         if delivery not in self.queue:
             return False
         self.queue.remove(delivery)
-        self._again.discard(delivery.id)
         return True
 
     def take_back(self, message_id):
@@ -91,7 +73,6 @@ class Lane:
         """
         delivery = self.take_back(message_id)
         if delivery is not None:
-            self._again.add(message_id)
             self.queue.appendleft(delivery)
             self.link.has_work(self)
 

@@ -16,16 +16,19 @@ class Lanes:
 
     :param context: zmq.Context
     :param epoll: select.epoll on which the outbox thread waits
+    :param unsettled: client.unsettled.Unsettled
     :param on_message: called with a link and each multipart that arrives
 
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, epoll, counters, on_message):
+    def __init__(self, context, settings, epoll, counters, unsettled,
+                 on_message):
         self._context = context
         self._settings = settings
         self._epoll = epoll
         self._counters = counters
+        self._unsettled = unsettled
         self._on_message = on_message
         self._links = {}
         self._by_fd = {}
@@ -56,7 +59,8 @@ class Lanes:
         try:
             link = links.Link(self._context, self._settings,
                               instance.endpoints, endpoint, instance.receiver,
-                              self._counters, self._on_message)
+                              self._counters, self._unsettled,
+                              self._on_message)
         except sockets.BadEndpoint as error:
             LOG.warning('The record of %s is of no use: %s', instance, error)
             return None
@@ -97,6 +101,11 @@ class Lanes:
             elif not link.check(now):
                 lost += link.lanes()
         return lost
+
+    def was_paused(self, now):
+        """This process was; who came back meanwhile is not lost."""
+        for link in self._links.values():
+            link.was_paused(now)
 
     def remove(self, lane):
         """Its instance is lost, and so is its connection if that led to

@@ -23,6 +23,7 @@ class Link:
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
+    :param unsettled: client.unsettled.Unsettled
     :param on_message: called with each multipart that arrives
     :ivar connected: whether there is a peer
 
@@ -30,12 +31,13 @@ class Link:
     """
 
     def __init__(self, context, settings, endpoints, endpoint, to_receiver,
-                 counters, on_message):
+                 counters, unsettled, on_message):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
         self._counters = counters
+        self._unsettled = unsettled
         self._socket = sockets.dealer_socket(context, settings, endpoint)
         counters.add('sockets')
         self.fd = self._socket.fd
@@ -119,11 +121,12 @@ class Link:
         self._counters.add('sent')
         self.used_at = now
         for each in abreast:
+            self._unsettled.sent(each.queue[0])
             each.head_was_sent(now)
         return True
 
     def _frame(self, delivery, abreast):
-        settled = min(lane.settled(delivery.id) for lane in abreast)
+        settled = self._unsettled.settled(delivery.id)
         several = len(abreast) > 1
         return delivery.frame(self._endpoint, settled, [
             lane.instance.id for lane in abreast] if several else ())
@@ -161,6 +164,11 @@ class Link:
             return True
         return (now - self._changed_at < _GRACE
                 and not sockets.is_dead(self._endpoint))
+
+    def was_paused(self, now):
+        """What is not connected gets its time anew."""
+        if not self.connected:
+            self._changed_at = now
 
     def is_closing(self):
         """Whether its instance is about to close: what is sent to it now may

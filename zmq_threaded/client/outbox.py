@@ -10,15 +10,21 @@ import contextlib
 import functools
 import queue
 import select
+import threading
 import time
 
+from zmq_threaded import errors
 from zmq_threaded import threads
+from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
 _FORGET_EVERY = 60.0
+_FLUSH_POLL = 0.002
+# A turn that takes longer than it should, in seconds: the process was paused.
+_PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
@@ -34,11 +40,15 @@ class Outbox:
 
     def __init__(self, context, settings, directory, counters, name):
         self._settings = settings
+        # Its own: settled ids speak for the messages of one outbox.
+        self._new_id = wire.id_maker()
         self._inbox = collections.deque()
         self._destinations = {}
+        # Reentrant for the sake of signal handlers.
+        self._lock = threading.RLock()
         self._flushers = []
         self._finished = False
-        self._next_tick = self._next_forgetting = 0.0
+        self._next_tick = self._next_forgetting = self._turned_at = 0.0
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -54,16 +64,14 @@ class Outbox:
             when a living service is slow
         :returns: None, or why it was not taken
         """
+        delivery.id = self._new_id()
         self._loop.start()
         destination = self._destination(delivery.topic)
         if destination.is_full() and not self._make_room(destination,
                                                          room_deadline):
             return ('no room in the outbox within rpc_cast_timeout, its '
                     'services are too slow')
-        destination.add(1)
-        # It may have been forgotten as idle just before.
-        self._destinations.setdefault(delivery.topic.key, destination)
-        delivery.destination = destination
+        delivery.destination = self._count_in(delivery.topic)
         self._tell(functools.partial(self._custody.route, delivery))
         # Looked at last, so that nothing is posted behind the thread's end.
         return 'the driver was closed' if self._finished else None
@@ -90,6 +98,7 @@ class Outbox:
         """What is not acknowledged; see Custody.survey().
 
         :param timeout: seconds to wait for the thread
+        :raises: errors.MessagingTimeout
         """
         if not self.pending():
             return {}
@@ -98,7 +107,9 @@ class Outbox:
         try:
             return answer.get(timeout=timeout)
         except queue.Empty:
-            return {}
+            raise errors.MessagingTimeout(
+                f'The outbox, which holds {self.pending()} messages, did not '
+                f'say within {timeout} s which') from None
 
     def pending(self):
         """How many messages are in custody."""
@@ -115,10 +126,11 @@ class Outbox:
         if self.pending():
             empty = queue.SimpleQueue()
             self._tell(lambda: self._flushers.append(empty))
-            try:
-                empty.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                pass
+            # Not with get(timeout): that of CPython waits for ever when a
+            # signal handler takes longer than what is left.
+            while (empty.empty() and not self._finished
+                   and time.monotonic() < deadline):
+                time.sleep(_FLUSH_POLL)
         return self.pending()
 
     def stop(self):
@@ -135,6 +147,15 @@ class Outbox:
                 topic.key, deliveries.Destination(self._settings.outbox_limit))
         return destination
 
+    def _count_in(self, topic):
+        """One message more to a topic; never to a destination that is being
+        forgotten as idle, of which pending() would not know.
+        """
+        with self._lock:
+            destination = self._destination(topic)
+            destination.add(1)
+        return destination
+
     def _make_room(self, destination, deadline):
         while destination.is_full():
             ticket = deliveries.Ticket()
@@ -149,13 +170,17 @@ class Outbox:
         self._wakeup.set()
 
     def _turn(self):
-        ready = self._epoll.poll(self._time_to_wait())
+        wait = self._time_to_wait()
+        ready = self._epoll.poll(wait)
         self._wakeup.clear_if(ready)
         self._custody.pump(ready)
         for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
             self._inbox.popleft()()
         self._custody.pump_queued()
         now = time.monotonic()
+        if now - self._turned_at > wait + _PAUSED:
+            self._custody.was_paused(now)
+        self._turned_at = now
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._custody.tick(now)
@@ -163,8 +188,11 @@ class Outbox:
             self._next_forgetting = now + _FORGET_EVERY
             self._forget_idle_destinations()
         if self._flushers and self.pending() <= self._custody.hopeless():
-            while self._flushers:
-                self._flushers.pop().put(True)
+            self._release_flushers()
+
+    def _release_flushers(self):
+        while self._flushers:
+            self._flushers.pop().put(True)
 
     def _time_to_wait(self):
         if self._inbox:
@@ -174,13 +202,15 @@ class Outbox:
 
     def _forget_idle_destinations(self):
         for key, destination in list(self._destinations.items()):
-            if not destination.pending:
-                self._destinations.pop(key, None)
+            with self._lock:
+                if not destination.pending:
+                    self._destinations.pop(key, None)
 
     def _finish(self):
         self._finished = True
         while self._inbox:
             self._inbox.popleft()()
         self._custody.close()
+        self._release_flushers()
         self._epoll.close()
         self._wakeup.close()

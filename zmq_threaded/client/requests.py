@@ -83,6 +83,8 @@ class _Connection:
             try:
                 return sockets.receive(self.socket, flags=0)[0]
             except zmq.Again:
+                # No last look for a reply: one that lay unread is dropped with
+                # its connection, by libzmq (ZMQ_IMMEDIATE).
                 if was_lost or self.is_lost():
                     raise errors.ServerGone() from None
                 # The reply may have come before the news: look once more.
@@ -183,6 +185,7 @@ class Requests:
         self._directory = directory
         self._counters = counters
         self._watch = watch
+        self._new_id = wire.id_maker()
         self._pool = _Pool(settings.pool_size, settings.pool_ttl)
 
     def call(self, topic, body, flags, deadline, attempts):
@@ -197,7 +200,7 @@ class Requests:
         :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
         :returns: wire.Message, a REPLY
         """
-        message_id = wire.new_id()
+        message_id = self._new_id()
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
             if instance.two_messages:

@@ -30,6 +30,7 @@ class Entry:
     cursor: itertools.count = dataclasses.field(
         default_factory=lambda: itertools.count(random.randrange(1 << 16)))
     waiting: list = dataclasses.field(default_factory=list)
+    looked_up_at: float = -math.inf
     next_lookup: float = 0.0
     spacing: float = 0.0
     next_refresh: float = 0.0

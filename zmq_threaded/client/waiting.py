@@ -6,6 +6,7 @@ import functools
 
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import directory as directories
 
 
 class Waiting:
@@ -25,7 +26,9 @@ class Waiting:
         self._route = route
         self._give_up = give_up
         self._by_key = {}
-        # Where a look-up has found that there is nobody.
+        # Where look-ups found nobody; and where the registry said so itself,
+        # when it last answered.
+        self._stranded = set()
         self._nobody = set()
 
     def __len__(self):
@@ -42,9 +45,12 @@ class Waiting:
         waiting = self._by_key.get(delivery.topic.key)
         if waiting is None:
             self._by_key[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic)
+            self._ask(delivery.topic, directories.AT_ONCE)
         else:
             waiting.append(delivery)
+            if delivery.waiter is not None:
+                # Those before it may have time.
+                self._directory.ask(delivery.topic, lambda looked_at: None)
 
     def remove(self, delivery):
         """:returns: False if it does not wait here"""
@@ -54,29 +60,51 @@ class Waiting:
             return False
         return True
 
-    def _ask(self, topic):
-        self._directory.ask(topic, lambda _: self._tell(
-            functools.partial(self._looked_up, topic)))
+    def _ask(self, topic, within):
+        self._directory.ask(topic, lambda looked_at: self._tell(
+            functools.partial(self._looked_up, topic, looked_at)), within)
 
-    def _looked_up(self, topic):
+    def _looked_up(self, topic, looked_at):
+        """:param looked_at: monotonic seconds; None when the registry is
+        down: that says nothing of who is there, and uses up no look-ups
+        """
         waiting = self._by_key.pop(topic.key, ())
         if self._directory.live(topic):
-            self._nobody.discard(topic.key)
+            self._forget(topic)
             for delivery in waiting:
                 self._route(delivery)
             return
         remaining = [delivery for delivery in waiting
-                     if self._may_wait(delivery)]
+                     if looked_at is None
+                     or self._may_wait(delivery, looked_at)]
         if remaining:
-            self._by_key[topic.key] = collections.deque(remaining)
-            self._nobody.add(topic.key)
-            remaining[0].destination.call_next()
-            self._ask(topic)
+            self._found_nobody(topic, remaining, looked_at is not None)
         else:
-            self._nobody.discard(topic.key)
+            self._forget(topic)
 
-    def _may_wait(self, delivery):
-        if delivery.attempts is None:
+    def _found_nobody(self, topic, remaining, answered):
+        self._by_key[topic.key] = collections.deque(remaining)
+        self._stranded.add(topic.key)
+        if self._directory.listed(topic):
+            self._nobody.discard(topic.key)     # only passed over for now
+        elif answered:
+            self._nobody.add(topic.key)
+        remaining[0].destination.call_next()
+        somebody_waits = any(delivery.waiter is not None
+                             for delivery in remaining)
+        self._ask(topic, directories.IN_HASTE if somebody_waits
+                  else directories.AT_LEISURE)
+
+    def _forget(self, topic):
+        self._stranded.discard(topic.key)
+        self._nobody.discard(topic.key)
+
+    def _may_wait(self, delivery, looked_at):
+        if delivery.kind == wire.FANOUT and delivery.spread:
+            # It waited only for the registry; who comes later is not meant.
+            self._route(delivery)
+            return False
+        if delivery.attempts is None or delivery.since > looked_at:
             return True
         delivery.attempts -= 1
         if delivery.attempts > 0:
@@ -85,18 +113,18 @@ class Waiting:
         return False
 
     def hopeless(self):
-        """How many notifications have no listener in any pool, and never had
-        one that is still known.
+        """How many notifications have no listener in any pool, as the
+        registry says, and never had one that is still known.
         """
         return sum(delivery.kind == wire.NOTIFY and delivery.spread
                    for key in self._nobody
                    for delivery in self._by_key.get(key, ()))
 
     def pop_stranded(self, destination):
-        """Take out the oldest message of a destination for which there is
-        nobody; None if there is somebody for all.
+        """Take out the oldest message of a destination for which nobody was
+        found, be the registry up or down; None if there is somebody for all.
         """
-        stranded = [self._by_key[key] for key in self._nobody
+        stranded = [self._by_key[key] for key in self._stranded
                     if self._is_stranded(key, destination)]
         if not stranded:
             return None

@@ -7,7 +7,7 @@ of its instances there.
 
     matchmaker.py   look-ups and registrations   member.py    what tooz is told
     patience.py     the thread that may block    engines.py   what differs
-    record.py       instances, written down
+    record.py       instances, written down      files.py     their engine
 """
 
 from zmq_threaded.matchmaker import engines

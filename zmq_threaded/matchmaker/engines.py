@@ -16,10 +16,10 @@ from urllib import parse
 import fasteners
 from stevedore import driver
 from tooz import utils as tooz_utils
-from tooz.drivers import file
 
 from zmq_threaded import counters
 from zmq_threaded import registry_url
+from zmq_threaded.matchmaker import files
 from zmq_threaded.matchmaker import matchmaker
 from zmq_threaded.matchmaker import member
 from zmq_threaded.matchmaker import patience
@@ -88,11 +88,12 @@ def embedded(ipc_dir, expire):
     """The Matchmaker of one machine: files, and no server."""
     folder = os.path.join(os.path.abspath(ipc_dir), 'registry')
     os.makedirs(folder, exist_ok=True)
-    # tooz joins under this lock, and deletes without it.
+    # tooz joins, leaves and deletes under this lock, but creates without it.
+    # Its own lock, taken inside, ends this one: good for one such step only.
     lock = fasteners.InterProcessLock(os.path.join(folder, '.driver_lock'))
     engine = member.Engine(
         functools.partial(_open_files, folder, expire), expire, forgets=False,
-        deletion_lock=lock,
+        creation_lock=lock,
         repair=functools.partial(_remove_unreadable, folder, lock))
     return matchmaker.Matchmaker(engine, _Here(expire / 2))
 
@@ -157,10 +158,9 @@ def _connect(url, expire, member_id):
 
 def _open_files(folder, expire, member_id):
     # Not by URL: a path may have characters that mean something there.
-    return file.FileDriver(member_id, parse.SplitResult('file', '', folder, '',
-                                                        ''),
-                           {'timeout': [str(int(expire))],
-                            'executor': ['sync']})
+    return files.Driver(member_id,
+                        parse.SplitResult('file', '', folder, '', ''),
+                        {'timeout': [str(int(expire))], 'executor': ['sync']})
 
 
 def _remove_unreadable(folder, lock):

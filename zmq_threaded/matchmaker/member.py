@@ -7,7 +7,6 @@ import functools
 import os
 import time
 
-import tooz
 from tooz import coordination
 from tooz import utils as tooz_utils
 
@@ -31,8 +30,8 @@ class Engine:
         one that the server never takes back
     :ivar release: gives back what a stopped coordinator leaves open
     :ivar forgets: it may come back without its records
-    :ivar deletion_lock: held while empty groups are made and deleted, where
-        that is not atomic and can be locked
+    :ivar creation_lock: held while a group is made, where its deletion could
+        come in between
     :ivar repair: called when a group cannot be read, before a second try
     """
 
@@ -41,7 +40,7 @@ class Engine:
     keeps_sessions: bool = False
     release: object = lambda coordinator: None
     forgets: bool = True
-    deletion_lock: object = contextlib.nullcontext()
+    creation_lock: object = contextlib.nullcontext()
     repair: object = None
 
 
@@ -179,16 +178,12 @@ class Member:
         try:
             self._wait(coordinator.join_group(group, record))
         except coordination.MemberAlreadyExist:
-            try:
-                self._wait(coordinator.update_capabilities(group, record))
-            except tooz.NotImplemented:
-                with self._engine.deletion_lock:
-                    self._wait(coordinator.leave_group(group))
-                    self._wait(coordinator.join_group(group, record))
+            # Never by leaving it first: others would look in between.
+            self._wait(coordinator.update_capabilities(group, record))
 
     def _create(self, group):
         """:returns: whether it was not there"""
-        with self._engine.deletion_lock:
+        with self._engine.creation_lock:
             try:
                 self._wait(self._coordinator.create_group(group))
             except coordination.GroupAlreadyExist:
@@ -201,8 +196,8 @@ class Member:
                                  coordination.GroupNotCreated):
             self._wait(coordinator.leave_group(group))
         if key != _MARK:
-            with self._engine.deletion_lock, contextlib.suppress(
-                    coordination.GroupNotEmpty, coordination.GroupNotCreated):
+            with contextlib.suppress(coordination.GroupNotEmpty,
+                                     coordination.GroupNotCreated):
                 self._wait(coordinator.delete_group(group))
         self._there.pop(key, None)
 

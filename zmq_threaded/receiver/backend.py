@@ -15,8 +15,6 @@ BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
 
 # For the milliseconds of the first handshake.
 _EARLY_LIMIT = 1000
-# Of all its clients, when it stops reading; later ones are refused as BUSY.
-_WAITING_LIMIT = 2000
 # A live service answers a QUERY at once, unless it is full; its I/O thread
 # shakes hands in any case.
 _ANSWER_LIMIT, _HANDSHAKE_LIMIT = 1.5, 2.0
@@ -36,8 +34,7 @@ class Backend:
     def __init__(self, context, settings, path):
         self._endpoint = f'ipc://{path}'
         self._connect = functools.partial(
-            sockets.dealer_socket, context, settings, self._endpoint,
-            _WAITING_LIMIT)
+            sockets.backend_socket, context, settings, self._endpoint)
         self._socket = self._connect()
         self.fd = self._socket.fd
         self._early = collections.deque()
@@ -134,9 +131,10 @@ class Backend:
         return (not self._has_peer(self._socket)
                 and sockets.is_dead(self._endpoint))
 
-    def close(self):
-        """:returns: the requests that were not passed on"""
+    def close(self, linger=0.0):
+        """:param linger: seconds for the last requests to go
+        :returns: the requests that were not passed on
+        """
         self._end_probe()
-        # Within the linger of the receiver its last requests still go.
-        self._socket.close()
+        self._socket.close(linger=int(linger * 1000))
         return list(self._early)

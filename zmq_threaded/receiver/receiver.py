@@ -5,7 +5,6 @@ It keeps nothing that a restart would lose: what it has not passed on is still
 in the custody of its sender, and an answer finds its client by the envelope.
 """
 
-import collections
 import contextlib
 import logging
 import os
@@ -29,7 +28,6 @@ _TICK = 0.5
 # So that answers get their turn.
 _READ_AT_ONCE = 100
 _ROUNDS = 20
-_QUIET = 0.05
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -54,7 +52,7 @@ class Receiver:
         try:
             # The port first: to bind the path would take it from a receiver
             # that runs.
-            self._bound = [sockets.bind_receiver_port(self._front, settings)]
+            sockets.bind_receiver_port(self._front, settings)
             self._bind_path()
         except Exception:
             self._front.close(linger=0)
@@ -69,15 +67,14 @@ class Receiver:
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
-        self._bound.append(sockets.bind_ipc(self._front, self._path))
+        sockets.bind_ipc(self._front, self._path)
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
         self._backends = {}
         self._by_fd = {}
         self._active = set()
-        self._is_busy = False
-        self._tasks = collections.deque()
+        self._is_busy = self._is_closing = False
         self._last_moved = self._next_tick = 0.0
         self._may_warn = counts.Seldom()
         self._wakeup = threads.Wakeup()
@@ -91,30 +88,26 @@ class Receiver:
         self._loop.start()
 
     def stop(self):
-        """Take no new clients, pass on what is under way, and end; within
-        zmq_linger and a few seconds.
+        """Refuse what comes, pass on the answers that are under way, and end;
+        within zmq_linger and a few seconds.
         """
-        self._tasks.append(self._unbind)
-        self._wakeup.set()
-        threads.wait_for_quiet(lambda: self._last_moved, _QUIET,
-                               self._settings.linger)
+        linger = self._settings.linger
+        # Not by unbinding: libzmq would drop all clients with it.
+        self._is_closing = True
+        # It does not know which calls are in progress: all get the time.
+        if time.monotonic() - self._last_moved < linger:
+            time.sleep(linger)
         self._loop.stop()
         if self._loop.join(time.monotonic() + _JOIN_LIMIT):
-            sockets.terminate(self._context,
-                              _TERM_LIMIT + self._settings.linger)
-
-    def _unbind(self):
-        if self._bound:
-            # First: a successor may bind the path as soon as the port is free.
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-        while self._bound:
-            sockets.unbind(self._front, self._bound.pop())
+            sockets.terminate(self._context, _TERM_LIMIT + linger)
 
     def _finish(self):
-        for backend in self._backends.values():
-            backend.close()
-        self._unbind()
+        for instance_id, backend in self._backends.items():
+            for request in backend.close(self._settings.linger):
+                self._refuse(request, instance_id, backends.UNREACHABLE)
+        # First: a successor may bind the path as soon as the port is free.
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
         self._front.close()
         self._epoll.close()
         self._wakeup.close()
@@ -126,8 +119,6 @@ class Receiver:
         self._wakeup.clear_if(ready)
         self._active.update(self._by_fd[fd] for fd, _ in ready
                             if fd in self._by_fd)
-        while self._tasks:
-            self._tasks.popleft()()
         self._tick_when_due()
         self._is_busy = self._move()
 
@@ -181,16 +172,27 @@ class Receiver:
         return False
 
     def _forward(self, request):
+        # Questions are about what was forwarded, and are answered to the end.
+        is_late = self._is_closing and request.kind != wire.QUERY
         for instance_id in request.instances:
-            backend = self._backend(instance_id)
-            outcome = backends.GONE
-            if backend:
-                outcome = backend.forward(request)
-                self._active.add(backend)
+            outcome = (backends.UNREACHABLE if is_late
+                       else self._forward_to(instance_id, request))
             if outcome is backends.TAKEN:
                 self.counters.add('forwarded')
             else:
                 self._refuse(request, instance_id, outcome)
+
+    def _forward_to(self, instance_id, request):
+        backend = self._backend(instance_id)
+        if backend is None:
+            return backends.GONE
+        outcome = backend.forward(request)
+        self._active.add(backend)
+        if outcome == backends.GONE:
+            # Its last answers first: to be gone means that what it did not
+            # answer goes to another one.
+            self._read_backend(backend)
+        return outcome
 
     def _backend(self, instance_id):
         backend = self._backends.get(instance_id)

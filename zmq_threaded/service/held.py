@@ -7,9 +7,14 @@ import time
 from zmq_threaded import wire
 
 # About 25 MB of ids at the most; what senders have settled is forgotten
-# earlier, so this is for more than 10,000 casts a second.
+# earlier, so this is for more than 9,000 casts a second.
 _SEEN_LIMIT = 100_000
+# Copies of what was settled may still be on their way, over a connection that
+# was lost since; it is noticed in less time.
 _ON_ITS_WAY = 10.0
+_MARK_EVERY = 1.0
+# The poller reads at least once a second, or this process was paused.
+_LONGEST_STEP = 2.0
 
 
 class Held:
@@ -18,6 +23,9 @@ class Held:
 
     Dict and deque operations that are atomic under the GIL take the place of
     a lock, so that acknowledge() is cheap and safe anywhere.
+
+    Its clock goes only while everything that arrives is read: a copy that
+    lies unread, since this process is paused or full, does not grow old.
 
     :param ttl: seconds for which acknowledged ids are remembered
 
@@ -30,7 +38,9 @@ class Held:
         self._running = {}
         self._released = collections.deque(maxlen=_SEEN_LIMIT)
         self._seen = {}
-        self._by_process = {}
+        self._by_maker = {}
+        self._marks = {}
+        self._clock, self._drained_at = 0.0, time.monotonic()
 
     def __len__(self):
         return len(self._unacknowledged)
@@ -51,7 +61,7 @@ class Held:
 
     def release(self, incoming):
         """A cast was acknowledged: no longer held, but remembered."""
-        self._released.append((incoming.id, time.monotonic()))
+        self._released.append((incoming.id, self._clock))
         self._unacknowledged.pop(incoming.id, None)
 
     def forget(self, incoming):
@@ -64,41 +74,53 @@ class Held:
         self._remember()
         return message_id in self._seen
 
-    def settle(self, settled):
-        """Forget soon what was acknowledged to a process with smaller ids.
+    def drained(self):
+        """All that had arrived was read."""
+        now = time.monotonic()
+        self._clock += min(now - self._drained_at, _LONGEST_STEP)
+        self._drained_at = now
 
-        :param settled: a message id, or b''
+    def settle(self, settled):
+        """Forget, after a while, the smaller ids of the same maker: they will
+        not be sent again.
+
+        :param settled: a message id
         """
         self._remember()
-        process = wire.process(settled)
-        seen = self._by_process.get(process)
-        # Not at once: a copy may still be on its way over a connection that
-        # was lost.
-        latest = time.monotonic() - _ON_ITS_WAY
-        while seen and seen[0] < settled and self._seen[seen[0]] < latest:
-            del self._seen[seen.popleft()]
-            if not seen:
-                del self._by_process[process]
+        maker = wire.maker(settled)
+        if maker not in self._by_maker:
+            return
+        marks = self._marks.setdefault(maker, collections.deque())
+        if not marks or self._clock - marks[-1][0] >= _MARK_EVERY:
+            marks.append((self._clock, settled))
+        while marks and marks[0][0] <= self._clock - _ON_ITS_WAY:
+            self._forget_below(marks.popleft()[1])
+
+    def _forget_below(self, settled):
+        maker = wire.maker(settled)
+        while (maker in self._by_maker
+               and self._by_maker[maker][0] < settled):
+            self._forget_first_of(maker)
+
+    def _forget_first_of(self, maker):
+        seen = self._by_maker[maker]
+        del self._seen[seen.popleft()]
+        if not seen:
+            del self._by_maker[maker]
+            self._marks.pop(maker, None)
 
     def _remember(self):
         while self._released:
             message_id, at = self._released.popleft()
             if message_id not in self._seen:
                 self._seen[message_id] = at
-                self._by_process.setdefault(
-                    wire.process(message_id),
+                self._by_maker.setdefault(
+                    wire.maker(message_id),
                     collections.deque()).append(message_id)
-        oldest = time.monotonic() - self._ttl
+        oldest = self._clock - self._ttl
         while self._seen:
             first = next(iter(self._seen))
             if self._seen[first] >= oldest and len(self._seen) <= _SEEN_LIMIT:
                 return
-            self._forget_first(first)
-
-    def _forget_first(self, message_id):
-        # Both are in the order of acknowledgement.
-        del self._seen[message_id]
-        process = wire.process(message_id)
-        self._by_process[process].popleft()
-        if not self._by_process[process]:
-            del self._by_process[process]
+            # Those of a maker are in the order of acknowledgement as well.
+            self._forget_first_of(wire.maker(first))

@@ -35,6 +35,7 @@ class Poller:
         self._router = router
         self._wakeup = wakeup
         self._reception = reception
+        self._counters = counters
         self._batch = batch
         # With less, no batch would ever be full.
         self._backlog = max(backlog, batch.size)
@@ -113,6 +114,7 @@ class Poller:
             for frames in received:
                 self._handle(frames)
             if len(received) < limit:
+                self._reception.held.drained()
                 break
             room = self._room()
         self._pause_or_resume(room <= 0)
@@ -136,7 +138,13 @@ class Poller:
         self.released()
 
     def _handle(self, frames):
-        incoming = self._reception.admit(frames)
+        try:
+            incoming = self._reception.admit(frames)
+        except Exception:
+            # The others that were read with it must not go with it.
+            self._counters.add('loop_errors')
+            LOG.exception('A message was lost by an unexpected error')
+            return
         if incoming is not None:
             self._hand_over(self._batch.add(incoming))
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reply thread: the only writer of a service's ROUTER."""
 
+import contextlib
+import logging
 import queue
 import time
 
@@ -9,8 +11,11 @@ from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
 
+LOG = logging.getLogger(__name__)
+
 _BATCH = 64
 _IDLE_WAIT = 5.0
+_LAST_LIMIT = 1.0
 
 
 class Replies:
@@ -25,10 +30,11 @@ class Replies:
         self._instance_id = instance_id
         self._counters = counters
         self._queue = queue.SimpleQueue()
-        self._slow = slow_clients.SlowClients(
-            lambda frames: router.send([frames])[0], counters)
+        self._slow = slow_clients.SlowClients(self._retry, counters)
         self._busy = False
-        self._loop = threads.Loop(name, self._turn, self._wake, counters)
+        self._has_ended = False
+        self._loop = threads.Loop(name, self._turn, self._wake, counters,
+                                  finish=self._finish)
 
     def start(self):
         self._loop.start()
@@ -39,11 +45,18 @@ class Replies:
         :param envelope: the envelope of the request
         :param frame: the message, of wire.encode()
         """
-        self._queue.put((envelope, frame, None))
+        self._put((envelope, frame, None))
 
     def acknowledge(self, envelope, message_id):
         """Send an ACK; those for one client travel together."""
-        self._queue.put((envelope, None, message_id))
+        self._put((envelope, None, message_id))
+
+    def _put(self, item):
+        self._queue.put(item)
+        # Looked at last, so that nothing is put behind the thread's end
+        # without a word.
+        if self._has_ended:
+            self._discard()
 
     def wait_until_empty(self, deadline):
         """Wait until all replies are handed to libzmq.
@@ -54,7 +67,8 @@ class Replies:
             time.sleep(0.002)
 
     def _is_empty(self):
-        return not (self._queue.qsize() or self._busy or len(self._slow))
+        return self._has_ended or not (
+            self._queue.qsize() or self._busy or len(self._slow))
 
     def stop(self):
         self._loop.stop()
@@ -70,23 +84,56 @@ class Replies:
         items = self._next_items()
         try:
             self._slow.retry()
-            self._write(_multiparts(items, self._instance_id))
+            self._write(self._multiparts(items))
         finally:
             self._busy = False
 
     def _next_items(self):
         try:
-            items = [self._queue.get(timeout=slow_clients.TICK
-                                     if len(self._slow) else _IDLE_WAIT)]
+            first = self._queue.get(timeout=slow_clients.TICK
+                                    if len(self._slow) else _IDLE_WAIT)
         except queue.Empty:
             return []
         self._busy = True
-        while len(items) < _BATCH:
-            try:
+        return [item for item in (first, *self._take(_BATCH - 1))
+                if item is not None]
+
+    def _take(self, limit):
+        items = []
+        with contextlib.suppress(queue.Empty):
+            while len(items) < limit:
                 items.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        return [item for item in items if item is not None]
+        return items
+
+    def _finish(self):
+        """Write what is left, as far as clients take it."""
+        deadline = time.monotonic() + _LAST_LIMIT
+        try:
+            while self._queue.qsize() and time.monotonic() < deadline:
+                self._turn()
+            self._slow.retry()
+        finally:
+            self._has_ended = True
+            self._discard(self._slow.discard())
+
+    def _discard(self, count=0):
+        """:param count: answers that are given up, besides the queue's"""
+        count += sum(item is not None
+                     for item in self._take(self._queue.qsize()))
+        if count:
+            LOG.warning('The service was closed before %d answers could be '
+                        'sent', count)
+            self._counters.add('replies_dropped', count)
+
+    def _multiparts(self, items):
+        try:
+            return _multiparts(items, self._instance_id)
+        except Exception as error:
+            if len(items) == 1:
+                self._failed(error)
+                return []
+        # One of them is at fault; the others must not be lost with it.
+        return [frames for item in items for frames in self._multiparts([item])]
 
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
@@ -99,6 +146,19 @@ class Replies:
                 self._slow.keep(frames)
             elif outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients')
+            elif outcome is not sockets.SENT:
+                self._failed(outcome)
+
+    def _retry(self, frames):
+        outcome, = self._router.send([frames])
+        if isinstance(outcome, Exception):
+            self._failed(outcome)
+        return outcome
+
+    def _failed(self, error):
+        LOG.error('An unexpected error, an answer is lost', exc_info=error)
+        self._counters.add('loop_errors')
+        self._counters.add('replies_dropped')
 
 
 def _multiparts(items, instance_id):

@@ -9,6 +9,7 @@ of 3,000 requests that arrived during a send were found only by a time-out
 (tests/functional/test_shared_router.py keeps that pair).
 """
 
+import itertools
 import threading
 
 from zmq_threaded import sockets
@@ -21,13 +22,14 @@ class SharedRouter:
     :ivar is_read: False while the reader has stopped reading; it sets this
         again before it reads on
 
-    Thread: poller for receive(), reply for send().
+    Thread: poller for receive(), reply for send(), any for close().
     """
 
     def __init__(self, socket, wake_reader):
         self._socket = socket
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
+        self._closings = itertools.count()
         self.fd = socket.fd
         self.is_read = True
 
@@ -50,20 +52,30 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what sockets.answer() says of each
+        :returns: list of what sockets.answer() says of each, or the exception
+            that it raised
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
-                outcomes.append(sockets.answer(self._socket, frames))
+                outcomes.append(self._answer(frames))
                 readable |= sockets.events(self._socket) & sockets.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
 
-
+    def _answer(self, frames):
+        try:
+            return sockets.answer(self._socket, frames)
+        except Exception as error:
+            return error
 
     def close(self):
-        """Close the socket, when both threads have ended."""
-        with self._lock:
-            self._socket.close()
+        """Close the socket, when both threads have ended.
+
+        :returns: whether this was the first time
+        """
+        # Without the lock, which nobody uses any more: a signal handler that
+        # cleans up may interrupt its own thread in here.
+        self._socket.close()
+        return not next(self._closings)

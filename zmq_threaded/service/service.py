@@ -29,6 +29,7 @@ LOG = logging.getLogger(__name__)
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
+_LAST_REPLIES_LIMIT = 2.0
 
 
 class Service:
@@ -53,7 +54,7 @@ class Service:
         self._registered = False
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc_path = address.service_path(ipc_dir, instance_id)
-        socket = sockets.router_socket(context, settings)
+        socket = sockets.service_socket(context, settings)
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
@@ -120,12 +121,22 @@ class Service:
         self._unlink()
         threads.wait_for_quiet(lambda: self._poller.last_read,
                                sockets.CLOSING_QUIET, _QUIET_LIMIT)
-        self._poller.stop()
-        self._replies.stop()
-        deadline = time.monotonic() + _JOIN_LIMIT
-        if self._poller.join(deadline) & self._replies.join(deadline):
-            self._router.close()
+        has_ended = self._end_threads()
+        # What was written last must be read before its connection ends: then
+        # libzmq drops what a client with IMMEDIATE has not read.
+        time.sleep(sockets.CLOSING_QUIET)
+        if has_ended and self._router.close():
             self._counters.add('sockets', -1)
+
+    def _end_threads(self):
+        """:returns: whether both have ended"""
+        deadline = time.monotonic() + _JOIN_LIMIT
+        self._poller.stop()
+        has_ended = self._poller.join(deadline)
+        # Only now: the poller's last act may be to refuse requests.
+        self._replies.stop()
+        return self._replies.join(
+            max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)) and has_ended
 
     def _is_inherited(self):
         # A forked child may run its parent's signal handlers and clean-up;
