@@ -24,6 +24,7 @@ from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import errors
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -459,6 +460,29 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     assert process.ask('seen') == [1, 2]
 
 
+@pytest.mark.parametrize('is_behind', [False, True])
+def test_what_was_given_to_another_in_a_pause_runs_once(node, is_behind):
+    if is_behind:
+        node.receiver()
+    first = node.process(server='first')
+    transport = node.transport()
+    client = node.client(transport)
+    client.cast({}, 'note', value='before')
+    waiting.until(lambda: _counters(transport).get('acknowledged') == 1)
+    # Given casts that lie unread in a server that is paused
+    first.pause()
+    for number in range(50):
+        client.cast({}, 'note', value=number)
+    waiting.until(lambda: _counters(transport)['sent'] == 51)
+    second = node.server(server='second')
+    waiting.until(lambda: len(second.endpoint.seen) == 50, 30)
+    # When it goes on, it leaves to the other what the other has
+    first.resume()
+    client.prepare(server='first').cast({}, 'note', value='after')
+    waiting.until(lambda: 'after' in first.ask('seen'), 20)
+    assert first.ask('seen') == ['before', 'after']
+
+
 # The registry in the hands of somebody who is paused
 
 def test_who_is_paused_inside_the_registry_finds_nobody_gone(
@@ -496,6 +520,7 @@ class Raw:
         self.parts = node.runtime(rpc_message_ttl=3)
         self.service = self.parts.service([topics.rpc('openstack', 'raw')])
         self.ran = []
+        self.hold_up = None
         self.service.start(self._run)
         self._context = zmq.Context()
         self._socket = sockets.dealer_socket(
@@ -505,9 +530,12 @@ class Raw:
         node.closing(self._close)
 
     def _run(self, messages):
+        if self.hold_up:
+            self.hold_up.wait(20)
         for message in messages:
-            self.ran.append(message.id)
-            message.acknowledge()
+            with contextlib.suppress(errors.ExpiredMessage):
+                message.acknowledge()
+                self.ran.append(message.id)
 
     def _close(self):
         self._socket.close()
@@ -542,6 +570,23 @@ def test_a_duplicate_is_acknowledged_again_and_not_run(node):
         assert raw.acknowledged(1) == [message_id]
     assert raw.ran == [message_id]
     assert raw.parts.counters.snapshot()['duplicates_dropped'] == 4
+
+
+def test_what_waited_for_a_worker_in_a_pause_is_left_to_its_sender(node):
+    raw = Raw(node)
+    raw.hold_up = threading.Event()
+    message_id = ids.new_id()
+    # Given a cast that was read, and not begun, before a pause
+    raw.cast(message_id)
+    waiting.until(raw.service.backlog)
+    raw.service._reception.pauses._count += 1
+    # When a worker takes it up, then it is refused
+    raw.hold_up.set()
+    waiting.until(lambda: raw.parts.counters.snapshot().get('refused_busy'))
+    assert not raw.ran
+    # And run when it comes again
+    raw.cast(message_id)
+    waiting.until(lambda: raw.ran == [message_id])
 
 
 def test_an_id_is_remembered_through_traffic_for_rpc_message_ttl(node):

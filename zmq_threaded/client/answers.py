@@ -121,7 +121,7 @@ class Answers:
 
     def _refused(self, lane, delivery, reason, text):
         if reason in (wire.BUSY, wire.UNREACHABLE) and self._has_to_wait(
-                delivery):
+                delivery, reason):
             return lane.back_off(delivery.id, time.monotonic())
         lane.take_back(delivery.id)
         if reason == wire.EXPIRED:
@@ -136,10 +136,12 @@ class Answers:
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 
-    def _has_to_wait(self, delivery):
+    def _has_to_wait(self, delivery, reason):
         """Whether no other instance may take what this one cannot, for now."""
         if delivery.pinned:
-            return self._directory.is_listed(delivery.topic, delivery.instance)
+            # One that is busy is there, whatever became of its record.
+            return reason == wire.BUSY or self._directory.is_listed(
+                delivery.topic, delivery.instance)
         return not any(instance.id != delivery.instance.id for instance
                        in self._directory.live(delivery.topic))
 

@@ -19,8 +19,8 @@ class Incoming(base.RpcIncomingMessage):
 
     :param message: wire.Message
     :param envelope: where the answers go
-    :param port: the service's side of it: replies, held, give_back(),
-        released()
+    :param port: the service's side of it: replies, held, pauses,
+        give_back(), released()
 
     Thread: any, one at a time; the poller made it.
     """
@@ -37,6 +37,7 @@ class Incoming(base.RpcIncomingMessage):
         self._expires = (message.expiry if message.flags & wire.DEADLINE
                          else time.monotonic() + message.expiry)
         self._port = port
+        self._came = port.pauses.now()
 
     def is_expired(self):
         """Whether the sender has given up."""
@@ -53,16 +54,25 @@ class Incoming(base.RpcIncomingMessage):
         :raises: ExpiredMessage when the sender has given up meanwhile: the
             server then skips the message
         """
-        if self._kind != wire.NOTIFY and self.is_expired():
-            self._port.give_back(self, wire.EXPIRED)
-            raise errors.ExpiredMessage(
-                f'Message {self.msg_id} has expired before a worker was free')
+        if self._kind != wire.NOTIFY:
+            self._check_that_it_is_ours()
         if self._kind == wire.CALL:
             self._port.held.begin(self)
         else:
             self._port.held.release(self)
             self._port.replies.acknowledge(self.envelope, self.id)
         self._port.released()
+
+    def _check_that_it_is_ours(self):
+        if self.is_expired():
+            self._port.give_back(self, wire.EXPIRED)
+            raise errors.ExpiredMessage(
+                f'Message {self.msg_id} has expired before a worker was free')
+        if self._port.pauses.was_given_away(self._came):
+            self._port.give_back(self, wire.BUSY)
+            raise errors.ExpiredMessage(
+                f'Message {self.msg_id} may have been given to another '
+                'server while this process was paused')
 
     def requeue(self):
         """Give the message back; its sender chooses among the listeners of

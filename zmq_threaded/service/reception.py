@@ -17,15 +17,17 @@ class Reception:
     :param instance: the Instance that this service is
     :param replies: service.replies.Replies
     :param held: service.held.Held
+    :param pauses: service.pauses.Pauses
     :param released: called when a message is no longer held
 
     Thread: poller.
     """
 
-    def __init__(self, instance, replies, held, counters, released):
+    def __init__(self, instance, replies, held, pauses, counters, released):
         self.instance = instance
         self.replies = replies
         self.held = held
+        self.pauses = pauses
         self.counters = counters
         self.released = released
         self.accepting = True
@@ -78,6 +80,8 @@ class Reception:
             self.counters.add('duplicates_dropped')
         elif not self.accepting:
             self._refuse(envelope, message, wire.STOPPING)
+        elif self.pauses.is_waking():
+            self._refuse(envelope, message, wire.BUSY)
         else:
             return self._take(envelope, message)
         return None

@@ -10,11 +10,11 @@ from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
+from zmq_threaded.service import pauses
 
 LOG = logging.getLogger(__name__)
 
 _BATCH = 64
-_IDLE_WAIT = 5.0
 _LAST_LIMIT = 1.0
 
 
@@ -22,10 +22,14 @@ class Replies:
     """Takes replies, acknowledgements and refusals from any thread and writes
     them, in order for each client.
 
+    :param pauses: service.pauses.Pauses; nothing of the user's holds this
+        thread up, so it keeps the time
+
     Thread: any for put(), acknowledge() and the like; reply for the rest.
     """
 
-    def __init__(self, router, instance_id, counters, name):
+    def __init__(self, router, instance_id, pauses, counters, name):
+        self._pauses = pauses
         self._router = router
         self._instance_id = instance_id
         self._counters = counters
@@ -82,6 +86,7 @@ class Replies:
 
     def _turn(self):
         items = self._next_items()
+        self._pauses.tick()
         try:
             self._slow.retry()
             self._write(self._multiparts(items))
@@ -91,7 +96,7 @@ class Replies:
     def _next_items(self):
         try:
             first = self._queue.get(timeout=slow_clients.TICK
-                                    if len(self._slow) else _IDLE_WAIT)
+                                    if len(self._slow) else pauses.Pauses.TICK)
         except queue.Empty:
             return []
         self._busy = True

@@ -17,6 +17,7 @@ from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import held as helds
+from zmq_threaded.service import pauses
 from zmq_threaded.service import poller as pollers
 from zmq_threaded.service import reception as receptions
 from zmq_threaded.service import replies as reply_threads
@@ -76,11 +77,13 @@ class Service:
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(socket, self._wakeup.set)
         name = str(self.instance)[:8]
+        paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
-            self._router, self.instance.id, counters, f'zmq-reply-{name}')
+            self._router, self.instance.id, paused, counters,
+            f'zmq-reply-{name}')
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
-            counters, self._released)
+            paused, counters, self._released)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
             batch, counters, f'zmq-poller-{name}')

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""service.pauses"""
+
+import pytest
+
+from zmq_threaded.service import pauses as module
+
+_LONG = 3.5
+
+
+class Clock:
+    """time, as a test says."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(module, 'time', made)
+    return made
+
+
+@pytest.fixture
+def pauses(clock):
+    made = module.Pauses()
+    made.tick()
+    return made
+
+
+def test_nothing_is_suspected_of_a_service_that_was_not_started(clock):
+    pauses = module.Pauses()
+    came = pauses.now()
+    clock.now += 100
+    assert not pauses.was_given_away(came) and not pauses.is_waking()
+    pauses.tick()
+    assert not pauses.was_given_away(came) and not pauses.is_waking()
+
+
+def test_ticks_in_time_are_no_pause(pauses, clock):
+    came = pauses.now()
+    for _ in range(20):
+        clock.now += 2 * pauses.TICK
+        assert not pauses.was_given_away(came) and not pauses.is_waking()
+        pauses.tick()
+    assert not pauses.was_given_away(came) and not pauses.is_waking()
+
+
+@pytest.mark.parametrize('was_noticed', [False, True])
+def test_what_came_before_a_pause_is_suspected(pauses, clock, was_noticed):
+    came = pauses.now()
+    clock.now += _LONG
+    if was_noticed:
+        pauses.tick()
+        clock.now += 0.5
+    assert pauses.was_given_away(came) and pauses.is_waking()
+
+
+def test_what_comes_after_a_pause_is_not(pauses, clock):
+    came = pauses.now()
+    clock.now += _LONG
+    for _ in range(3):
+        pauses.tick()
+        clock.now += pauses.TICK
+    assert pauses.was_given_away(came) and not pauses.is_waking()
+    assert not pauses.was_given_away(pauses.now())
