@@ -33,7 +33,8 @@ _MAX_SOCKETS = 16384
 # both ends take the other for dead. A client's pipe to a service is not: of the
 # window of its lane (client/lane.py) and its questions there is room for more
 # than twice, for a reader counts as read only after half a pipe. (Only calls
-# that time out while their service hangs could fill it.) The one of a receiver, with the messages of many, may be, so it has no heartbeats.
+# that time out while their service hangs could fill it.) The one of a receiver,
+# with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
 # A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
