@@ -40,6 +40,8 @@ from zmq_threaded.service import poller
 from zmq_threaded.service import reception
 from zmq_threaded.service import replies
 
+# Of the executor of an oslo.messaging server.
+_WORKERS = 64
 TOPIC = str(topics.rpc('openstack', 'topic'))
 _ID = re.compile(r'\b[0-9a-f]{32}\b')
 
@@ -461,25 +463,34 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
 
 
 @pytest.mark.parametrize('is_behind', [False, True])
-def test_what_was_given_to_another_in_a_pause_runs_once(node, is_behind):
+@pytest.mark.parametrize('is_full', [False, True])
+def test_what_was_given_to_another_in_a_pause_runs_once(node, is_behind,
+                                                        is_full):
     if is_behind:
         node.receiver()
-    first = node.process(server='first')
+    first = node.process(server='first', rpc_zmq_topic_backlog=10)
     transport = node.transport()
     client = node.client(transport)
     client.cast({}, 'note', value='before')
-    waiting.until(lambda: _counters(transport).get('acknowledged') == 1)
-    # Given casts that lie unread in a server that is paused
-    first.pause()
+    # Given casts that lie unread, or unbegun, in a server that is paused
+    for _ in range(_WORKERS if is_full else 0):
+        client.cast({}, 'sleep', seconds=8)
+    begun = 1 + _WORKERS * is_full
+    waiting.until(lambda: _counters(transport).get('acknowledged') == begun, 20)
+    if not is_full:
+        first.pause()
     for number in range(50):
         client.cast({}, 'note', value=number)
-    waiting.until(lambda: _counters(transport)['sent'] == 51)
+    waiting.until(lambda: _counters(transport)['sent'] == begun + 50)
+    if is_full:
+        waiting.until(lambda: first.ask('counters')['backlog'] == 10)
+        first.pause()
     second = node.server(server='second')
     waiting.until(lambda: len(second.endpoint.seen) == 50, 30)
     # When it goes on, it leaves to the other what the other has
     first.resume()
     client.prepare(server='first').cast({}, 'note', value='after')
-    waiting.until(lambda: 'after' in first.ask('seen'), 20)
+    waiting.until(lambda: 'after' in first.ask('seen'), 30)
     assert first.ask('seen') == ['before', 'after']
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits for one instance, and what is asked about it."""
 
+import itertools
+
 import pytest
 
 from tests.support import ids
@@ -74,6 +76,16 @@ def test_no_more_than_the_window_is_under_way(lane):
     assert not lane.may_send(0.0)
     lane.take_back(deliveries[5].id)
     assert lane.may_send(0.0)
+
+
+@pytest.mark.parametrize('order', list(itertools.permutations(range(3))))
+def test_what_is_sent_again_takes_its_old_place(lane, order):
+    deliveries = sent(lane, 5)
+    lane.push(a_delivery())
+    for place in order:
+        lane.send_again(deliveries[place].id)
+    assert list(lane.queue)[:3] == deliveries[:3]
+    assert len(lane.queue) == 4
 
 
 def test_sending_again_keeps_the_order_from_the_last_to_the_first(lane):

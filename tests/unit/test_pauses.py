@@ -12,10 +12,13 @@ class Clock:
     """time, as a test says."""
 
     def __init__(self):
-        self.now = 1000.0
+        self.now, self.used = 1000.0, 10.0
 
     def monotonic(self):
         return self.now
+
+    def process_time(self):
+        return self.used
 
 
 @pytest.fixture
@@ -66,5 +69,28 @@ def test_what_comes_after_a_pause_is_not(pauses, clock):
     for _ in range(3):
         pauses.tick()
         clock.now += pauses.TICK
+    pauses.drained()
     assert pauses.was_given_away(came) and not pauses.is_waking()
     assert not pauses.was_given_away(pauses.now())
+
+
+def test_it_is_waking_until_all_is_read_and_for_a_second(pauses, clock):
+    clock.now += _LONG
+    pauses.tick()
+    pauses.drained()
+    assert pauses.is_waking()
+    for _ in range(10):
+        clock.now += pauses.TICK
+        pauses.tick()
+        assert pauses.is_waking()
+    pauses.drained()
+    assert not pauses.is_waking()
+
+
+def test_a_process_that_starves_itself_was_not_paused(pauses, clock):
+    came = pauses.now()
+    clock.now += _LONG
+    clock.used += 0.8 * _LONG
+    assert not pauses.was_given_away(came) and not pauses.is_waking()
+    pauses.tick()
+    assert not pauses.was_given_away(came) and not pauses.is_waking()

@@ -68,12 +68,14 @@ class Lane:
         return self.sent.pop(message_id, None)
 
     def send_again(self, message_id):
-        """The instance does not have a message that was sent to it. To keep
-        the order, begin with the last one.
+        """The instance does not have a message that was sent to it; it takes
+        its old place.
         """
         delivery = self.take_back(message_id)
         if delivery is not None:
-            self.queue.appendleft(delivery)
+            place = next((place for place, each in enumerate(self.queue)
+                          if each.id > delivery.id), len(self.queue))
+            self.queue.insert(place, delivery)
             self.link.has_work(self)
 
     def back_off(self, message_id, now):

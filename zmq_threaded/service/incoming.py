@@ -19,13 +19,14 @@ class Incoming(base.RpcIncomingMessage):
 
     :param message: wire.Message
     :param envelope: where the answers go
+    :param came: what Pauses.now() said when it was read
     :param port: the service's side of it: replies, held, pauses,
         give_back(), released()
 
     Thread: any, one at a time; the poller made it.
     """
 
-    def __init__(self, ctxt, body, message, envelope, port):
+    def __init__(self, ctxt, body, message, envelope, port, came):
         super().__init__(ctxt, body, msg_id=message.id.hex())
         self.id = message.id
         self.envelope = envelope
@@ -37,7 +38,7 @@ class Incoming(base.RpcIncomingMessage):
         self._expires = (message.expiry if message.flags & wire.DEADLINE
                          else time.monotonic() + message.expiry)
         self._port = port
-        self._came = port.pauses.now()
+        self._came = came
 
     def is_expired(self):
         """Whether the sender has given up."""
@@ -68,7 +69,8 @@ class Incoming(base.RpcIncomingMessage):
             self._port.give_back(self, wire.EXPIRED)
             raise errors.ExpiredMessage(
                 f'Message {self.msg_id} has expired before a worker was free')
-        if self._port.pauses.was_given_away(self._came):
+        if (self._kind == wire.CAST
+                and self._port.pauses.was_given_away(self._came)):
             self._port.give_back(self, wire.BUSY)
             raise errors.ExpiredMessage(
                 f'Message {self.msg_id} may have been given to another '

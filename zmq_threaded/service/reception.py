@@ -10,6 +10,10 @@ from zmq_threaded.service import incoming as incomings
 
 LOG = logging.getLogger(__name__)
 
+# What senders give to others when this service shows no life. Calls end then,
+# and copies of a fanout wait.
+_FREE = wire.CAST, wire.NOTIFY
+
 
 class Reception:
     """Decodes, refuses, recognises duplicates and answers queries.
@@ -49,6 +53,11 @@ class Reception:
             self._malformed(error)
         return None
 
+    def drained(self):
+        """All that had arrived was read."""
+        self.held.drained()
+        self.pauses.drained()
+
     def give_back(self, incoming, reason):
         """Let go of a message that is not run, and tell its sender why.
 
@@ -74,19 +83,21 @@ class Reception:
             f'{wire.KIND_NAMES[message.kind]} is not for a service')
 
     def _request(self, envelope, message):
+        # Before anything is looked at: a pause may begin at any line.
+        came = self.pauses.now()
         if not wire.is_for(message, self.instance.id):
             self._refuse(envelope, message, wire.GONE)
         elif self._is_duplicate(envelope, message):
             self.counters.add('duplicates_dropped')
         elif not self.accepting:
             self._refuse(envelope, message, wire.STOPPING)
-        elif self.pauses.is_waking():
+        elif message.kind in _FREE and self.pauses.is_waking():
             self._refuse(envelope, message, wire.BUSY)
         else:
-            return self._take(envelope, message)
+            return self._take(envelope, message, came)
         return None
 
-    def _take(self, envelope, message):
+    def _take(self, envelope, message, came):
         try:
             ctxt, body = _load(message)
         except ValueError as error:
@@ -94,7 +105,8 @@ class Reception:
             self._malformed(error)
             self._refuse(envelope, message, wire.MALFORMED, str(error))
             return None
-        incoming = incomings.Incoming(ctxt, body, message, envelope, self)
+        incoming = incomings.Incoming(ctxt, body, message, envelope, self,
+                                       came)
         if incoming.is_expired():
             self._refuse(envelope, message, wire.EXPIRED)
             return None

@@ -41,6 +41,7 @@ class Replies:
                                   finish=self._finish)
 
     def start(self):
+        self._pauses.tick()
         self._loop.start()
 
     def put(self, envelope, frame):
