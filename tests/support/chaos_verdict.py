@@ -272,14 +272,13 @@ class Verdict:
             self._fault(message, 'begun and not finished')
 
     def _extra_runs(self, message, runs):
-        """All runs but one must be by servers that were killed before their
-        acknowledgement was out, or were away while it was given to others.
+        """All runs but one must be by servers that were killed, or paused,
+        before their acknowledgement was out.
         """
         self._count(message, 'ran more than once')
         killed = [run for run in runs if self._died_before_it_was_asked(run)]
         paused = [run for run in runs if run not in killed
-                  and self._evidence.was_paused(run.life, message.sent - _SOON,
-                                                run.begin + _SOON)]
+                  and self._was_paused_before_it_was_asked(message, run)]
         if len(killed) + len(paused) >= len(runs) - 1 and (killed or paused):
             return self._count(message, 'extra runs explained by a kill'
                                if len(killed) >= len(runs) - 1 else
@@ -288,6 +287,16 @@ class Verdict:
                                      runs[-1].begin + _SOON):
             return self._count(message, 'extra runs, its SENDER was paused')
         self._fault(message, 'ran more than once without a reason')
+
+    def _was_paused_before_it_was_asked(self, message, run):
+        pauses = self._evidence.pauses(run.life)
+        if message.kind == 'notify':
+            # It is not acknowledged before it was handled, and what a
+            # listener had read it handles after a pause, too.
+            return self._evidence.was_paused(
+                run.life, message.sent - _SOON, run.begin + _SOON)
+        return any(run.begin - _SOON < start < run.begin + _SOON
+                   for start, _ in pauses)
 
     def _died_before_it_was_asked(self, run):
         evidence = self._evidence

@@ -52,10 +52,10 @@ class World:
                       crash=False,
                       text=f'CAST {_ID} for {_TOPIC} was dropped: {reason}')
 
-    def ran(self, life='s.0', finish=True, pool=None):
-        self.line(life, 'begin', 101, token='c.0-1', pool=pool)
+    def ran(self, life='s.0', finish=True, pool=None, at=101):
+        self.line(life, 'begin', at, token='c.0-1', pool=pool)
         if finish:
-            self.line(life, 'finish', 101.1, token='c.0-1', pool=pool)
+            self.line(life, 'finish', at + 0.1, token='c.0-1', pool=pool)
 
     def faults(self):
         paths = {}
@@ -124,6 +124,19 @@ def test_run_twice_because_of_a_kill_or_a_pause(world, action):
     world.done(101.5, 't.0', action)
     world.done(108, 't.0', 'resume')
     assert world.faults() == []
+
+
+@pytest.mark.parametrize('kind', ['cast', 'notify'])
+def test_run_twice_by_a_server_that_was_paused_before(world, kind):
+    world.sent(kind)
+    pool = 'a' if kind == 'notify' else None
+    world.ran('s.0', pool=pool)
+    world.ran('t.0', pool=pool, at=109)
+    world.ended('acknowledged')
+    world.done(100.5, 't.0', 'pause')
+    world.done(108.5, 't.0', 'resume')
+    assert any('without a reason' in fault
+               for fault in world.faults()) == (kind == 'cast')
 
 
 def test_run_twice_by_one_server_has_no_excuse(world):
