@@ -270,3 +270,18 @@ def test_pending_is_counted_by_all_threads():
     for thread in threads:
         thread.join(30)
     assert destination.pending == 0
+
+
+def test_senders_that_gave_up_do_not_pile_up():
+    destination = delivery.Destination(1)
+    destination.add(1)
+    for _ in range(100):
+        ticket = delivery.Ticket()
+        destination.wait(ticket)
+        assert not ticket.wait(0.0)
+    assert len(destination._waiting) < 2
+    # Who still waits is called
+    ticket = delivery.Ticket()
+    destination.wait(ticket)
+    destination.finish()
+    assert ticket.wait(0.0)

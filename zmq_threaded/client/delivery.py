@@ -204,10 +204,13 @@ class Destination:
 
     def wait(self, ticket):
         """Call this sender when there is room, which may be now."""
-        if self.is_full():
-            self._waiting.append(ticket)
-        else:
+        # While nothing moves, those who gave up must not pile up.
+        while self._waiting and self._waiting[0].abandoned:
+            self._waiting.popleft()
+        if not self.is_full():
             ticket.call()
+        elif not ticket.abandoned:
+            self._waiting.append(ticket)
 
     def call_next(self):
         """Let the next sender look whether there is room."""
