@@ -19,6 +19,7 @@ from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import directory
 from zmq_threaded.client import lane as lanes
 from zmq_threaded.client import link as links
+from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import view
 
 AT_LEAST_ONCE = {'transport_options': oslo_messaging.TransportOptions(
@@ -269,6 +270,25 @@ def _cast(topic):
     return deliveries.Delivery(
         kind=wire.CAST, topic=topic, body=[b'{}', b'{}'], flags=0,
         expires=time.monotonic() + 60)
+
+
+def test_senders_that_do_not_wait_cannot_flood_the_outbox(node, monkeypatch):
+    monkeypatch.setattr(outboxes, '_INBOX_LIMIT', 20)
+    monkeypatch.setattr(outboxes, '_INBOX_WAIT', 0.01)
+    outbox = node.runtime(rpc_zmq_outbox_limit=1).outbox
+    topic, goes_on = topics.rpc('', 'topic'), threading.Event()
+    # Given an outbox that is busy, and has no room
+    outbox._loop.start()
+    outbox._tell(lambda: goes_on.wait(30))
+    try:
+        assert outbox.post(_cast(topic), 0.0) is None
+        # When many want room
+        refused = [outbox.post(_cast(topic), 0.0) for _ in range(50)]
+        # Then they are refused, and do not wait for it inside
+        assert all('no room' in reason for reason in refused)
+        assert len(outbox._inbox) <= 21
+    finally:
+        goes_on.set()
 
 
 # Who asks at the last moment

@@ -22,7 +22,10 @@ from zmq_threaded.client import delivery as deliveries
 _TICK = 0.2
 _IDLE_TICK = 5.0
 _FORGET_EVERY = 60.0
-_FLUSH_POLL = 0.002
+_POLL = 0.002
+# Senders without the time to wait could ask for room faster than the thread
+# can answer.
+_INBOX_LIMIT, _INBOX_WAIT = 1000, 1.0
 # A turn that takes longer than it should, in seconds: the process was paused.
 _PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
@@ -130,7 +133,7 @@ class Outbox:
             # signal handler takes longer than what is left.
             while (empty.empty() and not self._finished
                    and time.monotonic() < deadline):
-                time.sleep(_FLUSH_POLL)
+                time.sleep(_POLL)
         return self.pending()
 
     def stop(self):
@@ -158,11 +161,21 @@ class Outbox:
 
     def _make_room(self, destination, deadline):
         while destination.is_full():
+            if not self._is_keeping_up():
+                return False
             ticket = deliveries.Ticket()
             self._tell(functools.partial(self._custody.make_room, destination,
                                          ticket))
             if not ticket.wait(deadline):
                 return not destination.is_full()
+        return True
+
+    def _is_keeping_up(self):
+        deadline = time.monotonic() + _INBOX_WAIT
+        while len(self._inbox) > _INBOX_LIMIT:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
         return True
 
     def _tell(self, task):
