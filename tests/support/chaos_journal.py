@@ -50,13 +50,13 @@ def open_with_log(path):
 
 
 def read(path):
-    """The lines of a journal; of one that was killed the last may be cut."""
-    lines = []
+    """The lines of a journal; of one that was killed the last may be cut, as
+    of one that is being written.
+    """
+    # At once: line by line, the rest of a cut line would come as the next.
     with open(path) as file:
-        for line in file:
-            if line.endswith('\n'):
-                lines.append(json.loads(line))
-    return lines
+        complete, _, _ = file.read().rpartition('\n')
+    return [json.loads(line) for line in complete.splitlines()]
 
 
 def resident():
