@@ -4,7 +4,6 @@
 import atexit
 import dataclasses
 import functools
-import logging
 import math
 from multiprocessing import util
 import os
@@ -18,6 +17,7 @@ from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
+from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import payload
@@ -32,7 +32,7 @@ from zmq_threaded.client import requests
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import listener
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _FOR_EVER = 10 * 365 * 86400
 

@@ -7,7 +7,6 @@ names that no longer mean anything are in :mod:`zmq_threaded.legacy_options`.
 
 import contextlib
 import dataclasses
-import logging
 import math
 import os
 import socket
@@ -15,9 +14,10 @@ import socket
 from oslo_config import cfg
 
 from zmq_threaded import legacy_options
+from zmq_threaded import logs
 from zmq_threaded import registry_url
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
 

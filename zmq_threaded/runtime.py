@@ -3,12 +3,12 @@
 
 import contextlib
 import itertools
-import logging
 import os
 import threading
 import time
 
 from zmq_threaded import counters
+from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import registry_url
@@ -20,7 +20,7 @@ from zmq_threaded.client import requests
 from zmq_threaded.receiver import address
 from zmq_threaded.service import service
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _LAST_FLUSH_LIMIT = 1.0
 _JOIN_LIMIT = 5.0

@@ -2,12 +2,12 @@
 """What cannot be sent to a client for now, because it does not read."""
 
 import collections
-import logging
 
 from zmq_threaded import counters as counts
+from zmq_threaded import logs
 from zmq_threaded import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # A full pipe of one client has no event of its own: try again on a tick.
 TICK = 0.02

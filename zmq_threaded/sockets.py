@@ -4,7 +4,6 @@
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
-import logging
 import os
 import random
 import socket as system_socket
@@ -13,7 +12,9 @@ import time
 
 import zmq
 
-LOG = logging.getLogger(__name__)
+from zmq_threaded import logs
+
+LOG = logs.get(__name__)
 
 # A connection without traffic is pinged every HEARTBEAT_IVL by the I/O
 # thread, however busy Python is; a paused peer or a cut wire is noticed after

@@ -6,12 +6,13 @@ made it: a forked child drops the parent's objects without using them.
 """
 
 import itertools
-import logging
 import os
 import threading
 import time
 
-LOG = logging.getLogger(__name__)
+from zmq_threaded import logs
+
+LOG = logs.get(__name__)
 
 _PAUSE_AFTER_ERROR = 0.1
 

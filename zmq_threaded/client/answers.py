@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What instances and receivers answer to the messages in custody."""
 
-import logging
 import time
 
+from zmq_threaded import logs
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 
 class Answers:

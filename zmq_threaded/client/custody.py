@@ -25,9 +25,9 @@ look-ups that its sender allowed are used up.
 
 import collections
 import functools
-import logging
 import time
 
+from zmq_threaded import logs
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import answers
@@ -36,7 +36,7 @@ from zmq_threaded.client import lanes
 from zmq_threaded.client import unsettled
 from zmq_threaded.client import waiting
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _SWEEP_EXPIRED_EVERY = 1.0
 _LOOK_FOR_LOST_EVERY = 2.0

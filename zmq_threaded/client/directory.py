@@ -8,17 +8,17 @@ missing then stays as well, for the life of a record. By then its owner has
 come back, or is gone.
 """
 
-import logging
 import math
 import queue
 import random
 import time
 
 from zmq_threaded import counters as counting
+from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.client import view
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # Spacing of the look-ups of one topic while somebody waits for a service. It
 # grows by a half each time, up to an update period, but:
@@ -101,11 +101,11 @@ class Directory:
     def is_listed(self, topic, instance):
         return self._view.is_listed(topic, instance)
 
-    def avoid(self, instance, for_ever=False):
-        self._view.avoid(instance, for_ever)
+    def avoid(self, instance, for_ever=False, why=''):
+        self._view.avoid(instance, for_ever, why)
 
-    def unreachable(self, instance):
-        self._view.unreachable(instance)
+    def unreachable(self, instance, why=''):
+        self._view.unreachable(instance, why)
 
     def reached(self, instance):
         self._view.reached(instance)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """All links of an outbox, and the lanes on them."""
 
-import logging
 import select
 
+from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded.client import link as links
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 
 class Lanes:

@@ -4,18 +4,18 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
-import logging
 import threading
 import time
 
 import zmq
 
 from zmq_threaded import errors
+from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # A handshake takes less than a millisecond between processes that run.
 _CONNECT_WAIT = 1.0

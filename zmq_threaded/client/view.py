@@ -101,27 +101,31 @@ class View:
             entry.idle_refreshes = 0
         return entry
 
-    def avoid(self, instance, for_ever=False):
+    def avoid(self, instance, for_ever=False, why=''):
         """Pass over an instance that is busy, for a while that doubles; or
         for ever, when it is known to be gone.
-        """
-        self._avoid(instance.id, for_ever)
 
-    def unreachable(self, instance):
+        :param why: for whoever asks later, and in vain
+        """
+        self._avoid(instance.id, for_ever, why)
+
+    def unreachable(self, instance, why=''):
         """Pass over an instance, and all behind the same receiver, for a
         while that doubles.
-        """
-        self._avoid(_way(instance))
 
-    def _avoid(self, key, for_ever=False):
+        :param why: for whoever asks later, and in vain
+        """
+        self._avoid(_way(instance), False, why)
+
+    def _avoid(self, key, for_ever, why):
         with self._lock:
-            until, pause = self._avoided.get(key, (0, 0))
+            until, pause, _ = self._avoided.get(key, (0, 0, ''))
             if until > time.monotonic() and not for_ever:
                 return      # many find out at the same time
             pause = min(max(2 * pause, _FIRST_AVOIDANCE), _LAST_AVOIDANCE)
             until = math.inf if for_ever else time.monotonic() + pause
             # Kept when it is over: the next pause is longer.
-            self._avoided[key] = (until, pause)
+            self._avoided[key] = (until, pause, why)
             self._recompute()
 
     def reached(self, instance):
@@ -129,7 +133,7 @@ class View:
         if self._avoided:
             with self._lock:
                 for key in {instance.id, _way(instance)}:
-                    until, _ = self._avoided.get(key, (math.inf, 0))
+                    until, _, _ = self._avoided.get(key, (math.inf, 0, ''))
                     if until != math.inf:
                         del self._avoided[key]
                         self._recompute()
@@ -186,7 +190,7 @@ class View:
 
     def _avoided_now(self):
         now = time.monotonic()
-        return {key for key, (until, _) in self._avoided.items()
+        return {key for key, (until, _, _) in self._avoided.items()
                 if until > now}
 
     def _recompute(self):

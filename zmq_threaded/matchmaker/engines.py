@@ -18,13 +18,14 @@ from stevedore import driver
 from tooz import utils as tooz_utils
 
 from zmq_threaded import counters
+from zmq_threaded import logs
 from zmq_threaded import registry_url
 from zmq_threaded.matchmaker import files
 from zmq_threaded.matchmaker import matchmaker
 from zmq_threaded.matchmaker import member
 from zmq_threaded.matchmaker import patience
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),

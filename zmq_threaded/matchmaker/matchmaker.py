@@ -2,13 +2,13 @@
 """Registrations and look-ups, whatever the engine."""
 
 import functools
-import logging
 
 from zmq_threaded import counters
+from zmq_threaded import logs
 from zmq_threaded.matchmaker import member as members
 from zmq_threaded.matchmaker import record as records
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 
 class Matchmaker:

@@ -13,6 +13,8 @@ class Instance:
     :ivar pool: of a notification listener, '' for none
     :ivar receiver: the endpoints are those of its node's receiver
     :ivar two_messages: it replies in two messages, for which a REQ is no good
+    :ivar host: rpc_zmq_host of its node, '' if its record does not say
+    :ivar server: the server of its target, '' for a notification listener
     """
 
     id: bytes
@@ -20,9 +22,13 @@ class Instance:
     pool: str = ''
     receiver: bool = False
     two_messages: bool = False
+    host: str = ''
+    server: str = ''
 
     def __str__(self):
-        return self.id.hex()
+        who = self.server or 'a listener'
+        where = f' on {self.host}' if self.host else ''
+        return f'{who}{where} (instance {self.id.hex()})'
 
 
 class Malformed(Exception):
@@ -56,6 +62,10 @@ def _fields(instance):
         fields['receiver'] = True
     if instance.two_messages:
         fields['replies'] = 2
+    if instance.host:
+        fields['host'] = instance.host
+    if instance.server:
+        fields['server'] = instance.server
     return fields
 
 
@@ -63,7 +73,9 @@ def _instance(fields):
     instance = Instance(fields['id'], tuple(fields['endpoints']),
                         str(fields.get('pool', '')),
                         bool(fields.get('receiver')),
-                        fields.get('replies') == 2)
+                        fields.get('replies') == 2,
+                        str(fields.get('host', '')),
+                        str(fields.get('server', '')))
     if not (isinstance(instance.id, bytes) and len(instance.id) == 16
             and isinstance(fields['endpoints'], list) and instance.endpoints
             and all(isinstance(each, str) for each in instance.endpoints)):

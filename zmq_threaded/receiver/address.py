@@ -2,12 +2,12 @@
 """Where the receiver of a node and the services behind it are found."""
 
 import hashlib
-import logging
 import os
 
+from zmq_threaded import logs
 from zmq_threaded import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 COMMAND = 'oslo-messaging-zmq-receiver'
 

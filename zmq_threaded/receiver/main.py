@@ -12,12 +12,13 @@ import sys
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # The name under which oslo.config looks for files when none is given
 # (/etc/oslo/oslo.conf), as the receivers of old did.

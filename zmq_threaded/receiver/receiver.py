@@ -6,7 +6,6 @@ in the custody of its sender, and an answer finds its client by the envelope.
 """
 
 import contextlib
-import logging
 import os
 import select
 import time
@@ -14,6 +13,7 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
@@ -22,7 +22,7 @@ from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend as backends
 from zmq_threaded.receiver import route
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _TICK = 0.5
 # So that answers get their turn.

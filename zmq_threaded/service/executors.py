@@ -6,14 +6,14 @@ tools and programs on the bare :class:`zmq_threaded.service.service.Service`.
 Others can add executors under the entry point group zmq_threaded.executors.
 """
 
-import logging
 import sys
 
 from stevedore import driver
 
 from zmq_threaded import errors
+from zmq_threaded import logs
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 ENTRY_POINTS = 'zmq_threaded.executors'
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request as the endpoint's thread sees it."""
 
-import logging
 import time
 
 from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
+from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import wire
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 
 class Incoming(base.RpcIncomingMessage):

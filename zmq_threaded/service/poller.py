@@ -2,15 +2,15 @@
 """The poller thread: the only reader of a service's ROUTER."""
 
 import collections
-import logging
 import queue
 import select
 import time
 
+from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded import wire
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # The wake-ups are complete; the time-out only bounds the harm of a bug.
 _LONGEST_WAIT = 1.0

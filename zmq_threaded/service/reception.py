@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a service makes of each multipart that reaches it."""
 
-import logging
 
 from zmq_threaded import counters as counts
+from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import wire
 from zmq_threaded.service import incoming as incomings
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # What senders give to others when this service shows no life. Calls end then,
 # and copies of a fanout wait.

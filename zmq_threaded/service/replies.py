@@ -2,17 +2,17 @@
 """The reply thread: the only writer of a service's ROUTER."""
 
 import contextlib
-import logging
 import queue
 import time
 
+from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.service import pauses
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _BATCH = 64
 _LAST_LIMIT = 1.0

@@ -6,10 +6,10 @@ one of :mod:`zmq_threaded.service.executors`.
 """
 
 import contextlib
-import logging
 import os
 import time
 
+from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
 from zmq_threaded import threads
@@ -23,7 +23,7 @@ from zmq_threaded.service import reception as receptions
 from zmq_threaded.service import replies as reply_threads
 from zmq_threaded.service import router as routers
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 # Before closing, wait at the most so long for requests that clients sent before
 # they heard of it.
@@ -63,7 +63,8 @@ class Service:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
             self.instance = matchmaker.Instance(
                 instance_id, endpoints, pool, is_behind,
-                settings.two_messages)
+                settings.two_messages, settings.host,
+                next((topic.server for topic in topics if topic.server), ''))
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
@@ -76,7 +77,7 @@ class Service:
         counters.add('sockets')
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(socket, self._wakeup.set)
-        name = str(self.instance)[:8]
+        name = self.instance.id.hex()[:8]
         paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
             self._router, self.instance.id, paused, counters,
