@@ -173,9 +173,9 @@ def _refuse_ipv6_in_a_list(addresses, option):
 def _refuse_engine(scheme):
     if scheme == 'file':
         # It would lack what makes the embedded one safe with forks and kills.
-        raise ValueError(f'{_OPTION}: file:// is not supported; for a registry '
-                         'in files set embedded, and its place with '
-                         'rpc_zmq_ipc_dir')
+        raise ValueError(
+            f'{_OPTION}: file:// is not supported; for a registry in files '
+            'set embedded, and its place with rpc_zmq_ipc_dir')
     if scheme in _CANNOT_LIST:
         raise ValueError(f'{_OPTION}: {scheme} cannot be the registry; there '
                          'are redis, etcd3+http, etcd3+https and zookeeper')

@@ -248,7 +248,8 @@ def test_ipv6_in_a_list_of_a_tooz_url_is_refused_by_name(url):
     assert 's3cret' not in str(refusal.value)
 
 
-@pytest.mark.parametrize('url', ['redis://[', 'zookeeper://a]b', 'redis://[x]'])
+@pytest.mark.parametrize('url', [
+    'redis://[', 'zookeeper://a]b', 'redis://[x]'])
 def test_what_is_no_url_is_refused_by_name(url):
     with pytest.raises(ValueError, match='^rpc_zmq_matchmaker: '):
         backend(matchmaker=url)

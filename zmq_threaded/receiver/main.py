@@ -28,10 +28,11 @@ _WHAT_IT_IS = (
     'machine come in on its one TCP port, and it passes them on over Unix '
     'sockets. One receiver runs on each node of a cloud whose services have '
     'rpc_zmq_topology=receiver, which is their default with redis, sentinel, '
-    'etcd or zookeeper. Three options of [oslo_messaging_zmq] have to be '
-    'the same in its configuration and in that of the services of its node: '
-    'rpc_zmq_host, rpc_zmq_port and rpc_zmq_ipc_dir. It needs write access to rpc_zmq_ipc_dir, no registry and no root rights, '
-    'and keeps nothing on disk: after a crash, start it again.')
+    'etcd or zookeeper. Three options of [oslo_messaging_zmq] have to be the '
+    'same in its configuration and in that of the services of its node: '
+    'rpc_zmq_host, rpc_zmq_port and rpc_zmq_ipc_dir. It needs write access to '
+    'rpc_zmq_ipc_dir, no registry and no root rights, and keeps nothing on '
+    'disk: after a crash, start it again.')
 _HOW_IT_ENDS = (
     'SIGTERM and SIGINT end it within zmq_linger and a few seconds; SIGHUP '
     'has it read the configuration of logging again. Exit codes: 0, a signal '
@@ -101,8 +102,8 @@ def _version():
         release = metadata.version('zmq-threaded')
     except metadata.PackageNotFoundError:
         release = '(not installed)'
-    return (f'{address.COMMAND} {release}, protocol {wire.MAJOR}.{wire.MINOR}, '
-            f'pyzmq {metadata.version("pyzmq")}')
+    return (f'{address.COMMAND} {release}, protocol {wire.MAJOR}.'
+            f'{wire.MINOR}, pyzmq {metadata.version("pyzmq")}')
 
 
 def _give_up(why):
