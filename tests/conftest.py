@@ -12,6 +12,7 @@ import tempfile   # noqa: E402
 import pytest     # noqa: E402
 
 from tests.support import leaks     # noqa: E402
+from tests.support import logged    # noqa: E402
 from tests.support import rpc       # noqa: E402
 
 
@@ -28,6 +29,12 @@ def no_leaks(ipc_dir):
     """After the test no thread, socket, child or ipc file of ours is left."""
     with leaks.nothing_left(ipc_dir):
         yield
+
+
+@pytest.fixture
+def caplog(caplog):
+    """pytest's, of all that has been logged before it is looked at."""
+    return logged.Logged(caplog)
 
 
 @pytest.fixture
