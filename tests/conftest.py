@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Native threads before anything else, and a check that nothing is left."""
 
+import os
+
 import native_threads
 
 native_threads.use_native_threads()
+# All that the tests reach is on this machine; etcd's client would go to it
+# by way of a proxy.
+for _name in ('http_proxy', 'https_proxy', 'all_proxy'):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.upper(), None)
 
 import shutil     # noqa: E402
 import sys        # noqa: E402
@@ -12,6 +19,7 @@ import tempfile   # noqa: E402
 import pytest     # noqa: E402
 
 from tests.support import leaks     # noqa: E402
+from tests.support import logged    # noqa: E402
 from tests.support import rpc       # noqa: E402
 
 
@@ -28,6 +36,12 @@ def no_leaks(ipc_dir):
     """After the test no thread, socket, child or ipc file of ours is left."""
     with leaks.nothing_left(ipc_dir):
         yield
+
+
+@pytest.fixture
+def caplog(caplog):
+    """pytest's, of all that has been logged before it is looked at."""
+    return logged.Logged(caplog)
 
 
 @pytest.fixture

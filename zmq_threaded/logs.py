@@ -9,6 +9,7 @@ that nothing waits for. Other threads log as usual.
 """
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -77,7 +78,7 @@ class _Writer:
         self._token = [None]
         self._lock = threading.Lock()
         self._dropped = 0
-        self.is_busy = False
+        self._latest = None
 
     def put(self, logger, record):
         if self._queue.qsize() >= _LIMIT:
@@ -85,6 +86,21 @@ class _Writer:
                 self._dropped += 1
             return
         self._queue.put((logger, record))
+        self._ensure_running()
+
+    def mark(self):
+        """:returns: a queue, no longer empty when all that is there now has
+            been written
+        """
+        passed = queue.SimpleQueue()
+        if self._queue.empty() and self._token:
+            passed.put(True)        # nothing waits, and nobody writes
+        else:
+            self._queue.put((None, passed))
+            self._ensure_running()
+        return passed
+
+    def _ensure_running(self):
         if self._claim():
             try:
                 threading.Thread(target=self._run, name=_THREAD_NAME,
@@ -93,9 +109,6 @@ class _Writer:
                 # No new thread at the end of the interpreter, or out of them.
                 self._write_all()
                 self._token.append(None)
-
-    def is_empty(self):
-        return not self.is_busy and self._queue.empty()
 
     def _claim(self):
         try:
@@ -119,17 +132,24 @@ class _Writer:
                                                  timeout=idle or None)
             except queue.Empty:
                 return
-            self.is_busy = True
-            try:
-                logger.handle(record)
+            if logger is None:
+                with contextlib.suppress(Exception):
+                    self._tell_of_dropped(self._latest)
+                record.put(True)        # a mark
+            else:
+                self._write(logger, record)
+
+    def _write(self, logger, record):
+        self._latest = logger
+        try:
+            logger.handle(record)
+            if self._queue.empty():
                 self._tell_of_dropped(logger)
-            except Exception:
-                logging.lastResort.handleError(record)
-            finally:
-                self.is_busy = False
+        except Exception:
+            logging.lastResort.handleError(record)
 
     def _tell_of_dropped(self, logger):
-        if not self._dropped or not self._queue.empty():
+        if not self._dropped:
             return
         with self._lock:
             count, self._dropped = self._dropped, 0
@@ -138,12 +158,12 @@ class _Writer:
 
 
 def flush(limit=_EXIT_LIMIT):
-    """Wait until everything is written.
+    """Wait until everything is written that was logged before this call.
 
     :param limit: seconds to wait at the most
     """
-    deadline = time.monotonic() + limit
-    while not _writer.is_empty() and time.monotonic() < deadline:
+    deadline, passed = time.monotonic() + limit, _writer.mark()
+    while passed.empty() and time.monotonic() < deadline:
         time.sleep(_POLL)
 
 

@@ -5,6 +5,7 @@ Credentials in these URLs are percent-encoded; tooz does not decode them, the
 matchmaker does.
 """
 
+import re
 from urllib import parse
 
 _EMBEDDED = ('', 'embedded', 'dummy', 'local', 'matchmakerlocalhost')
@@ -48,7 +49,10 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
             f'and zookeeper, tooz URLs of these in {_OPTION}, and embedded')
     engine, port = _ENGINES[name]
     legacy = legacy or {}
-    places = _places(hosts) or _legacy_places(engine, legacy)
+    given = _places(hosts)
+    _refuse_ipv6_in_a_list([_address(each[0], port) for each in given],
+                           'transport_url')
+    places = given or _legacy_places(engine, legacy)
     return _url(engine, port, places, legacy,
                 sentinel_group or legacy.get('sentinel_group_name')
                 or _SENTINEL_GROUP)
@@ -127,7 +131,11 @@ def _in_database(parts, number):
 
 
 def _checked(url):
-    parts = parse.urlsplit(url)
+    _refuse_ipv6_in_a_list(_hosts(url), _OPTION)
+    try:
+        parts = parse.urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f'{_OPTION}: {error}') from None
     _refuse_engine(parts.scheme)
     try:
         # The last host's: urlsplit knows of one only.
@@ -145,12 +153,29 @@ def _checked(url):
     return url
 
 
+def _hosts(url):
+    """What stands between the commas, where urlsplit may refuse the URL."""
+    netloc = re.split('[/?#]', url.partition('://')[2], maxsplit=1)[0]
+    return [each.rpartition('@')[2] for each in netloc.split(',')]
+
+
+def _refuse_ipv6_in_a_list(addresses, option):
+    """Python's urllib takes them in a list of hosts no more (since 3.11.12,
+    3.12.9 and 3.13.2), and so neither oslo.messaging nor tooz.
+    """
+    literals = [each for each in addresses if each.startswith('[')]
+    if literals and len(addresses) > 1:
+        raise ValueError(
+            f'{option}: an IPv6 address ({literals[0]}) cannot stand in a '
+            'list of hosts; give names that lead to these addresses')
+
+
 def _refuse_engine(scheme):
     if scheme == 'file':
         # It would lack what makes the embedded one safe with forks and kills.
-        raise ValueError(f'{_OPTION}: file:// is not supported; for a registry '
-                         'in files set embedded, and its place with '
-                         'rpc_zmq_ipc_dir')
+        raise ValueError(
+            f'{_OPTION}: file:// is not supported; for a registry in files '
+            'set embedded, and its place with rpc_zmq_ipc_dir')
     if scheme in _CANNOT_LIST:
         raise ValueError(f'{_OPTION}: {scheme} cannot be the registry; there '
                          'are redis, etcd3+http, etcd3+https and zookeeper')

@@ -144,6 +144,24 @@ def test_a_fanout_that_waited_for_the_registry_is_for_those_who_were_there(
     waiting.until(lambda: server.endpoint.seen == ['late'])
 
 
+def test_a_fanout_is_for_all_who_are_registered_when_it_looks(node):
+    """cast() does not wait for that; who comes in between gets it too."""
+    # Given a sender whose directory thread does not come to look
+    transport, go_on = node.transport(), threading.Event()
+    directory = rpc.driver(transport)._parts()._directory
+    directory.ask(topics.rpc('openstack', 'other'),
+                  lambda looked_at: go_on.wait(20))
+    first = node.server(server='first')
+    client = node.client(transport, fanout=True)
+    # When a server comes after cast() has returned
+    client.cast({}, 'note', value=1)
+    late = node.server(server='late')
+    go_on.set()
+    # Then those who were there have it for certain, and the late one too
+    for server in (first, late):
+        waiting.until(lambda: server.endpoint.seen == [1])
+
+
 def test_a_notification_with_few_retries_outlasts_a_registry_that_is_down(
         node, registry):
     transport = node.notification_transport(rpc_cast_timeout=60)

@@ -6,10 +6,12 @@ it.
 from concurrent import futures
 import configparser
 import importlib
+import importlib.metadata
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import wire
 from zmq_threaded.receiver import main
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -29,6 +32,7 @@ _NAMES = ('oslo-messaging-zmq-receiver', 'oslo-messaging-zmq-proxy')
 # The linger of a default configuration, and a few seconds.
 _STOPPED_WITHIN = 6
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
+_IGNORING = ('/bin/sh', '-c', 'trap "" HUP INT TERM; exec "$@"', 'sh')
 
 
 def _run(*arguments, code, seconds=20, **environment):
@@ -206,8 +210,46 @@ def test_missing_configuration_file_is_named():
 def test_help_tells_the_options():
     output = _run('--help', code=0)
     for name in ('--config-file', '--config-dir', '--log-file', '--debug',
-                 '--host', '--frontend-port'):
+                 '--host NAME', '--frontend-port PORT', '--version'):
         assert name in output
+
+
+def test_help_says_what_it_is_what_it_needs_and_how_it_ends():
+    output = ' '.join(_run('--help', code=0).split())
+    for text in ('The receiver of a node', 'one TCP port',
+                 '[oslo_messaging_zmq]', 'rpc_zmq_host', 'rpc_zmq_port',
+                 'rpc_zmq_ipc_dir', 'rpc_zmq_topology=receiver', 'SIGTERM',
+                 'SIGINT', 'SIGHUP', 'Exit codes', '0, ', '1, ', '2, '):
+        assert text in output
+
+
+def test_version_is_that_of_the_package_and_of_the_protocol():
+    output = _run('--version', code=0)
+    assert output.startswith(f'{_NAMES[0]} ') and output.count('\n') == 1
+    assert importlib.metadata.version('zmq-threaded') in output
+    assert f'protocol {wire.MAJOR}.{wire.MINOR}' in output
+    assert 'pyzmq' in output
+
+
+@pytest.mark.parametrize('arguments', [
+    ('--log-file', '/no/such/directory/log'), ('--log-dir', '/proc/nowhere'),
+    ('--log-file', '/'), ('--log-config-append', '/no/such/file'),
+    ('--use-syslog', '--syslog-log-facility', 'nonsense')])
+def test_log_that_cannot_be_opened_is_one_line(arguments):
+    output = _run(*arguments, code=1)
+    assert 'log' in output and output.count('\n') == 1
+    assert output.startswith(f'{_NAMES[0]}: ')
+
+
+def test_why_it_cannot_start_is_said_once(ipc_dir):
+    path = pathlib.Path(ipc_dir, 'receiver.conf')
+    with socket.create_server(('', 0)) as taken:
+        port = taken.getsockname()[1]
+        path.write_text(f'[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {ipc_dir}\n'
+                        f'rpc_zmq_port = {port}\n')
+        output = _run('--config-file', str(path), code=1)
+    assert output.count(f'rpc_zmq_port {port}') == 1
+    assert output.count('\n') == 1
 
 
 @pytest.mark.parametrize('name, text', [
@@ -395,6 +437,21 @@ def test_nothing_is_left_behind(node):
 
 def _files(directory):
     return set(os.listdir(directory))
+
+
+# Signals that its parent ignores: nohup, a script's background
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_it_ends_by_a_signal_that_its_parent_ignores(node, number):
+    receiver = node.receiver(before=_IGNORING)
+    _call(node)
+    receiver.signal(signal.SIGHUP)
+    waiting.until(lambda: 'again' in receiver.output())
+    _call(node)
+    receiver.signal(number)
+    assert receiver.wait(_STOPPED_WITHIN) == 0
+    assert 'has ended' in receiver.output()
 
 
 # SIGHUP

@@ -175,10 +175,10 @@ def member_as(engine, mine):
         yield coordinator
 
 
+# Of these engines only etcd can.
+@pytest.mark.parametrize('engine', engines.parallel(['etcd']), indirect=True)
 def test_group_that_was_deleted_while_it_was_joined_is_made_again(
         registry, engine, key):
-    if 'etcd' not in engine.url:
-        pytest.skip('of these engines only etcd can')
     mine, service = registry(), instance()
     mine.register(service, [key])
     with engine.coordinator() as coordinator:

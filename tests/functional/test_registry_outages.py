@@ -29,7 +29,7 @@ OUTAGE, EXPIRE, UPDATE = (30, 30, 10) if LONG else (4, 3, 1)
 # Seconds by which what these settings say may be late: the clients of the
 # engines have pauses of their own, and the machine has other things to do.
 LATE = 8
-HOWS = ['fail_over', 'pause', 'kill', 'empty']
+HOWS = ['pause', 'kill', 'empty']
 _numbers = itertools.count()
 
 
@@ -143,8 +143,17 @@ class Caller:
 
 @pytest.mark.parametrize('how', HOWS)
 def test_outage(engine, world, topic, how):
-    if how == 'fail_over' and not engine.fail_over:
-        pytest.skip('only sentinels have what to fail over to')
+    _outage(engine, world, topic, how)
+
+
+@pytest.mark.parametrize('engine', engines.parallel(engines.WITH_FAIL_OVER),
+                         indirect=True)
+def test_fail_over(engine, world, topic):
+    _outage(engine, world, topic, 'fail_over')
+    engine.restore()
+
+
+def _outage(engine, world, topic, how):
     services = [world.service(topic) for _ in range(2)]
     with engines.service_process(engine, topic.key, EXPIRE) as doomed:
         known = [service.instance for service in services]
@@ -170,8 +179,6 @@ def test_outage(engine, world, topic, how):
         [*known, late.instance])
     print(f'{engine.name}, {how}: new one found after {found:.1f} s, killed '
           f'one gone after {gone:.1f} s')
-    if how == 'fail_over':
-        engine.restore()
 
 
 def test_nothing_but_the_directory_waits_for_an_engine_that_hangs(

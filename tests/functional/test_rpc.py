@@ -142,6 +142,8 @@ def test_fanout_reaches_a_server_that_started_just_before(node):
     client = node.client(fanout=True)
     first = node.server(server='first')
     client.cast({}, 'note', value=1)
+    # Sent: cast() returns before the outbox has looked who is registered.
+    waiting.until(lambda: first.endpoint.seen == [1])
     second = node.server(server='second')
     client.cast({}, 'note', value=2)
     waiting.until(lambda: second.endpoint.seen == [2])

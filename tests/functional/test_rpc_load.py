@@ -17,6 +17,7 @@ from load import contestant as contestants
 from load import options
 from load import progress
 from load import rounds
+from tests.support import processes
 
 TOOL = pathlib.Path(__file__).parents[2] / 'tools' / 'rpc_load.py'
 SHORT = ['--seconds', '1', '--warmup', '0.2', '--threads', '4', '--timeout', '10']
@@ -110,6 +111,24 @@ def test_dead_broker_is_one_line():
     assert 'secret' not in done.stderr
 
 
+@pytest.mark.parametrize('mode', ['call', 'notify'])
+@pytest.mark.parametrize('query, said', [
+    ('rpc_zmq_ipc_dir=/proc/nowhere', '/proc/nowhere'),
+    ('rpc_zmq_ipc_dir={ipc_dir}/' + 80 * 'x', 'rpc_zmq_ipc_dir'),
+    ('rpc_zmq_ipc_dir={ipc_dir}&rpc_zmq_transport=tcp'
+     '&rpc_zmq_bind_address=no-such-name', 'no-such-name'),
+    ('rpc_zmq_ipc_dir={ipc_dir}&rpc_zmq_transport=tcp'
+     '&rpc_zmq_min_port={taken}&rpc_zmq_max_port={taken}', '{taken}')])
+def test_server_that_cannot_listen_says_why(ipc_dir, mode, query, said):
+    with socket.create_server(('', 0)) as server:
+        taken = server.getsockname()[1]
+        names = {'ipc_dir': ipc_dir, 'taken': taken}
+        done = run(f'zmq://?{query.format(**names)}', '--mode', mode, *SHORT)
+    assert_refused(done, 3, said.format(**names))
+    assert 'rpc_zmq_' in done.stderr.partition(' server load0: ')[2]
+    assert 'AttributeError' not in done.stderr
+
+
 def test_help_says_it_all():
     done = run('--help')
     assert done.returncode == 0
@@ -120,7 +139,8 @@ def test_help_says_it_all():
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_interruption_leaves_no_process(url, name):
     with subprocess.Popen([sys.executable, str(TOOL), url, '--raw', *SHORT, '--seconds', '50'],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tool:
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          preexec_fn=processes.restore_signals) as tool:
         children = wait_for(lambda: children_of(tool.pid))
         tool.send_signal(getattr(signal, name))
         output, complaints = tool.communicate(timeout=DEADLINE)

@@ -355,6 +355,7 @@ _ENGINES = {'file': Files, 'redis': Redis, 'sentinel': Sentinel, 'etcd': Etcd,
             'zookeeper': Zookeeper}
 NAMES = list(_ENGINES)
 DISTRIBUTED = [name for name in NAMES if name != 'file']
+WITH_FAIL_OVER = [name for name, each in _ENGINES.items() if each.fail_over]
 
 
 def parallel(names):
@@ -422,7 +423,7 @@ name, url, key, expire, keep = sys.argv[1:]
 mine = engines.open_matchmaker(name, url, float(expire))
 service = matchmaker.Instance(os.urandom(16), ('tcp://node-1:1',))
 mine.register(service, [key])
-print(service, flush=True)
+print(service.id.hex(), flush=True)
 while keep == 'beat':
     time.sleep(float(expire) / 6)
     with contextlib.suppress(Exception):    # as the directory, which tries on

@@ -16,6 +16,15 @@ ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(
     (_ROOT, os.path.join(_ROOT, 'tools')))}
 
 
+def restore_signals():
+    """In a child before its command: signals that end it, which a test sends,
+    are not ignored. They are in a test run that nohup or a script started in
+    the background, and children inherit that.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def command(main, *arguments):
     """The command line of a script beside this file."""
     return [sys.executable, os.path.join(_HERE, main), *arguments]

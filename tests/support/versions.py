@@ -18,6 +18,7 @@ import oslo_messaging
 
 from tests.support import ids
 from tests.support import processes
+from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import wire
@@ -141,6 +142,7 @@ class Party:
         return self._transport._driver.counters()
 
     def _log(self):
+        logs.flush()
         return '\n'.join(self._lines)
 
     def _begin_load(self, threads):

@@ -154,3 +154,40 @@ def test_the_thread_ends_when_there_is_nothing_to_write(logger, monkeypatch):
         in_thread('zmq-outbox', lambda: log.warning('text'))
         waiting.until(lambda: len(handler.records) == number + 1)
         waiting.until(lambda: not is_running())
+
+
+def test_flush_waits_for_the_record_that_is_being_written(logger):
+    log, standard = logger
+    handler = Blocking()
+    standard.addHandler(handler)
+    in_thread('zmq-outbox', lambda: log.info('something'))
+    waiting.until(lambda: handler.threads)      # taken out, and not written
+
+    logs.flush(0.05)
+    assert not handler.records
+    handler.go_on.set()
+    logs.flush(10)
+    assert handler.records
+
+
+def test_flush_starts_no_thread_when_there_is_nothing_to_write(logger):
+    waiting.until(lambda: 'zmq-log' not in {
+        thread.name for thread in threading.enumerate()})
+    logs.flush(0)
+    assert 'zmq-log' not in {thread.name for thread in threading.enumerate()}
+
+
+def test_flush_after_each_record_finds_it_written(logger, eager_switching):
+    log, standard = logger
+    handler = Blocking()
+    handler.go_on.set()
+    standard.addHandler(handler)
+
+    def run():
+        for number in range(1, 301):
+            log.info('something')
+            logs.flush(10)
+            assert len(handler.records) == number
+
+    in_thread('zmq-outbox', run)
+    assert len(handler.records) == 300

@@ -211,8 +211,16 @@ class OsloServer:
         cfg.CONF.set_override('executor_thread_pool_size', spec['workers'])
 
     def start(self):
-        """Start listening; a driver may block here for as long as its broker is away."""
-        self._server.start()
+        """Start listening; a driver may block here for as long as its broker is away.
+
+        Raises what the driver raised, if it cannot listen.
+        """
+        try:
+            self._server.start()
+        except AttributeError as error:
+            # oslo.messaging 18.3 fails while it tells of a driver's error: its RPC
+            # server has no attribute `target`.
+            raise error.__context__ or error from None
 
     def stop(self):
         """Finish what was received and release everything."""

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command oslo-messaging-zmq-receiver.
+"""The command oslo-messaging-zmq-receiver; what it is for is in its --help."""
 
-Exit codes: 0 stopped by a signal, 1 could not start (the port is taken, an
-option is wrong), 2 wrong command line.
-"""
-
+from importlib import metadata
 import logging
 import signal
 import sys
@@ -15,6 +12,7 @@ from oslo_log import log
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
+from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver
 
@@ -25,26 +23,46 @@ LOG = logs.get(__name__)
 _PROJECT = 'oslo'
 _PRODUCT = 'zmq_receiver'
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_WHAT_IT_IS = (
+    'The receiver of a node. All messages of zmq:// for the services of this '
+    'machine come in on its one TCP port, and it passes them on over Unix '
+    'sockets. One receiver runs on each node of a cloud whose services have '
+    'rpc_zmq_topology=receiver, which is their default with redis, sentinel, '
+    'etcd or zookeeper. Three options of [oslo_messaging_zmq] have to be the '
+    'same in its configuration and in that of the services of its node: '
+    'rpc_zmq_host, rpc_zmq_port and rpc_zmq_ipc_dir. It needs write access to '
+    'rpc_zmq_ipc_dir, no registry and no root rights, and keeps nothing on '
+    'disk: after a crash, start it again.')
+_HOW_IT_ENDS = (
+    'SIGTERM and SIGINT end it within zmq_linger and a few seconds; SIGHUP '
+    'has it read the configuration of logging again. Exit codes: 0, a signal '
+    'ended it. 1, it cannot start: the port is taken, an option has a wrong '
+    'value, or the log cannot be opened; its last line says which. 2, the '
+    'command line is wrong.')
 
 _CLI_OPTIONS = [
     # By another dest: files of services have a `host` that means other things.
-    cfg.StrOpt('host', dest='receiver_command_line_host',
+    cfg.StrOpt('host', dest='receiver_command_line_host', metavar='NAME',
                help='Name under which this node is published; rpc_zmq_host '
                     'by default.'),
     cfg.PortOpt('frontend-port', min=1, dest='receiver_command_line_port',
+                metavar='PORT',
                 help='TCP port of this receiver; rpc_zmq_port by default.'),
 ]
 
 
 def main(arguments=None):
     """Run a receiver until a signal stops it; returns the exit code."""
-    # Blocked before any thread starts, so that only sigwait() gets them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    _take_over_signals()
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
+    problem = None
     try:
         running = _open(conf)
-    except (options.InvalidOption, sockets.BindError) as error:
-        LOG.critical('The receiver cannot start: %s', error)
+    except (options.InvalidOption, sockets.BindError, OSError) as error:
+        problem = str(error)
+    if problem:
+        # Not where the error is handled: oslo.log would say it a second time.
+        LOG.critical('The receiver cannot start: %s', problem)
         return 1
     running.start()
     _wait_for_the_end(conf)
@@ -53,18 +71,44 @@ def main(arguments=None):
     return 0
 
 
+def _take_over_signals():
+    # Blocked before any thread starts, so that only sigwait() gets them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    # A signal that is ignored may never come out of sigwait(): nohup ignores
+    # SIGHUP, and scripts SIGINT for what they start in the background.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _configuration(arguments):
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     conf.register_cli_opts(_CLI_OPTIONS)
     try:
         conf(without_debug_value(arguments), project=_PROJECT,
-             prog=address.COMMAND)
+             prog=address.COMMAND, version=_version(),
+             description=_WHAT_IT_IS, epilog=_HOW_IT_ENDS)
     except (cfg.Error, ValueError) as error:
-        print(f'{address.COMMAND}: {error}', file=sys.stderr)
-        sys.exit(1)
-    log.setup(conf, _PRODUCT)
+        _give_up(error)
+    try:
+        log.setup(conf, _PRODUCT)
+    except Exception as error:      # of all kinds, and without a common base
+        _give_up(f'the log cannot be opened: {error}')
     return conf
+
+
+def _version():
+    try:
+        release = metadata.version('zmq-threaded')
+    except metadata.PackageNotFoundError:
+        release = '(not installed)'
+    return (f'{address.COMMAND} {release}, protocol {wire.MAJOR}.'
+            f'{wire.MINOR}, pyzmq {metadata.version("pyzmq")}')
+
+
+def _give_up(why):
+    print(f'{address.COMMAND}: {why}', file=sys.stderr)
+    sys.exit(1)
 
 
 def without_debug_value(arguments):
