@@ -123,6 +123,9 @@ class Answers:
 
     def _question_refused(self, lane, reason):
         """A receiver answers in place of an instance."""
+        if not lane.link.to_receiver:
+            # Its link would be closed while it is being read.
+            raise wire.Malformed('only a receiver speaks for an instance')
         if reason in (wire.GONE, wire.UNREACHABLE):
             self._directory.avoid(lane.instance)
         if reason == wire.GONE:
