@@ -8,6 +8,7 @@ answers are handed over as they would be read.
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import queue
 import select
@@ -93,14 +94,17 @@ class Desk:
 class ToldDesk(Desk):
     """A desk in whose custody everything really is."""
 
-    def __init__(self, context, ipc_dir, epoll):
+    def __init__(self, context, ipc_dir, epoll, receiver):
+        self._instance = dataclasses.replace(INSTANCE, receiver=receiver)
         self.tasks, self.posted = collections.deque(), []
         super().__init__(context, ipc_dir, epoll)
         self._link.close()
+        # Nobody is there, and nobody is looked for.
+        self.custody._directory.ask = lambda *args: None
         self._open()
 
     def _open(self):
-        self.lane = self.custody._lanes.to(INSTANCE)
+        self.lane = self.custody._lanes.to(self._instance)
         self._link = self.lane.link
 
     def _not_told(self, task):
@@ -138,15 +142,13 @@ class ToldDesk(Desk):
 
     def close(self):
         self.custody.close()
-        self.custody._directory.stop()
-        self.custody._directory.join(time.monotonic() + 5)
 
 
 @contextlib.contextmanager
-def _open_desk(ipc_dir, kind=Desk):
+def _open_desk(ipc_dir, kind=Desk, *args):
     settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
     context, epoll = sockets.new_context(settings), select.epoll()
-    made = kind(context, ipc_dir, epoll)
+    made = kind(context, ipc_dir, epoll, *args)
     try:
         yield made
     finally:
@@ -168,9 +170,11 @@ def shared_desk(tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope='module')
-def told_desk(tmp_path_factory):
-    with _open_desk(str(tmp_path_factory.mktemp('told')), ToldDesk) as made:
+@pytest.fixture(scope='module', params=[False, True],
+                ids=['direct', 'receiver'])
+def told_desk(request, tmp_path_factory):
+    with _open_desk(str(tmp_path_factory.mktemp('told')), ToldDesk,
+                    request.param) as made:
         yield made
 
 
