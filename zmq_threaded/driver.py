@@ -14,7 +14,6 @@ import time
 import weakref
 
 from oslo_messaging._drivers import base
-from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
 from zmq_threaded import logs
@@ -29,6 +28,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import directory
 from zmq_threaded.client import requests
+from zmq_threaded.client import results
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import listener
 
@@ -164,15 +164,7 @@ class ZmqDriver(base.BaseDriver):
         return payload.dump((ctxt, message), self._settings.serialization)
 
     def _result(self, reply):
-        try:
-            if not reply.flags & wire.FAILURE:
-                return payload.load(reply.body[0], reply.flags)
-            failure = common.deserialize_remote_exception(
-                reply.body[0].decode(), self._allowed_remote_exmods)
-        except ValueError as error:
-            # Not to be taken for a ValueError that the endpoint raised.
-            raise errors.Refused(f'The reply cannot be read: {error}') from None
-        raise failure
+        return results.result(reply, self._allowed_remote_exmods)
 
     def require_features(self, requeue=False):
         """All that there is: requeueing."""

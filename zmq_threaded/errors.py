@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the driver raises, each a kind of oslo.messaging's own exceptions."""
 
+import oslo_messaging
 from oslo_messaging import exceptions
 from oslo_messaging._drivers import base
 
 MessagingTimeout = exceptions.MessagingTimeout
 MessageDeliveryFailure = exceptions.MessageDeliveryFailure
 MessageUndeliverable = exceptions.MessageUndeliverable
+RemoteError = oslo_messaging.RemoteError
 
 
 class ConfigurationError(base.TransportDriverError):

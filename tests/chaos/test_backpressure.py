@@ -19,7 +19,7 @@ from tests.support import chaos_cloud
 from tests.support import chaos_journal
 from tests.support import crowd
 from tests.support import waiting
-from zmq_threaded.client import custody
+from zmq_threaded.client import losses
 
 _FLOOD = int(os.environ.get('ZMQ_CHAOS_FLOOD', 50_000))
 _THREADS = 8
@@ -122,9 +122,12 @@ class Dropped(logging.Filter):
 
 @pytest.fixture
 def dropped():
-    seen, logger = Dropped(), logging.getLogger(custody.__name__)
+    seen, logger = Dropped(), logging.getLogger(losses.__name__)
     logger.addFilter(seen)
+    # The first is a warning, the others are told of at this level.
+    logger.setLevel(logging.DEBUG)
     yield seen.ids
+    logger.setLevel(logging.NOTSET)
     logger.removeFilter(seen)
 
 

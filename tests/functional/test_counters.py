@@ -21,6 +21,7 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.client import losses
 from zmq_threaded.client import requests
 from zmq_threaded.receiver import receiver as receiver_loop
 from zmq_threaded.service import executors
@@ -389,8 +390,11 @@ def test_every_name_is_in_the_table():
     with open(os.path.join(_ROOT, 'README.md')) as readme:
         table = set(re.findall(r'`([a-z_]+)`', readme.read()))
     reasons = set(wire.REASON_NAMES.values()) - {'expired'}
-    names = _names_in_the_code() - {'refused_'} | {'expired'} | {
+    causes = {each.name for each in vars(losses).values()
+              if isinstance(each, losses.Cause)} - {losses.NOBODY_THERE.name}
+    names = _names_in_the_code() - {'refused_', 'dropped_'} | {'expired'} | {
         f'refused_{reason}' for reason in reasons} | {
+        f'dropped_{cause}' for cause in causes} | {
         'backlog', 'unacknowledged'}
     assert names <= table, names - table
 

@@ -25,6 +25,7 @@ from tests.support import processes
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
+from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -32,8 +33,10 @@ from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import directory
 from zmq_threaded.client import link
+from zmq_threaded.client import losses
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
+from zmq_threaded.client import spreading
 from zmq_threaded.receiver import receiver as receiver_loop
 from zmq_threaded.service import held
 from zmq_threaded.service import poller
@@ -54,7 +57,14 @@ def _unacknowledged(transport):
     return rpc.driver(transport).unacknowledged()
 
 
+@pytest.fixture
+def each_drop(caplog):
+    """Those that follow the first are in the log at level DEBUG."""
+    caplog.set_level(logging.DEBUG, losses.__name__)
+
+
 def _drops(caplog):
+    logs.flush()
     return [record.getMessage() for record in caplog.records
             if 'was dropped' in record.getMessage()]
 
@@ -154,7 +164,8 @@ def test_notifications_to_busy_workers_are_never_sent_again(
 
 # Reports
 
-def test_each_dropped_cast_is_logged_by_id_topic_and_reason(node, caplog):
+def test_each_dropped_cast_is_logged_by_id_topic_and_reason(
+        node, each_drop, caplog):
     transport = node.transport(rpc_message_ttl=1)
     for number in range(30):
         node.client(transport).cast({}, 'note', value='secret')
@@ -167,7 +178,7 @@ def test_each_dropped_cast_is_logged_by_id_topic_and_reason(node, caplog):
 
 
 def test_each_cast_over_the_limit_to_nobody_is_logged_oldest_first(
-        node, caplog):
+        node, each_drop, caplog):
     transport = node.transport(rpc_zmq_outbox_limit=10)
     client = node.client(transport)
     for number in range(10):
@@ -183,7 +194,8 @@ def test_each_cast_over_the_limit_to_nobody_is_logged_oldest_first(
     assert sorted(server.endpoint.seen) == list(range(25, 35))
 
 
-def test_a_fanout_copy_for_a_killed_server_is_logged(node, caplog):
+def test_a_fanout_copy_for_a_killed_server_is_logged(
+        node, each_drop, caplog):
     killed = node.process(server='killed')
     staying = node.server(server='staying')
     transport = node.transport()
@@ -257,6 +269,7 @@ def _reports(caplog):
 _SHORT = '''
 import native_threads; native_threads.use_native_threads()
 import logging, sys; logging.basicConfig(stream=sys.stdout)
+logging.getLogger("zmq_threaded.client.losses").setLevel(logging.DEBUG)
 import oslo_messaging
 from oslo_config import cfg
 cfg.CONF([], project="short")
@@ -303,7 +316,7 @@ def test_a_process_that_sends_to_nobody_exits_in_time_and_reports(node):
 
 
 def test_cleanup_waits_no_longer_than_rpc_cast_timeout_and_reports(
-        reached, caplog):
+        reached, each_drop, caplog):
     process = reached.process()
     transport = reached.transport(rpc_cast_timeout=2)
     client = reached.client(transport)
@@ -769,8 +782,8 @@ def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize('owner, name', [
-    (custody.Custody, '_spread'), (link.Link, '_frame'),
-    (custody.Custody, '_copies_for_instances')
+    (spreading.Spreading, '_spread'), (link.Link, '_frame'),
+    (spreading.Spreading, '_copies_for_instances')
     ], ids=_named)
 def test_a_message_is_delivered_or_reported_after_an_unexpected_error(
         node, monkeypatch, caplog, owner, name):

@@ -10,6 +10,8 @@ import logging
 import os
 import time
 
+_DROPS = logging.getLogger('zmq_threaded.client.losses')
+
 
 class Journal:
     """The file of one life of one process.
@@ -26,12 +28,12 @@ class Journal:
 
 
 class LogToJournal(logging.Handler):
-    """Warnings and worse become lines, so that what is only logged can be
-    held against what happened.
+    """Warnings and worse, and each message that is dropped, become lines, so
+    that what is only logged can be held against what happened.
     """
 
-    def __init__(self, journal):
-        super().__init__(logging.WARNING)
+    def __init__(self, journal, level=logging.WARNING):
+        super().__init__(level)
         self._journal = journal
 
     def emit(self, record):
@@ -46,6 +48,10 @@ def open_with_log(path):
     """A Journal that has the log of this process, too."""
     journal = Journal(path)
     logging.getLogger().addHandler(LogToJournal(journal))
+    drops = LogToJournal(journal, logging.DEBUG)
+    drops.addFilter(lambda record: record.levelno < logging.WARNING)
+    _DROPS.addHandler(drops)
+    _DROPS.setLevel(logging.DEBUG)
     return journal
 
 

@@ -408,7 +408,7 @@ class Verdict:
         dropped = {}
         for life, line in self._evidence.logs:
             found = re.match(r'(\w+) ([0-9a-f]{32}) for (.+) was dropped: '
-                             r'(.+)', line['text'])
+                             r'(.+?)(?:\. What to do: .+)?$', line['text'])
             if found:
                 dropped.setdefault(found[2], []).append(found)
         return dropped

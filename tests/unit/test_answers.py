@@ -6,12 +6,15 @@ Everything is real but the wire: the link's socket has no peer, and the
 answers are handed over as they would be read.
 """
 
+import collections
 import contextlib
+import dataclasses
 import itertools
 import queue
 import select
 import time
 
+import hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 from oslo_config import cfg
@@ -58,6 +61,10 @@ class Desk:
                                unsettled.Unsettled(), self._answers.on_message)
         self.lane = self._link.lane(INSTANCE)
 
+    @property
+    def custody(self):
+        return self._custody
+
     @staticmethod
     def _not_told(task):
         raise AssertionError('nothing is to be looked up')
@@ -84,11 +91,64 @@ class Desk:
         self._custody.close()
 
 
+class ToldDesk(Desk):
+    """A desk in whose custody everything really is."""
+
+    def __init__(self, context, ipc_dir, epoll, receiver):
+        self._instance = dataclasses.replace(INSTANCE, receiver=receiver)
+        self.tasks, self.posted = collections.deque(), []
+        super().__init__(context, ipc_dir, epoll)
+        self._link.close()
+        # Nobody is there, and nobody is looked for.
+        self.custody._directory.ask = lambda *args: None
+        self._open()
+
+    def _open(self):
+        self.lane = self.custody._lanes.to(self._instance)
+        self._link = self.lane.link
+
+    def _not_told(self, task):
+        self.tasks.append(task)
+
+    def post(self, kind):
+        self._open()
+        sent = self.call(kind)
+        sent.pinned = kind == wire.FANOUT
+        self.posted.append(sent)
+
+    def read_frames(self, frames):
+        """:returns: False if it closed the socket that is being read"""
+        self._open()
+        self._link._on_message(self._link, frames)
+        return not self._link._socket.closed
+
+    def read(self, frame):
+        return self.read_frames([b'', frame])
+
+    def do_tasks(self):
+        while self.tasks:
+            self.tasks.popleft()()
+
+    def kept(self):
+        """All that is in custody, wherever that is."""
+        self.do_tasks()
+        return set(self.custody._all())
+
+    def forget_all(self):
+        for each in self.posted:
+            self.custody.withdraw(each)
+        self.posted.clear()
+        assert not self.kept()
+
+    def close(self):
+        self.custody.close()
+
+
 @contextlib.contextmanager
-def _open_desk(ipc_dir):
+def _open_desk(ipc_dir, kind=Desk, *args):
     settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
     context, epoll = sockets.new_context(settings), select.epoll()
-    made = Desk(context, ipc_dir, epoll)
+    made = kind(context, ipc_dir, epoll, *args)
     try:
         yield made
     finally:
@@ -107,6 +167,14 @@ def desk(no_leaks, ipc_dir):
 def shared_desk(tmp_path_factory):
     """For hypothesis: examples differ by their calls alone."""
     with _open_desk(str(tmp_path_factory.mktemp('desk'))) as made:
+        yield made
+
+
+@pytest.fixture(scope='module', params=[False, True],
+                ids=['direct', 'receiver'])
+def told_desk(request, tmp_path_factory):
+    with _open_desk(str(tmp_path_factory.mktemp('told')), ToldDesk,
+                    request.param) as made:
         yield made
 
 
@@ -290,3 +358,100 @@ def test_refusal_for_its_version_ends_a_call_with_the_servers_text(desk):
     desk.read(wire.encode_nack(INSTANCE.id, sent.id, wire.VERSION,
                                'protocol 2.0 here, 1.0 there'))
     assert_names_both_versions(reason(sent))
+
+
+# Answers of a broken or hostile service
+
+
+def state(desk):
+    """What has to fit together, whatever was read."""
+    unfinished = [each for each in desk.posted
+                  if each.destination.pending == 1]
+    assert all(each.destination.pending in (0, 1) for each in desk.posted)
+    assert desk.kept() == set(unfinished)
+    assert all(desk.lane.sent[each].id == each for each in desk.lane.sent)
+
+
+kinds = st.sampled_from([*wire.KIND_NAMES, *4 * [wire.NACK, wire.STATUS],
+                         0, 77, 255])
+words = st.binary(max_size=40) | st.sampled_from(
+    [b'', b'\0' * 16, b'i' * 16, bytes((wire.GONE,)), bytes((wire.BUSY,)),
+     bytes((wire.STOPPING,)), bytes((wire.REQUEUED,)), b'\xff', b'[]'])
+
+
+@st.composite
+def hostile_frames(draw):
+    """Frames about message number `n` of the desk, sound or not."""
+    number = draw(st.integers(0, 4))
+    kind, body = draw(kinds), draw(st.lists(words, max_size=3))
+    if draw(st.booleans()):
+        body = [*draw(st.sampled_from([[b'ID'], [b'ID', b'\0'], [b'ID', b'\1'],
+                                       [b'ID', b'\2'], [b'\1', b'text'],
+                                       [b'\3', b''], [b'\6', b'']])), *body]
+    return (number, kind, body, draw(st.integers(0, 0xffff)),
+            draw(st.sampled_from(['mine', 'none', 'other'])),
+            draw(st.sampled_from([INSTANCE.id, wire.NO_ID, b'o' * 16])),
+            draw(st.none() | st.tuples(st.integers(0, 80),
+                                       st.integers(0, 255))))
+
+
+def frame_of(desk, number, kind, body, flags, which, instance, flaw):
+    message_id = desk.posted[number].id
+    body = [message_id if part == b'ID' else part for part in body]
+    named = {'mine': message_id, 'none': wire.NO_ID,
+             'other': b'o' * 16}[which]
+    frame = bytearray(wire.encode(kind, instance, named, body, flags))
+    if flaw and flaw[0] < len(frame):
+        frame[flaw[0]] = flaw[1]
+    return bytes(frame)
+
+
+@given(st.lists(hostile_frames(), max_size=8))
+@hypothesis.example([(0, wire.NACK, [bytes((wire.GONE,)), b''], 0, 'none',
+                      INSTANCE.id, None)])
+@hypothesis.example([(0, wire.NACK, [bytes((wire.UNREACHABLE,)), b''], 0,
+                      'none', INSTANCE.id, None)])
+@hypothesis.settings(deadline=None, max_examples=300)
+def test_no_answer_breaks_custody(told_desk, answers):
+    for kind in (wire.CALL, wire.CAST, wire.NOTIFY, wire.FANOUT, wire.CAST):
+        told_desk.post(kind)
+    for each in answers:
+        assert told_desk.read(frame_of(told_desk, *each))
+        state(told_desk)
+    told_desk.forget_all()
+
+
+@given(st.lists(st.binary(max_size=200), max_size=4))
+def test_no_frames_break_custody(told_desk, frames):
+    told_desk.post(wire.CAST)
+    assert told_desk.read_frames(frames)
+    state(told_desk)
+    told_desk.forget_all()
+
+
+def test_a_call_ends_with_its_reply_although_it_was_acknowledged(desk):
+    sent = desk.call()
+    desk.read(wire.encode(wire.ACK, INSTANCE.id, wire.NO_ID, (sent.id,)))
+    assert is_in_custody(desk, sent)
+    desk.answer(sent, RESULT)
+    assert results(sent) == [(RESULT, 0)]
+
+
+def test_malformed_answers_are_counted_and_seldom_logged(desk, caplog):
+    for _ in range(2000):
+        desk.read(b'junk')
+        desk.read(of_another_version(wire.encode_nack(
+            b'o' * 16, wire.NO_ID, wire.VERSION)))
+    assert desk.counters.snapshot()['malformed'] == 2000
+    assert desk.counters.snapshot()['wrong_version'] == 2000
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize('why', [wire.VERSION, wire.MALFORMED])
+def test_texts_of_refusals_are_cut_and_escaped(desk, caplog, why):
+    sent = desk.call(wire.CAST)
+    desk.read(wire.encode_nack(INSTANCE.id, sent.id, why,
+                               'x\nCRITICAL \x1b[2J' + 'A' * 1_000_000))
+    for text in (reason(sent), caplog.records[-1].getMessage()):
+        assert len(text) < 2000 and 'x\\nCRITICAL \\x1b[2J' in text
+        assert '\n' not in text and '\x1b' not in text

@@ -160,6 +160,15 @@ def test_dropped_with_a_word(world):
     assert world.faults() == []
 
 
+def test_dropped_with_a_word_that_says_what_to_do(world):
+    world.sent('cast')
+    world.ended('failed', 'why', log=False)
+    world.line('c.0', 'log', 102, level='WARNING', name='zmq_threaded',
+               crash=False, text=f'CAST {_ID} for {_TOPIC} was dropped: why. '
+               'What to do: start a service')
+    assert world.faults() == []
+
+
 def test_dropped_as_gone_while_it_lives(world):
     world.sent('fanout')
     world.ended('taken', spread=True)

@@ -3,9 +3,12 @@
 
 import time
 
+from zmq_threaded import counters as counting
 from zmq_threaded import logs
+from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import losses
 
 LOG = logs.get(__name__)
 
@@ -22,6 +25,8 @@ class Answers:
         self._directory = directory
         self._counters = counters
         self._custody = custody
+        self._may_warn = {kind: counting.Seldom()
+                          for kind in ('malformed', 'wrong_version')}
 
     def on_message(self, link, frames):
         try:
@@ -37,20 +42,24 @@ class Answers:
             self._on_wrong_version(link, error)
         except ValueError as error:
             self._counters.add('malformed')
-            LOG.warning('Dropped a malformed message from %s: %s',
-                        link.endpoints[-1], error)
+            self._warn('malformed', 'Dropped a malformed message', link, error)
+
+    def _warn(self, kind, what, link, error):
+        if self._may_warn[kind].allows():
+            LOG.warning('%s from %s: %s (the counter %s says how many there '
+                        'were)', what, texts.line(link.endpoints[-1]), error,
+                        kind)
 
     def _on_wrong_version(self, link, error):
         self._counters.add('wrong_version')
         lane = link.lane_of(error.header.instance)
         if lane is None:
-            LOG.warning('An answer from %s: %s', link.endpoints[-1], error)
-            return
+            return self._warn('wrong_version', 'An answer', link, error)
         # One to a QUERY has no id, and is about all that was sent.
         refused = (list(lane.sent) if error.header.id == wire.NO_ID
                    else [error.header.id])
         for delivery in filter(None, map(lane.take_back, refused)):
-            self._custody.drop(delivery,
+            self._custody.drop(delivery, losses.REFUSED,
                                f'{lane.instance} answered it: {error}')
 
     def _on_ack(self, lane, message):
@@ -60,8 +69,10 @@ class Answers:
             self._acknowledged(lane, message_id)
 
     def _acknowledged(self, lane, message_id):
-        delivery = lane.take_back(message_id)
-        if delivery is not None:
+        delivery = lane.sent.get(message_id)
+        # A call ends with its reply, whatever else is said of it.
+        if delivery is not None and delivery.kind != wire.CALL:
+            lane.take_back(message_id)
             self._counters.add('acknowledged')
             self._custody.end(delivery, deliveries.ACKNOWLEDGED)
 
@@ -112,6 +123,9 @@ class Answers:
 
     def _question_refused(self, lane, reason):
         """A receiver answers in place of an instance."""
+        if not lane.link.to_receiver:
+            # Its link would be closed while it is being read.
+            raise wire.Malformed('only a receiver speaks for an instance')
         if reason in (wire.GONE, wire.UNREACHABLE):
             self._directory.avoid(lane.instance)
         if reason == wire.GONE:
@@ -125,10 +139,11 @@ class Answers:
             return lane.back_off(delivery.id, time.monotonic())
         lane.take_back(delivery.id)
         if reason == wire.EXPIRED:
-            self._custody.expire(delivery,
-                                 'it expired before a worker began it')
+            self._custody.expire(delivery, losses.NOT_BEGUN)
         elif reason in (wire.VERSION, wire.MALFORMED):
-            self._custody.drop(delivery, f'{lane.instance} refused it: {text}')
+            self._custody.drop(
+                delivery, losses.REFUSED,
+                f'{lane.instance} refused it: {texts.line(text)}')
         else:
             if reason != wire.REQUEUED:
                 self._directory.avoid(lane.instance, deliveries.is_final(

@@ -23,16 +23,20 @@ What waits is looked for again until somebody is found, it expires, or the
 look-ups that its sender allowed are used up.
 """
 
-import collections
 import functools
+import itertools
+import random
 import time
 
+from zmq_threaded import counters as counting
 from zmq_threaded import logs
-from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lanes
+from zmq_threaded.client import losses
+from zmq_threaded.client import overdue
+from zmq_threaded.client import spreading
 from zmq_threaded.client import unsettled
 from zmq_threaded.client import waiting
 
@@ -41,6 +45,8 @@ LOG = logs.get(__name__)
 _SWEEP_EXPIRED_EVERY = 1.0
 _LOOK_FOR_LOST_EVERY = 2.0
 _REPORT_OLD_EVERY, _OLD = 60.0, 30.0
+# Instances that are tried in one turn for one topic: others wait as well.
+_TRIES = 64
 
 
 class Custody:
@@ -65,14 +71,17 @@ class Custody:
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
         self.was_paused = self._lanes.was_paused
-        # Fanouts and notifications whose receivers are being looked up.
-        self._spreading = set()
+        self.wait = self._waiting.add
+        self._losses = losses.Losses(counters)
+        self._spreading = spreading.Spreading(directory, counters,
+                                              self._losses, tell, self)
+        self._may_warn = counting.Seldom()
         self._next_sweep = 0.0
         self._next_report = 0.0
 
     def is_empty(self):
         """Whether nothing is waited for."""
-        return (not len(self._waiting) and not self._spreading
+        return (not len(self._waiting) and not len(self._spreading)
                 and self._lanes.is_idle())
 
     def hopeless(self):
@@ -86,6 +95,7 @@ class Custody:
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
+            self._losses.tick(now)
         if now >= self._next_report:
             self._next_report = now + _REPORT_OLD_EVERY
             self._report_old(now)
@@ -114,21 +124,17 @@ class Custody:
             yield from lane.queue
 
     def _report_old(self, now):
-        old = [delivery for delivery in self._all()
-               if now - delivery.since > _OLD]
-        if old:
-            oldest = min(old, key=lambda delivery: delivery.since)
-            LOG.warning('%d messages have been waiting for more than %d s to '
-                        'be acknowledged, for %.0f s: %s', len(old), _OLD,
-                        now - oldest.since, oldest)
+        text = overdue.report(self._all(), now, _OLD, self._directory.listed)
+        if text is not None:
+            LOG.warning('%s', text)
 
     def close(self):
         """Report what is left, and close all links."""
         left = list(self._all())
         self._lanes.close()
         for delivery in left:
-            self.drop(delivery, 'the driver was closed before it was '
-                       'acknowledged')
+            self.drop(delivery, losses.CLOSED)
+        self._losses.close()
 
     # Routing
 
@@ -139,83 +145,54 @@ class Custody:
         try:
             self._route(delivery)
         except Exception:
-            self._failed(delivery)
+            self.failed(delivery)
 
-    def _failed(self, delivery):
+    def failed(self, delivery):
         """A fault of ours must not lose a message without a word."""
-        LOG.exception('An unexpected error while %s was routed', delivery)
         self._counters.add('loop_errors')
-        self.drop(delivery, 'an unexpected error, see above')
+        if self._may_warn.allows():
+            LOG.exception('An unexpected error while %s was routed', delivery)
+        self.drop(delivery, losses.FAULT)
 
     def _route(self, delivery):
         if not delivery.pinned and delivery.topic in self._waiting:
             return self._waiting.add(delivery)      # in its turn
         if delivery.spread:
-            self._spreading.add(delivery)
-            return self._directory.ask(
-                delivery.topic, lambda looked_at: self._tell(
-                    functools.partial(self._spread, delivery, looked_at)))
-        if not delivery.pinned:
-            delivery.instance = (delivery.chosen
-                                 or self._directory.choose(delivery.topic))
-            delivery.chosen = None
-        lane = delivery.instance and self._lanes.to(delivery.instance)
-        if lane and not delivery.pinned and lane.link.is_closing():
-            lane = None
-        if lane:
-            lane.push(delivery)
-        elif delivery.pinned:
-            self.drop(delivery, 'its instance is gone')
-        elif delivery.instance:
+            return self._spreading.add(delivery)
+        if delivery.pinned:
+            return self._route_copy(delivery)
+        for delivery.instance in self._candidates(delivery):
+            lane = self._lanes.to(delivery.instance)
+            if lane and not lane.link.is_closing():
+                return lane.push(delivery)
             self._directory.unreachable(delivery.instance)
-            self.route(delivery)
+        delivery.instance = None
+        if self._directory.live(delivery.topic):
+            self._waiting.go_on(delivery)
         else:
             self._waiting.add(delivery)
 
-    def _spread(self, original, looked_at):
-        """Copy a message for all who are to have it, now that they are known.
+    def _candidates(self, delivery):
+        """Instances to try, beginning with the one whose turn it is."""
+        first = delivery.chosen or self._directory.choose(delivery.topic)
+        delivery.chosen = None
+        if first is None:
+            return
+        yield first
+        # Not choose() again: of a view that changes each time it is told of
+        # one that cannot be reached, that would read all each time.
+        live = self._directory.live(delivery.topic)
+        start = random.randrange(len(live) or 1)
+        yield from itertools.islice(
+            itertools.chain(live[start:], live[:start]), _TRIES - 1)
 
-        :param looked_at: None if the registry did not answer; then those
-            who are known count
-        """
-        if original not in self._spreading:
-            return      # it expired meanwhile
-        self._spreading.discard(original)
-        try:
-            copies = self._copies(original)
-        except Exception:
-            return self._failed(original)
-        if not copies and (original.kind == wire.NOTIFY
-                           or looked_at is None):
-            return self._waiting.add(original)
-        original.destination.add(len(copies))
-        for copy in copies:
-            self.route(copy)
-        # Whoever waits for the original learns that its copies are on their
-        # way, not that each has arrived.
-        self.end(original,
-                 deliveries.TAKEN if copies else deliveries.NOBODY)
+    def _route_copy(self, copy):
+        lane = self._lanes.to(copy.instance)
+        if lane:
+            lane.push(copy)
+        else:
+            self._spreading.drop_copy(copy)
 
-    def _copies(self, original):
-        if original.kind == wire.NOTIFY:
-            return self._copies_for_pools(original)
-        return self._copies_for_instances(original)
-
-    def _copies_for_pools(self, original):
-        topic = original.topic
-        pools = {instance.pool for instance in self._directory.listed(topic)}
-        return [original.copy_for_pool(
-            topics.pool(topic.exchange, topic.name, pool))
-            for pool in sorted(pools)]
-
-    def _copies_for_instances(self, original):
-        groups, copies = collections.defaultdict(list), []
-        for instance in self._directory.listed(original.topic):
-            group = groups[instance.endpoints] if instance.receiver else ()
-            copies.append(original.copy_for(instance, group))
-            if instance.receiver:
-                group.append(copies[-1])
-        return copies
 
     # Lost connections
 
@@ -288,7 +265,7 @@ class Custody:
         if delivery.pinned and (instance_is_dead or not
                                 self._directory.is_listed(delivery.topic,
                                                           delivery.instance)):
-            self.drop(delivery, 'its instance is gone')
+            self._spreading.drop_copy(delivery)
             return False
         self.route(delivery)
         return True
@@ -298,8 +275,7 @@ class Custody:
     def end(self, delivery, event, detail=None):
         if event == deliveries.NOBODY and delivery.may_have_run:
             # Its sender would think that it certainly was not.
-            return self.drop(delivery, 'its instance is gone, and there is no '
-                             'other; it may have been executed')
+            return self.drop(delivery, losses.GONE)
         if event == deliveries.NOBODY:
             self._counters.add('fanouts_to_nobody'
                                if delivery.kind == wire.FANOUT
@@ -307,12 +283,18 @@ class Custody:
         self._unsettled.ended(delivery)
         delivery.destination.finish()
         delivery.tell(event, detail)
+        if delivery.pinned:
+            self._spreading.copy_ended(delivery,
+                                       detail == spreading.COPY_IS_GONE)
 
-    def drop(self, delivery, reason):
-        # Each by its id, however many: a message that is lost without a word
-        # is what this driver is not to have.
-        LOG.warning('%s was dropped: %s', delivery, reason)
-        self._counters.add('dropped')
+    def drop(self, delivery, cause, reason=None):
+        """Give a message up.
+
+        :param cause: losses.Cause
+        :param reason: what happened, if the cause does not say it exactly
+        """
+        reason = reason or cause.why
+        self._losses.dropped(delivery, cause, reason)
         self.end(delivery, deliveries.FAILED, reason)
 
     def make_room(self, destination, ticket):
@@ -322,8 +304,7 @@ class Custody:
         oldest = self._waiting.pop_stranded(destination)
         if oldest is not None:
             self._counters.add('unroutable')
-            self.drop(oldest, 'nobody listens, and the outbox is full '
-                       '(rpc_zmq_outbox_limit)')
+            self.drop(oldest, losses.NO_ROOM)
             ticket.call()
         else:
             destination.wait(ticket)
@@ -335,11 +316,9 @@ class Custody:
             delivery.destination.finish()
 
     def _take_out(self, delivery):
-        if delivery in self._spreading:
-            self._spreading.discard(delivery)
-            return True
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
-        return (self._waiting.remove(delivery)
+        return (self._spreading.remove(delivery)
+                or self._waiting.remove(delivery)
                 or lane and (lane.remove(delivery)
                              or lane.take_back(delivery.id)))
 
@@ -358,26 +337,24 @@ class Custody:
         for delivery in [each for each in self._waiting if each.expires <= now]:
             self._waiting.remove(delivery)
             self._counters.add('unroutable')
-            self.expire(delivery, 'nobody took it in time (rpc_message_ttl)')
+            self.expire(delivery, losses.NOBODY_TOOK)
         for delivery in [each for each in self._spreading
                          if each.expires <= now]:
-            self._spreading.discard(delivery)
-            self.expire(delivery, 'the registry did not say in time who is '
-                         'to have it (rpc_message_ttl)')
+            self._spreading.remove(delivery)
+            self.expire(delivery, losses.NOT_LOOKED_UP)
         for lane in self._lanes:
             for delivery in [each for each in lane.queue
                              if each.expires <= now]:
                 lane.remove(delivery)
-                self.expire(delivery, 'it could not be sent in time')
+                self.expire(delivery, losses.NOT_SENT)
             for delivery in [each for each in lane.sent.values()
                              if each.expires <= now]:
                 lane.take_back(delivery.id)
-                self.expire(delivery, 'it was not acknowledged in time; it '
-                             'may have been executed')
+                self.expire(delivery, losses.NOT_ACKNOWLEDGED)
 
-    def expire(self, delivery, reason):
+    def expire(self, delivery, cause):
         if delivery.kind == wire.CALL:
             # Its caller knows the time as well, and reports it.
             self.end(delivery, deliveries.EXPIRED)
         else:
-            self.drop(delivery, reason)
+            self.drop(delivery, cause)

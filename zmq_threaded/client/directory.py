@@ -101,6 +101,9 @@ class Directory:
     def is_listed(self, topic, instance):
         return self._view.is_listed(topic, instance)
 
+    def vanished(self, topic):
+        return self._view.vanished(topic)
+
     def avoid(self, instance, for_ever=False, why=''):
         self._view.avoid(instance, for_ever, why)
 

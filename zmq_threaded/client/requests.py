@@ -12,6 +12,7 @@ import zmq
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sockets
+from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 
@@ -315,10 +316,11 @@ class Requests:
 
     def _refused(self, instance, reason, text):
         if reason in (wire.VERSION, wire.MALFORMED):
-            raise errors.Refused(f'Instance {instance}: {text}')
+            raise errors.Refused(f'{instance}: {texts.line(text)}')
         if reason == wire.EXPIRED:
             raise errors.MessagingTimeout('The call expired before a worker '
-                                          f'of the server began it: {text}')
+                                          'of the server began it: '
+                                          + texts.line(text))
         self._directory.avoid(instance, deliveries.is_final(reason, instance))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 

@@ -8,6 +8,8 @@ import random
 import threading
 import time
 
+from zmq_threaded.client import vanished
+
 # Periods after which a topic that nobody used is no longer refreshed, until
 # somebody does; and after which it is forgotten.
 _REFRESHED, _KEPT = 6, 30
@@ -61,6 +63,7 @@ class View:
         self._lock = threading.RLock()
         self._entries = {}
         self._avoided = {}
+        self._vanished = vanished.Vanished(expire)
 
     def choose(self, topic):
         """The next live instance of a topic in turn, or None."""
@@ -92,6 +95,17 @@ class View:
         has just lost its records.
         """
         return instance in self.listed(topic)
+
+    def vanished(self, topic):
+        """Who was listed less than the life of a record ago and is not any
+        more, but for those who have said that they are gone.
+
+        :returns: list of (Instance, seconds ago)
+        """
+        listed = {instance.id for instance in self.listed(topic)}
+        return [(instance, ago) for instance, ago
+                in self._vanished.of(topic.key) if instance.id not in listed
+                and self._avoided.get(instance.id, (0, 0))[0] != math.inf]
 
     def _use(self, topic):
         entry = self._entries.get(topic.key)
@@ -165,6 +179,7 @@ class View:
             whether that says nothing, for the registry lost its records
         """
         missing = self._missing(entry, found)
+        self._vanished.note(entry.key, missing, found)
         if missing and not is_doubtful():
             missing = ()
         with self._lock:

@@ -68,12 +68,9 @@ class Waiting:
         """:param looked_at: monotonic seconds; None when the registry is
         down: that says nothing of who is there, and uses up no look-ups
         """
-        waiting = self._by_key.pop(topic.key, ())
         if self._directory.live(topic):
-            self._forget(topic)
-            for delivery in waiting:
-                self._route(delivery)
-            return
+            return self._route_all(topic)
+        waiting = self._by_key.pop(topic.key, ())
         remaining = [delivery for delivery in waiting
                      if looked_at is None
                      or self._may_wait(delivery, looked_at)]
@@ -81,6 +78,23 @@ class Waiting:
             self._found_nobody(topic, remaining, looked_at is not None)
         else:
             self._forget(topic)
+
+    def go_on(self, delivery):
+        """There may be somebody for it, but this turn was long enough."""
+        self._by_key[delivery.topic.key] = collections.deque([delivery])
+        self._tell(functools.partial(self._route_all, delivery.topic))
+
+    def _route_all(self, topic):
+        """In their order, until one has to wait again."""
+        self._forget(topic)
+        waiting = self._by_key.pop(topic.key, ())
+        while waiting:
+            self._route(waiting.popleft())
+            again = self._by_key.get(topic.key)
+            if again is not None:
+                waiting.extendleft(reversed(again))
+                self._by_key[topic.key] = waiting
+                return
 
     def _found_nobody(self, topic, remaining, answered):
         self._by_key[topic.key] = collections.deque(remaining)
