@@ -5,7 +5,6 @@ It keeps nothing that a restart would lose: what it has not passed on is still
 in the custody of its sender, and an answer finds its client by the envelope.
 """
 
-import contextlib
 import os
 import select
 import time
@@ -106,8 +105,7 @@ class Receiver:
             for request in backend.close(self._settings.linger):
                 self._refuse(request, instance_id, backends.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        sockets.unbind_ipc(self._path)
         self._front.close()
         self._epoll.close()
         self._wakeup.close()

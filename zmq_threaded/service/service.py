@@ -5,7 +5,6 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
-import contextlib
 import os
 import time
 
@@ -68,8 +67,8 @@ class Service:
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
-            socket.close(linger=0)
             self._unlink()
+            socket.close(linger=0)
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
@@ -157,5 +156,4 @@ class Service:
         self._poller.released()
 
     def _unlink(self):
-        with contextlib.suppress(OSError):
-            os.unlink(self._ipc_path)
+        sockets.unbind_ipc(self._ipc_path)
