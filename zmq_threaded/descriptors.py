@@ -20,7 +20,7 @@ _OPEN = '/proc/self/fd'
 FOR_A_CONNECTION = 3
 # A service with less than that asks its clients to be sparing with
 # connections.
-PLENTY = 1024
+_PLENTY = 1024
 _SMALLEST_MARGIN, _LARGEST_MARGIN = 16, 1024
 
 
@@ -69,6 +69,11 @@ def raise_limit():
         'The limit of open files (RLIMIT_NOFILE) was raised from %d to the '
         'hard one, %d', soft, highest)
     return highest
+
+
+def are_few():
+    """Whether a service should ask its clients to be sparing."""
+    return raise_limit() < _PLENTY
 
 
 def left():

@@ -13,12 +13,13 @@ to a queue of ours::
     libzmq's descriptor, which normally is the bell: a listening socket to
     which only we connect
 
-To let clients in, the thread binds a new queue to the address, so that no
-more can enter the old one; makes libzmq's descriptor a duplicate of the old
+To let clients in, the thread makes libzmq's descriptor a duplicate of the
 queue (dup2), and rings the bell. The bell is what libzmq's epoll watches, so
 libzmq accepts until the queue is empty. Then its descriptor becomes the bell
-again, and the thread takes its ring back. A queue holds no more clients than
-are sure to find descriptors, however fast they come.
+again, and the thread takes its ring back. If descriptors are not plenty, the
+thread binds a new queue to the address before, so that no more can enter the
+old one: it holds no more clients than are sure to find descriptors, however
+fast they come.
 
 Whenever nobody is being let in, libzmq's descriptor is what libzmq was given:
 its socket may be closed at any time.
@@ -42,7 +43,11 @@ LOG = logs.get(__name__)
 _RETRY = 0.2
 _JOIN_LIMIT = _WATCHED_LIMIT = 5.0
 # libzmq needs about 50 us for each; more if the machine is busy.
-_LET_IN_LIMIT, _LET_IN_POLL = 0.1, 0.0002
+_LET_IN_LIMIT, _LET_IN_POLL = 0.1, 0.00005
+# With so many left a queue needs not be sealed: libzmq could not accept as many
+# in that time.
+_PLENTY = 4096
+_LATE = 0.01
 _FOR_ALL, _FOR_US = 0o770, 0o600
 BELL, NEXT = '.bell', '.next'
 
@@ -60,8 +65,8 @@ class Door:
     def __init__(self, path):
         self._path = path
         self._bell_path, self._next_path = beside(path)
-        self._queue = self._identity = None
-        self._capacity = 0
+        self._queue = self._former = self._identity = None
+        self._capacity = self._former_capacity = 0
         self._bell = _listening(self._bell_path, 1, _FOR_US)
         try:
             self.listener = os.dup(self._bell.fileno())
@@ -100,7 +105,7 @@ class Door:
 
     def fileno(self):
         """Readable when clients wait."""
-        return self._queue.fileno()
+        return (self._former or self._queue).fileno()
 
     def answer(self):
         """Let those in who wait.
@@ -110,31 +115,44 @@ class Door:
         left = descriptors.left()
         if left < descriptors.margin(descriptors.limit()):
             return False
-        queue, capacity = self._queue, self._capacity
-        is_sealed = self._renew()
-        has_room = left >= capacity * (2 if is_sealed else 4)
-        if has_room:
-            self._let_in(queue)
-        if queue is self._queue:
-            return has_room
-        # Who was not let in (there was more room when the queue was made)
-        # connects anew.
-        queue.close()
+        if left < _PLENTY + self._capacity and self._seal():
+            return self._let_in_former()
+        if left < 4 * self._capacity:
+            return False
+        self._let_in(self._queue)
         return True
 
-    def _renew(self):
-        """Put a new queue in the place of this one.
+    def _seal(self):
+        """Put a new queue in the place of this one, so that nobody can enter
+        this one any more.
 
-        :returns: whether nobody can enter this one any more
+        :returns: False when there can be no new one: the disk may be full
         """
-        if not self._is_ours():
-            return True
-        try:
-            self.open()
-        except OSError as error:
-            # The disk may be full, and clients should come in all the same.
-            LOG.debug('%s: no new queue: %s', self._path, error)
-            return False
+        if self._former is None and self._is_ours():
+            former, capacity = self._queue, self._capacity
+            try:
+                self.open()
+            except OSError as error:
+                LOG.debug('%s: no new queue: %s', self._path, error)
+                return False
+            self._former, self._former_capacity = former, capacity
+        return True
+
+    def _let_in_former(self):
+        former, capacity = self._queue, self._capacity
+        if self._former is not None:
+            former, capacity = self._former, self._former_capacity
+        # Who looked the address up before it was another's is still to come.
+        time.sleep(_LATE)
+        # Looked at last: others in this process open files as well.
+        if descriptors.left() >= 2 * capacity:
+            self._let_in(former)
+            if _has_visitors(former):
+                return False
+        # Else it was made when there was more room: who waits connects anew.
+        if self._former is not None:
+            self._former.close()
+            self._former = None
         return True
 
     def _is_ours(self):
@@ -183,22 +201,24 @@ class Door:
         if self._is_ours():
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-        if self._queue is not None:
-            if (_has_visitors(self._queue) and descriptors.left()
-                    >= 2 * self._capacity):
+        for queue in self._queues():
+            if (_has_visitors(queue)
+                    and descriptors.left() >= 2 * self._capacity):
                 with contextlib.suppress(OSError):
-                    self._let_in(self._queue)
-            self._queue.close()
+                    self._let_in(queue)
+            queue.close()
         self._close_bell()
+
+    def _queues(self):
+        return [queue for queue in (self._former, self._queue) if queue]
 
     def _close_bell(self):
         _close(self._bell, self._bell_path)
 
     def abandon(self):
         """The door is the parent's, of which this process is a fork."""
-        self._bell.close()
-        if self._queue is not None:
-            self._queue.close()
+        for each in (self._bell, *self._queues()):
+            each.close()
 
 
 class Doors:

@@ -69,6 +69,10 @@ class BindError(Exception):
     """A service could not bind; the text names the address."""
 
 
+# What making a socket, a thread or a file may raise.
+FAILURES = BindError, descriptors.Short, OSError, zmq.ZMQError
+
+
 def new_context(settings):
     """A zmq.Context for one driver in this process.
 

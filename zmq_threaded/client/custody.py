@@ -27,6 +27,7 @@ import collections
 import functools
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -159,10 +160,15 @@ class Custody:
             delivery.instance = (delivery.chosen
                                  or self._directory.choose(delivery.topic))
             delivery.chosen = None
-        lane = delivery.instance and self._lanes.to(delivery.instance)
+        try:
+            lane = delivery.instance and self._lanes.to(delivery.instance)
+        except descriptors.Short as error:
+            delivery.held_up = str(error)
+            return self._waiting.add(delivery)
         if lane and not delivery.pinned and lane.link.is_closing():
             lane = None
         if lane:
+            delivery.held_up = ''
             lane.push(delivery)
         elif delivery.pinned:
             self.drop(delivery, 'its instance is gone')
@@ -345,7 +351,10 @@ class Custody:
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""
-        lane = self._lanes.to(watch.instance)
+        try:
+            lane = self._lanes.to(watch.instance)
+        except descriptors.Short:
+            return      # its caller waits for its time
         if lane is not None:
             lane.watched[watch.id] = watch
 

@@ -12,6 +12,7 @@ import sys
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
@@ -43,7 +44,8 @@ def main(arguments=None):
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
     try:
         running = _open(conf)
-    except (options.InvalidOption, sockets.BindError) as error:
+    except (options.InvalidOption, sockets.BindError,
+            descriptors.Short) as error:
         LOG.critical('The receiver cannot start: %s', error)
         return 1
     running.start()

@@ -8,6 +8,7 @@ one of :mod:`zmq_threaded.service.executors`.
 import os
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
@@ -63,7 +64,8 @@ class Service:
             self.instance = matchmaker.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
-                next((topic.server for topic in topics if topic.server), ''))
+                next((topic.server for topic in topics if topic.server), ''),
+                not is_behind and descriptors.are_few())
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
