@@ -104,7 +104,7 @@ class ZmqDriver(base.BaseDriver):
             self._parts().outbox.withdraw(delivery)
             event, detail = deliveries.FAILED, (
                 'no service confirmed it within rpc_cast_timeout; it may have '
-                'been executed')
+                f'been executed{_because(delivery.held_up)}')
         if event == deliveries.NOBODY:
             raise directory.Nobody(attempts_used_up=True)
         if event == deliveries.FAILED:
@@ -149,7 +149,7 @@ class ZmqDriver(base.BaseDriver):
                 self._parts().counters.add('calls_timed_out')
                 raise errors.MessagingTimeout(
                     f'Timed out waiting for a reply to, or a sign of life '
-                    f'of, {delivery}')
+                    f'of, {delivery}{_because(delivery.held_up)}')
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
@@ -204,12 +204,12 @@ class ZmqDriver(base.BaseDriver):
         return target.exchange or self._default_exchange or ''
 
     def _listen(self, addresses, batch_size, batch_timeout, pool=''):
-        parts = self._parts()
         try:
+            parts = self._parts()
             service = parts.service(
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
-        except sockets.BindError as error:
+        except (errors.OutOfResources, *sockets.FAILURES) as error:
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,
                                     batch_timeout)
@@ -270,7 +270,14 @@ class ZmqDriver(base.BaseDriver):
                     self._runtime = runtime.Runtime(self._settings)
                 except options.InvalidOption as error:
                     raise errors.ConfigurationError(str(error)) from None
+                except sockets.FAILURES as error:
+                    raise errors.OutOfResources(
+                        f'The zmq driver cannot be opened: {error}') from None
             return self._runtime
+
+
+def _because(reason):
+    return f' (this process is {reason})' if reason else ''
 
 
 def _deadline(timeout):

@@ -19,6 +19,12 @@ class ListenError(base.TransportDriverError):
     """A service could not bind its sockets."""
 
 
+class OutOfResources(exceptions.MessageDeliveryFailure):
+    """This process has no file descriptors left for the driver, or no memory;
+    the text says what to do. Once there are, it works.
+    """
+
+
 class ServerGone(exceptions.MessagingTimeout):
     """The server of a call was lost before it replied. The call may have
     been executed, wholly, partly or not at all.

@@ -8,6 +8,7 @@ import threading
 import time
 
 from zmq_threaded import counters
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import options
@@ -22,6 +23,9 @@ from zmq_threaded.service import service
 
 LOG = logs.get(__name__)
 
+# Descriptors: of the parts of a driver with a service and one connection; and
+# of what does not grow with its load (README, "Limits").
+_FOR_A_START, _FOR_THE_REST = 24, 30
 _LAST_FLUSH_LIMIT = 1.0
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
@@ -45,13 +49,16 @@ class Runtime:
     driver sees to that.
 
     :param settings: options.Settings
-    :raises: options.InvalidOption
+    :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
 
     Thread: any.
     """
 
     def __init__(self, settings):
+        # Before anything is opened: libzmq bears no half of what it needs.
+        descriptors.warn_if_few(2 * settings.pool_size + _FOR_THE_REST)
+        descriptors.demand(_FOR_A_START + 2 * settings.io_threads)
         self.pid = os.getpid()
         self._settings = settings
         self._services = []
@@ -95,9 +102,10 @@ class Runtime:
 
     def snapshot(self):
         """All counts so far, and what there is now: sockets, backlog (of the
-        services), unacknowledged.
+        services), unacknowledged, descriptors_left (to this process).
         """
         return {'sockets': 0, **self.counters.snapshot(),
+                'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
                 'unacknowledged': self.outbox.pending()}

@@ -12,6 +12,8 @@ import time
 
 import zmq
 
+from zmq_threaded import descriptors
+from zmq_threaded import doors
 from zmq_threaded import logs
 
 LOG = logs.get(__name__)
@@ -28,7 +30,9 @@ _CONNECT_TIMEOUT = 3000
 CALL_SLICE = 0.2
 _RECONNECT_IVL = 500
 _RECONNECT_IVL_MAX = 5000
-_MAX_SOCKETS = 16384
+# Of a context at most; ZeroMQ knows no more than 65535, and one that is in use
+# has two descriptors.
+_MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 
 # From a pipe that is full libzmq reads nothing more, heartbeats included, and
 # both ends take the other for dead. A client's pipe to a service is not: of the
@@ -43,6 +47,7 @@ _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 CLOSING_QUIET, FRESH = 0.05, 0.02
 
 IPC_PATH_LIMIT = 107
+_FOR_A_CONTEXT, _FOR_A_DOOR = 8, 8
 
 
 # Plain ints: operators on pyzmq's enums cost more than the calls they steer
@@ -64,12 +69,45 @@ class BindError(Exception):
     """A service could not bind; the text names the address."""
 
 
+# What making a socket, a thread or a file may raise.
+FAILURES = BindError, descriptors.Short, OSError, zmq.ZMQError
+
+
 def new_context(settings):
-    """A zmq.Context for one driver in this process."""
-    context = zmq.Context(io_threads=settings.io_threads)
+    """A zmq.Context for one driver in this process.
+
+    :raises: descriptors.Short
+    """
+    descriptors.demand(_FOR_A_CONTEXT + 2 * settings.io_threads)
+    try:
+        context = zmq.Context(io_threads=settings.io_threads)
+    except zmq.ZMQError as error:
+        raise descriptors.short(error) from None
     # Later than the first socket this option would be ignored.
-    context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+    context.set(zmq.MAX_SOCKETS, min(_MAX_SOCKETS, max(
+        _LEAST_SOCKETS, descriptors.limit() // 2)))
+    # With the first socket libzmq starts its threads, and aborts the process
+    # if there are no descriptors for them (epoll.cpp): so now.
+    try:
+        new_socket(context, zmq.PAIR).close(linger=0)
+    except descriptors.Short:
+        context.term()
+        raise
     return context
+
+
+def new_socket(context, kind):
+    """A socket without options.
+
+    :raises: descriptors.Short
+    """
+    descriptors.demand(descriptors.FOR_A_CONNECTION)
+    try:
+        return context.socket(kind)
+    except (zmq.ZMQError, OSError) as error:
+        if descriptors.is_shortage(error):
+            raise descriptors.short(error) from None
+        raise
 
 
 def terminate(context, limit):
@@ -91,12 +129,12 @@ def terminate(context, limit):
 def request_socket(context, settings, endpoint):
     """A REQ socket, connected. Waits for nothing.
 
-    :raises: BadEndpoint
+    :raises: BadEndpoint, descriptors.Short
 
     RELAXED and CORRELATE belong together: after a timeout the socket can be
     used again, and the late reply is dropped by libzmq.
     """
-    socket = context.socket(zmq.REQ)
+    socket = new_socket(context, zmq.REQ)
     socket.set(zmq.REQ_RELAXED, 1)
     socket.set(zmq.REQ_CORRELATE, 1)
     return _connect(socket, settings, endpoint)
@@ -105,9 +143,9 @@ def request_socket(context, settings, endpoint):
 def dealer_socket(context, settings, endpoint):
     """A DEALER socket, connected. Waits for nothing.
 
-    :raises: BadEndpoint
+    :raises: BadEndpoint, descriptors.Short
     """
-    socket = context.socket(zmq.DEALER)
+    socket = new_socket(context, zmq.DEALER)
     # None: a full pipe has no POLLOUT and would look like a lost peer. The
     # windows of the lanes (client/lane.py) are the limit.
     socket.set(zmq.SNDHWM, 0)
@@ -117,9 +155,9 @@ def dealer_socket(context, settings, endpoint):
 def backend_socket(context, settings, endpoint):
     """A DEALER socket of a receiver, connected to a service.
 
-    :raises: BadEndpoint
+    :raises: BadEndpoint, descriptors.Short
     """
-    socket = context.socket(zmq.DEALER)
+    socket = new_socket(context, zmq.DEALER)
     # Of all its clients, when it stops reading; later ones are refused as
     # BUSY.
     socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
@@ -144,7 +182,10 @@ def _connect(socket, settings, endpoint, heartbeats=True):
 
 
 def service_socket(context, settings):
-    """An unbound ROUTER socket of a service."""
+    """An unbound ROUTER socket of a service.
+
+    :raises: descriptors.Short
+    """
     behind_a_receiver = settings.topology == 'receiver'
     socket = router_socket(context, settings, not behind_a_receiver)
     if not behind_a_receiver:
@@ -153,8 +194,11 @@ def service_socket(context, settings):
 
 
 def router_socket(context, settings, heartbeats=True):
-    """An unbound ROUTER socket of a service or a receiver."""
-    socket = context.socket(zmq.ROUTER)
+    """An unbound ROUTER socket of a service or a receiver.
+
+    :raises: descriptors.Short
+    """
+    socket = new_socket(context, zmq.ROUTER)
     _set_common(socket, settings, heartbeats)
     # Without MANDATORY a reply to a slow or vanished client is dropped with
     # no error.
@@ -179,10 +223,10 @@ def _set_common(socket, settings, heartbeats=True):
 
 
 def bind_ipc(socket, path):
-    """Bind to a Unix socket and return its endpoint.
+    """Bind to a Unix socket and return its endpoint; see doors.py.
 
-    The path must be new: libzmq takes a live one away from its owner without
-    an error.
+    The path must be new: a live one is taken away from its owner without an
+    error. unbind_ipc() is to be called before the socket is closed.
 
     :raises: BindError
     """
@@ -190,13 +234,26 @@ def bind_ipc(socket, path):
         raise BindError(f'rpc_zmq_ipc_dir: {path} is longer than the '
                         f'{IPC_PATH_LIMIT} bytes of a Unix socket')
     endpoint = f'ipc://{path}'
+    def bind(descriptor):
+        socket.set(zmq.USE_FD, descriptor)
+        try:
+            socket.bind(endpoint)
+        finally:
+            socket.set(zmq.USE_FD, -1)
+
     try:
-        socket.bind(endpoint)
-        # Whoever may enter the directory may connect (0700, or a group's).
-        os.chmod(path, 0o770)
-    except (zmq.ZMQError, OSError) as error:
+        descriptors.demand(_FOR_A_DOOR)
+        doors.bind(path, bind)
+    except (zmq.ZMQError, OSError, descriptors.Short) as error:
         raise BindError(f'{endpoint}: {error}') from None
     return endpoint
+
+
+def unbind_ipc(path):
+    """Remove a Unix socket, if it is still ours; those who are connected stay
+    so. Twice is fine.
+    """
+    doors.unbind(path)
 
 
 def bind_tcp(socket, settings):
@@ -362,12 +419,12 @@ def is_dead(endpoint):
     """
     if not endpoint.startswith('ipc://'):
         return False
-    with system_socket.socket(system_socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
+    try:
+        with system_socket.socket(system_socket.AF_UNIX) as probe:
+            probe.setblocking(False)
             probe.connect(endpoint[6:])
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-        except OSError:
-            pass    # busy, or not ours to judge
-        return False
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:
+        pass    # busy, not ours to judge, or no descriptor left
+    return False

@@ -293,5 +293,6 @@ def clear_killed(ipc_dir):
         path = os.path.join(ipc_dir, name)
         if name.endswith('.sock') and sockets.is_dead(f'ipc://{path}'):
             os.unlink(path)
+            processes.unlink_beside(path)
             removed.add(name.removesuffix('.sock'))
     return removed

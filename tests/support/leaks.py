@@ -7,6 +7,8 @@ import os
 import threading
 import time
 
+from zmq_threaded import doors
+
 
 def threads():
     """Our threads that run, libzmq's own (named by it) included."""
@@ -38,7 +40,8 @@ def children():
 
 
 def ipc_files(ipc_dir):
-    return {name for name in os.listdir(ipc_dir) if name.endswith('.sock')}
+    return {name for name in os.listdir(ipc_dir)
+            if name.endswith(('.sock', doors.BELL, doors.NEXT))}
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Server processes that a test can kill, stop and continue."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 
+from zmq_threaded import doors
 from zmq_threaded import sockets
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,6 +30,13 @@ def restore_signals():
 def command(main, *arguments):
     """The command line of a script beside this file."""
     return [sys.executable, os.path.join(_HERE, main), *arguments]
+
+
+def unlink_beside(path):
+    """What a killed service left beside its Unix socket."""
+    for beside in doors.beside(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
 
 
 class ServerProcess:
@@ -62,6 +71,7 @@ class ServerProcess:
             path = os.path.join(self._ipc_dir, name)
             if name.endswith('.sock') and sockets.is_dead(f'ipc://{path}'):
                 os.unlink(path)
+                unlink_beside(path)
 
     def pause(self):
         os.kill(self.pid, signal.SIGSTOP)

@@ -133,6 +133,7 @@ class ReceiverProcess:
             self.kill()
         if os.path.exists(self.path()):
             os.unlink(self.path())      # of one that was killed
+        processes.unlink_beside(self.path())
         shutil.rmtree(self.directory)
 
 

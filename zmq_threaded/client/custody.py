@@ -29,6 +29,7 @@ import random
 import time
 
 from zmq_threaded import counters as counting
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import wire
 from zmq_threaded.client import answers
@@ -159,11 +160,19 @@ class Custody:
             return self._waiting.add(delivery)      # in its turn
         if delivery.spread:
             return self._spreading.add(delivery)
+        try:
+            self._route_to_instance(delivery)
+        except descriptors.Short as error:
+            delivery.held_up = str(error)
+            self._waiting.add(delivery)
+
+    def _route_to_instance(self, delivery):
         if delivery.pinned:
             return self._route_copy(delivery)
         for delivery.instance in self._candidates(delivery):
             lane = self._lanes.to(delivery.instance)
             if lane and not lane.link.is_closing():
+                delivery.held_up = ''
                 return lane.push(delivery)
             self._directory.unreachable(delivery.instance)
         delivery.instance = None
@@ -189,10 +198,10 @@ class Custody:
     def _route_copy(self, copy):
         lane = self._lanes.to(copy.instance)
         if lane:
+            copy.held_up = ''
             lane.push(copy)
         else:
             self._spreading.drop_copy(copy)
-
 
     # Lost connections
 
@@ -324,7 +333,10 @@ class Custody:
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""
-        lane = self._lanes.to(watch.instance)
+        try:
+            lane = self._lanes.to(watch.instance)
+        except descriptors.Short:
+            return      # its caller waits for its time
         if lane is not None:
             lane.watched[watch.id] = watch
 

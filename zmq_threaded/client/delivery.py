@@ -27,6 +27,7 @@ class Delivery:
     :ivar may_have_run: an instance that had it is lost
     :ivar is_unsettled: it was sent, and may have to be sent again
     :ivar since: when it was taken into custody, in monotonic seconds
+    :ivar held_up: what this process lacks to send it, '' for nothing
     :ivar waiter: queue of the thread that waits for events of it, or None
 
     Thread: outbox, once it was posted.
@@ -51,6 +52,7 @@ class Delivery:
     may_have_run: bool = False
     group: list = ()
     chosen: object = None
+    held_up: str = ''
 
     def frame(self, endpoint, settled=b'', instances=()):
         """The message as it is sent to an endpoint.

@@ -44,6 +44,8 @@ class Lanes:
     def to(self, instance):
         """The lane to an instance, opened if need be; None if it cannot be
         reached from here.
+
+        :raises: descriptors.Short
         """
         lane = self._lanes.get(instance.id)
         if lane is None:

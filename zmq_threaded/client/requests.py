@@ -4,11 +4,13 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
+import math
 import threading
 import time
 
 import zmq
 
+from zmq_threaded import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sockets
@@ -22,6 +24,8 @@ LOG = logs.get(__name__)
 _CONNECT_WAIT = 1.0
 _CONNECT_PROBE_AFTER = 0.02
 _WATCH_AFTER = 1.0
+# While this process is short of descriptors or sockets none lies idle.
+_SHED_FOR = 5.0
 
 
 class _NotTaken(Exception):
@@ -29,7 +33,8 @@ class _NotTaken(Exception):
 
 
 class NeedsOutbox(Exception):
-    """A server replies in more than one message; a REQ takes only one.
+    """A server replies in more than one message, and a REQ takes only one; or
+    a connection for each thread is too many, for it or for this process.
 
     :ivar instance: the one that was chosen
     """
@@ -119,6 +124,7 @@ class _Pool:
         self._idle = {}
         self._size = 0
         self._closed = False
+        self._keeps_from = 0.0
 
     def take(self, instance):
         with self._lock:
@@ -132,7 +138,8 @@ class _Pool:
     def give(self, connection):
         connection.idle_since = time.monotonic()
         with self._lock:
-            if not self._closed:
+            if (not self._closed
+                    and connection.idle_since >= self._keeps_from):
                 self._idle.setdefault(connection.endpoints,
                                       []).append(connection)
                 self._size += 1
@@ -141,9 +148,16 @@ class _Pool:
         if connection:
             connection.close()
 
+    def shed(self):
+        """Close what nobody uses, and for a while what is given back."""
+        self._keeps_from = time.monotonic() + _SHED_FOR
+        self._close_idle_since(math.inf)
+
     def close_idle(self):
         """Close what nobody used for the time to live."""
-        oldest = time.monotonic() - self._ttl
+        self._close_idle_since(time.monotonic() - self._ttl)
+
+    def _close_idle_since(self, oldest):
         with self._lock:
             expired = []
             for endpoints, stack in list(self._idle.items()):
@@ -204,7 +218,7 @@ class Requests:
         message_id = self._new_id()
         while True:
             instance = self._directory.resolve(topic, deadline, attempts)
-            if instance.two_messages:
+            if instance.two_messages or instance.sparing:
                 raise NeedsOutbox(instance)
             try:
                 return self._exchange(instance, topic, message_id, body,
@@ -284,9 +298,8 @@ class Requests:
         try:
             if endpoint is not None:
                 connection = _Connection(
-                    instance.endpoints, endpoint, sockets.request_socket(
-                        self._context, self._settings, endpoint),
-                    self._counters)
+                    instance.endpoints, endpoint,
+                    self._new_socket(instance, endpoint), self._counters)
                 if _is_ready(connection.socket, endpoint, deadline):
                     return connection
                 connection.close()
@@ -294,6 +307,15 @@ class Requests:
             LOG.warning('The record of %s is of no use: %s', instance, error)
         self._directory.unreachable(instance)
         raise _NotTaken('no connection')
+
+    def _new_socket(self, instance, endpoint):
+        try:
+            return sockets.request_socket(self._context, self._settings,
+                                          endpoint)
+        except descriptors.Short:
+            # The outbox needs one for all callers, and waits for it.
+            self._pool.shed()
+            raise NeedsOutbox(instance) from None
 
     def _read(self, frame, instance, topic, message_id):
         try:

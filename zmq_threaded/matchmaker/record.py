@@ -15,6 +15,8 @@ class Instance:
     :ivar two_messages: it replies in two messages, for which a REQ is no good
     :ivar host: rpc_zmq_host of its node, '' if its record does not say
     :ivar server: the server of its target, '' for a notification listener
+    :ivar sparing: it has few descriptors: a client process should make do
+        with one connection
     """
 
     id: bytes
@@ -24,6 +26,7 @@ class Instance:
     two_messages: bool = False
     host: str = ''
     server: str = ''
+    sparing: bool = False
 
     def __str__(self):
         who = self.server or 'a listener'
@@ -66,6 +69,8 @@ def _fields(instance):
         fields['host'] = instance.host
     if instance.server:
         fields['server'] = instance.server
+    if instance.sparing:
+        fields['sparing'] = True
     return fields
 
 
@@ -75,7 +80,8 @@ def _instance(fields):
                         bool(fields.get('receiver')),
                         fields.get('replies') == 2,
                         str(fields.get('host', '')),
-                        str(fields.get('server', '')))
+                        str(fields.get('server', '')),
+                        bool(fields.get('sparing')))
     if not (isinstance(instance.id, bytes) and len(instance.id) == 16
             and isinstance(fields['endpoints'], list) and instance.endpoints
             and all(isinstance(each, str) for each in instance.endpoints)):

@@ -2,11 +2,13 @@
 """The way from a receiver to one service of its node."""
 
 import collections
+import contextlib
 import functools
 import time
 
 import zmq
 
+from zmq_threaded import descriptors
 from zmq_threaded import sockets
 from zmq_threaded import wire
 
@@ -105,8 +107,9 @@ class Backend:
             self._end_probe()
             self._is_unreachable = False
         elif self._probe is None:
-            self._probe = self._connect()
-            self._probed_at = now
+            with contextlib.suppress(descriptors.Short):
+                self._probe = self._connect()
+                self._probed_at = now
         elif now - self._probed_at > _HANDSHAKE_LIMIT:
             self._is_unreachable = True
 

@@ -9,6 +9,7 @@ import sys
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
@@ -58,7 +59,8 @@ def main(arguments=None):
     problem = None
     try:
         running = _open(conf)
-    except (options.InvalidOption, sockets.BindError, OSError) as error:
+    except (options.InvalidOption, sockets.BindError, descriptors.Short,
+            OSError) as error:
         problem = str(error)
     if problem:
         # Not where the error is handled: oslo.log would say it a second time.

@@ -5,7 +5,6 @@ It keeps nothing that a restart would lose: what it has not passed on is still
 in the custody of its sender, and an answer finds its client by the envelope.
 """
 
-import contextlib
 import os
 import select
 import time
@@ -13,6 +12,7 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
@@ -28,6 +28,7 @@ _TICK = 0.5
 # So that answers get their turn.
 _READ_AT_ONCE = 100
 _ROUNDS = 20
+_FEWEST_DESCRIPTORS = 1024
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -37,7 +38,7 @@ class Receiver:
     its directory.
 
     :param settings: options.Settings
-    :raises: sockets.BindError
+    :raises: sockets.BindError, descriptors.Short
 
     Thread: any for the public methods, receiver for the rest.
     """
@@ -47,6 +48,7 @@ class Receiver:
         self._ipc_dir = ipc_dir
         self.counters = counts.Counters()
         self._path = address.receiver_path(settings, ipc_dir)
+        descriptors.warn_if_few(_FEWEST_DESCRIPTORS)
         self._context = sockets.new_context(settings)
         self._front = sockets.router_socket(self._context, settings)
         try:
@@ -77,6 +79,7 @@ class Receiver:
         self._is_busy = self._is_closing = False
         self._last_moved = self._next_tick = 0.0
         self._may_warn = counts.Seldom()
+        self._may_warn_of_shortage = counts.Seldom()
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -106,8 +109,7 @@ class Receiver:
             for request in backend.close(self._settings.linger):
                 self._refuse(request, instance_id, backends.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        sockets.unbind_ipc(self._path)
         self._front.close()
         self._epoll.close()
         self._wakeup.close()
@@ -183,7 +185,11 @@ class Receiver:
                 self._refuse(request, instance_id, outcome)
 
     def _forward_to(self, instance_id, request):
-        backend = self._backend(instance_id)
+        try:
+            backend = self._backend(instance_id)
+        except descriptors.Short as error:
+            self._tell_of_shortage(error)
+            return backends.BUSY
         if backend is None:
             return backends.GONE
         outcome = backend.forward(request)
@@ -193,6 +199,11 @@ class Receiver:
             # answer goes to another one.
             self._read_backend(backend)
         return outcome
+
+    def _tell_of_shortage(self, error):
+        if self._may_warn_of_shortage.allows():
+            LOG.warning('No connection to a service can be made; its clients '
+                        'have to wait: the receiver is %s', error)
 
     def _backend(self, instance_id):
         backend = self._backends.get(instance_id)

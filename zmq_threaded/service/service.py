@@ -5,10 +5,10 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
-import contextlib
 import os
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
@@ -64,12 +64,13 @@ class Service:
             self.instance = matchmaker.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
-                next((topic.server for topic in topics if topic.server), ''))
+                next((topic.server for topic in topics if topic.server), ''),
+                not is_behind and descriptors.are_few())
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
-            socket.close(linger=0)
             self._unlink()
+            socket.close(linger=0)
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
@@ -157,5 +158,4 @@ class Service:
         self._poller.released()
 
     def _unlink(self):
-        with contextlib.suppress(OSError):
-            os.unlink(self._ipc_path)
+        sockets.unbind_ipc(self._ipc_path)
