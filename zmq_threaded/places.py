@@ -132,3 +132,10 @@ def problems(endpoint, race):
     """What a race for an endpoint found out, as text."""
     return '; '.join(f'{describe(endpoint, address)}: {problem}'
                      for address, problem in race.problems.items())
+
+
+def mute(endpoint, address):
+    """What is wrong with an address that takes connections, as text."""
+    return (f'{describe(endpoint, address)}: takes connections, but does not '
+            'answer: its process is paused or overloaded, or something else '
+            'listens there')

@@ -102,6 +102,10 @@ class Runtime:
                                for listening in list(self._services)),
                 'unacknowledged': self.outbox.pending()}
 
+    def explain(self, topic):
+        """Why nobody of a topic can be reached, as text."""
+        return self._directory.explain(topic)
+
     def forget(self, listening):
         """The service was cleaned up."""
         if listening in self._services:

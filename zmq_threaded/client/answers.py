@@ -6,6 +6,7 @@ import time
 from zmq_threaded import logs
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import reasons
 
 LOG = logs.get(__name__)
 
@@ -113,7 +114,8 @@ class Answers:
     def _question_refused(self, lane, reason):
         """A receiver answers in place of an instance."""
         if reason in (wire.GONE, wire.UNREACHABLE):
-            self._directory.avoid(lane.instance)
+            self._directory.avoid(lane.instance,
+                                  why=reasons.refusal(reason))
         if reason == wire.GONE:
             self._custody.give_up(lane, is_gone=True)
         elif reason == wire.UNREACHABLE:
@@ -131,8 +133,9 @@ class Answers:
             self._custody.drop(delivery, f'{lane.instance} refused it: {text}')
         else:
             if reason != wire.REQUEUED:
-                self._directory.avoid(lane.instance, deliveries.is_final(
-                    reason, lane.instance))
+                self._directory.avoid(
+                    lane.instance, deliveries.is_final(reason, lane.instance),
+                    reasons.refusal(reason))
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 
