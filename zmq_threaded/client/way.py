@@ -9,7 +9,8 @@ from zmq_threaded import race
 
 # What a handshake takes at the most between processes that run; after it the
 # addresses are tried. Then how long for, and how long until they are again.
-_RACE_AFTER, _RACE_LIMIT, _RACE_AGAIN = 0.2, 2.0, 2.0
+_RACE_AFTER, _RACE_LIMIT, _RACE_AGAIN = 0.2, 1.0, 2.0
+_LOOK_AGAIN = 0.5
 
 
 class Way:
@@ -47,6 +48,7 @@ class Way:
         if self.address is None:
             found = self._found()
             if found:
+                self._race_at = time.monotonic() + _RACE_AFTER
                 self.address = places.as_endpoint(found[0])
         return self.address
 
@@ -59,8 +61,9 @@ class Way:
             return ()
         if found is None:
             self.why = f'{self._endpoint}: its name is being resolved'
+            self._race_at = time.monotonic() + _LOOK_AGAIN
             return ()
-        self.is_hopeless = False
+        self.is_hopeless, self.why = False, ''
         return found
 
     def check(self, now, lost_at):
@@ -86,6 +89,8 @@ class Way:
         self._race_at = now + _RACE_AGAIN
         self._tried = self._found()
         if self._tried:
+            self.why = (places.describe(self._endpoint, self._tried[0])
+                        + ': no answer yet')
             self._race = race.Race(self._tried)
             self._race_until = now + _RACE_LIMIT
 
