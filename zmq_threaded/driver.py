@@ -75,8 +75,8 @@ class ZmqDriver(base.BaseDriver):
             reply = self._call(topic, body, flags, _deadline(timeout),
                                attempts, call_monitor_timeout)
         except directory.Nobody as nobody:
-            raise _nobody(nobody, topic, message, timeout,
-                          at_least_once) from None
+            raise _nobody(nobody, topic, message, timeout, at_least_once,
+                          self._explain(topic)) from None
         return self._result(reply)
 
     def _keep(self, kind, topic, body, flags, attempts):
@@ -149,7 +149,7 @@ class ZmqDriver(base.BaseDriver):
                 self._parts().counters.add('calls_timed_out')
                 raise errors.MessagingTimeout(
                     f'Timed out waiting for a reply to, or a sign of life '
-                    f'of, {delivery}{_because(delivery.held_up)}')
+                    f'of, {delivery}{self._why_unsent(delivery)}')
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
@@ -157,6 +157,17 @@ class ZmqDriver(base.BaseDriver):
                 # That the server has the call, which its poller says as well,
                 # is no sign that a worker is at it.
                 silence_until = time.monotonic() + longest_silence
+
+    def _why_unsent(self, delivery):
+        if delivery.sent_at:
+            return f' from {delivery.instance}'
+        why = delivery.held_up or self._explain(delivery.topic)
+        return f', which was not sent: {why}'
+
+    def _explain(self, topic):
+        # Not _parts(): after cleanup() that would open everything anew.
+        parts = self._runtime
+        return parts.explain(topic) if parts else 'the driver was closed'
 
     def _encode(self, ctxt, message):
         if not isinstance(ctxt, dict):
@@ -177,7 +188,8 @@ class ZmqDriver(base.BaseDriver):
         try:
             self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
         except directory.Nobody as nobody:
-            raise _nobody(nobody, topic, message, None, False) from None
+            raise _nobody(nobody, topic, message, None, False,
+                          self._explain(topic)) from None
 
     # Listening
 
@@ -291,14 +303,15 @@ def _attempts(retry):
     return None if retry is None or retry < 0 else retry + 1
 
 
-def _nobody(nobody, topic, message, timeout, at_least_once):
-    why = f'No service listens on {topic}'
+def _nobody(nobody, topic, message, timeout, at_least_once, why):
+    within = '' if nobody.attempts_used_up else f' within {timeout} s'
+    text = (f'No service listens on {topic}, or none could be reached'
+            f'{within}: {nobody.why or why}')
     if not nobody.attempts_used_up:
-        return errors.MessagingTimeout(
-            f'{why}, or none could be reached within {timeout} s')
+        return errors.MessagingTimeout(text)
     if at_least_once:
-        return errors.undeliverable(topic, message, why)
-    return errors.MessageDeliveryFailure(f'{why}, or none could be reached')
+        return errors.undeliverable(topic, message, text)
+    return errors.MessageDeliveryFailure(text)
 
 
 def _raise_if_failed(event, detail, delivery):

@@ -19,6 +19,7 @@ from zmq_threaded.client import directory
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.receiver import address
+from zmq_threaded.receiver import published
 from zmq_threaded.service import service
 
 LOG = logs.get(__name__)
@@ -82,6 +83,7 @@ class Runtime:
             self._context, settings, self._directory, self.counters,
             self.outbox.watch)
         self._presence = address.Presence(settings, self._ipc_dir)
+        self._published = published.Published(settings)
 
     def service(self, topics, **kwargs):
         """A bound service, registered under these topics once it starts.
@@ -97,7 +99,7 @@ class Runtime:
             self._context, self._settings, self._ipc_dir, self._directory,
             topics, self.counters, **kwargs)
         self._services.append(listening)
-        self._look_for_receiver()
+        self._look_around()
         return listening
 
     def snapshot(self):
@@ -109,6 +111,10 @@ class Runtime:
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
                 'unacknowledged': self.outbox.pending()}
+
+    def explain(self, topic):
+        """Why nobody of a topic can be reached, as text."""
+        return self._directory.explain(topic)
 
     def forget(self, listening):
         """The service was cleaned up."""
@@ -179,11 +185,15 @@ class Runtime:
 
     def _housekeeping(self):
         self.requests.close_idle()
-        self._look_for_receiver()
+        self._look_around()
 
-    def _look_for_receiver(self):
-        if self._settings.topology == 'receiver' and self._services:
+    def _look_around(self):
+        """What the owner of a service should know of its node."""
+        if not self._services:
+            return
+        if self._settings.topology == 'receiver':
             self._presence.check()
+        self._published.check()
 
 
 def _registry(ipc_dir, settings):

@@ -9,6 +9,7 @@ from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import losses
+from zmq_threaded.client import reasons
 
 LOG = logs.get(__name__)
 
@@ -127,7 +128,8 @@ class Answers:
             # Its link would be closed while it is being read.
             raise wire.Malformed('only a receiver speaks for an instance')
         if reason in (wire.GONE, wire.UNREACHABLE):
-            self._directory.avoid(lane.instance)
+            self._directory.avoid(lane.instance,
+                                  why=reasons.refusal(reason))
         if reason == wire.GONE:
             self._custody.give_up(lane, is_gone=True)
         elif reason == wire.UNREACHABLE:
@@ -146,8 +148,9 @@ class Answers:
                 f'{lane.instance} refused it: {texts.line(text)}')
         else:
             if reason != wire.REQUEUED:
-                self._directory.avoid(lane.instance, deliveries.is_final(
-                    reason, lane.instance))
+                self._directory.avoid(
+                    lane.instance, deliveries.is_final(reason, lane.instance),
+                    reasons.refusal(reason))
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 

@@ -67,7 +67,8 @@ class Custody:
         answer = answers.Answers(directory, counters, self)
         self._unsettled = unsettled.Unsettled()
         self._lanes = lanes.Lanes(context, settings, epoll, counters,
-                                  self._unsettled, answer.on_message)
+                                  self._unsettled, answer.on_message,
+                                  directory.unreachable, tell)
         self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
@@ -207,11 +208,11 @@ class Custody:
 
     def _connection_lost(self, lane, now):
         if not lane.link.to_receiver:
-            self._directory.unreachable(lane.instance)
+            self._directory.unreachable(lane.instance, lane.link.why())
             self.give_up(lane, lane.link.is_dead())
         elif now >= lane.look_at:
             if not lane.look_at:
-                self._directory.unreachable(lane.instance)
+                self._directory.unreachable(lane.instance, lane.link.why())
                 self._release(lane)
             lane.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(lane)

@@ -47,10 +47,12 @@ class Nobody(Exception):
 
     :ivar attempts_used_up: False when time was what ran out, or the driver
         was closed
+    :ivar why: what is known of those who might have been found, as text
     """
 
-    def __init__(self, attempts_used_up):
+    def __init__(self, attempts_used_up, why=''):
         self.attempts_used_up = attempts_used_up
+        self.why = why
         super().__init__()
 
 
@@ -84,6 +86,8 @@ class Directory:
         self._pause, self._paused_until = 0.0, 0.0
         self._doubted_until = 0.0
         self._may_warn = counting.Seldom()
+        # Since when the registry fails, and how; for explain().
+        self._trouble = None
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
 
@@ -113,6 +117,12 @@ class Directory:
     def reached(self, instance):
         self._view.reached(instance)
 
+    def explain(self, topic):
+        """Why nobody of a topic can be reached: text for a log line or an
+        error, of bounded length.
+        """
+        return self._view.explain(topic, self._trouble)
+
     def resolve(self, topic, deadline, attempts=None):
         """Choose an instance; wait for one if there is none.
 
@@ -124,7 +134,7 @@ class Directory:
         instance, within = self.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
-                raise Nobody(attempts_used_up=True)
+                raise Nobody(True, self.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.choose(topic), IN_HASTE
             if looked_at is not None and attempts:
@@ -138,11 +148,11 @@ class Directory:
         if self._closed:
             # Looked at last: what is asked behind the thread's end is never
             # answered, and a deadline may be years away.
-            raise Nobody(attempts_used_up=False)
+            raise Nobody(False, 'the driver was closed')
         try:
             return looked.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise Nobody(attempts_used_up=False) from None
+            raise Nobody(False, self.explain(topic)) from None
 
     def ask(self, topic, done, within=AT_ONCE):
         """Look the topic up anew soon.
@@ -363,6 +373,8 @@ class Directory:
 
     def _failed(self, error):
         self._counters.add('registry_errors')
+        since = self._trouble[0] if self._trouble else time.monotonic()
+        self._trouble = since, f'{type(error).__name__}: {error}'
         self._doubt()
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE * self._update),
                           _LAST_PAUSE * self._update)
@@ -377,6 +389,7 @@ class Directory:
     def _recovered(self):
         LOG.info('The registry answers again')
         self._pause = self._paused_until = 0.0
+        self._trouble = None
         now = time.monotonic()
         for entry in self._view.entries():
             entry.next_refresh = now + self._update * random.uniform(

@@ -3,11 +3,9 @@
 
 import select
 
-from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded.client import link as links
-
-LOG = logs.get(__name__)
+from zmq_threaded.client import reasons
 
 
 class Lanes:
@@ -18,18 +16,23 @@ class Lanes:
     :param epoll: select.epoll on which the outbox thread waits
     :param unsettled: client.unsettled.Unsettled
     :param on_message: called with a link and each multipart that arrives
+    :param unreachable: called with an instance to which there is no way, and
+        why
+    :param tell: runs a callable in the outbox thread, later
 
     Thread: outbox.
     """
 
     def __init__(self, context, settings, epoll, counters, unsettled,
-                 on_message):
+                 on_message, unreachable, tell):
         self._context = context
         self._settings = settings
         self._epoll = epoll
         self._counters = counters
         self._unsettled = unsettled
         self._on_message = on_message
+        self._unreachable = unreachable
+        self._tell = tell
         self._links = {}
         self._by_fd = {}
         self._lanes = {}
@@ -57,18 +60,23 @@ class Lanes:
     def _open(self, instance):
         endpoint = sockets.reachable(instance.endpoints)
         if endpoint is None:
-            return None
+            return self._unreachable(instance,
+                                     reasons.unusable(instance.endpoints))
         try:
             link = links.Link(self._context, self._settings,
                               instance.endpoints, endpoint, instance.receiver,
                               self._counters, self._unsettled,
-                              self._on_message)
+                              self._on_message, self._watch, self._tell)
         except sockets.BadEndpoint as error:
-            LOG.warning('The record of %s is of no use: %s', instance, error)
-            return None
-        self._links[instance.endpoints] = self._by_fd[link.fd] = link
-        self._epoll.register(link.fd, select.EPOLLIN)
+            return self._unreachable(instance, str(error))
+        self._links[instance.endpoints] = link
         return link
+
+    def _watch(self, link, old_fd):
+        if self._by_fd.pop(old_fd, None) is link:
+            self._epoll.unregister(old_fd)
+        self._by_fd[link.fd] = link
+        self._epoll.register(link.fd, select.EPOLLIN)
 
     def is_idle(self):
         """Whether nothing is waited for."""
@@ -125,8 +133,9 @@ class Lanes:
     def _close(self, link):
         for lane in link.lanes():
             self._lanes.pop(lane.instance.id, None)
-        del self._links[link.endpoints], self._by_fd[link.fd]
-        self._epoll.unregister(link.fd)
+        del self._links[link.endpoints]
+        if self._by_fd.pop(link.fd, None) is link:
+            self._epoll.unregister(link.fd)
         link.close()
 
     def close(self):

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DEALER connection: to an instance, or to the receiver of many."""
 
+import functools
 import time
 
 import zmq
 
+from zmq_threaded import descriptors
 from zmq_threaded import sockets
 from zmq_threaded.client import lane as lanes
+from zmq_threaded.client import way as ways
 
 # A lost connection that is not back by then is not waited for. libzmq tries
 # again within twice its RECONNECT_IVL, so a second would be the toss of a coin
@@ -20,33 +23,69 @@ _ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
 class Link:
     """The way from the outbox to one endpoint.
 
+    While the name in the endpoint is being resolved it has no socket, and
+    what is to be sent waits in its lanes.
+
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
     :param unsettled: client.unsettled.Unsettled
     :param on_message: called with each multipart that arrives
+    :param watch: called with the link and the fd that it had before, or None,
+        when it has a new socket and before the old one is closed
+    :param tell: runs a callable in the outbox thread, later
     :ivar connected: whether there is a peer
+    :ivar fd: of its socket, to be watched; None while it has none
+    :raises: sockets.BadEndpoint
 
     Thread: outbox.
     """
 
     def __init__(self, context, settings, endpoints, endpoint, to_receiver,
-                 counters, unsettled, on_message):
+                 counters, unsettled, on_message, watch=lambda link, fd: None,
+                 tell=lambda task: None):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
         self._counters = counters
         self._unsettled = unsettled
-        self._socket = sockets.dealer_socket(context, settings, endpoint)
-        counters.add('sockets')
-        self.fd = self._socket.fd
+        self._watch = watch
+        self._connect = functools.partial(sockets.dealer_socket, context,
+                                          settings)
+        self._socket = self.fd = None
+        self._is_closed = False
         self._lanes = {}
         # Those with something to send, in turn.
         self._ready = {}
-        self.connected = False
+        self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
+        self._way = ways.Way(endpoint, lambda: tell(self._look))
+        self._open(self._way.look())
+
+    def _look(self):
+        """The name of its endpoint may be resolved now."""
+        if not self._is_closed and self._socket is None:
+            self._try_to_open(self._way.look())
+
+    def _try_to_open(self, address):
+        try:
+            self._open(address)
+        except (sockets.BadEndpoint, descriptors.Short,
+                zmq.ZMQError) as error:
+            self._way.failed(str(error))
+
+    def _open(self, address):
+        """Connect to an address, in place of the one before."""
+        if address is None:
+            return
+        socket = self._connect(address)
+        old, self.fd = self.fd, socket.fd
+        self._watch(self, old)
+        self._close_socket()
+        self._socket = socket
+        self._counters.add('sockets')
 
     def lane(self, instance):
         """The Lane to an instance, a new one if there is none."""
@@ -78,6 +117,8 @@ class Link:
         """Receive and send all that is possible now. ZMQ_FD signals changes
         only once, so this ends when nothing is left to do.
         """
+        if self._socket is None:
+            return
         events = sockets.events(self._socket)
         while True:
             if events & sockets.POLLIN:
@@ -150,6 +191,9 @@ class Link:
         if connected != self.connected:
             self.connected = connected
             self._changed_at = time.monotonic()
+            self._was_connected = True
+            if connected:
+                self._way.connected()
             for lane in self._lanes.values():
                 lane.connection_changed()
 
@@ -162,8 +206,27 @@ class Link:
         if self.connected:
             self._ask(now)
             return True
+        self._look_elsewhere(now)
+        if self._way.is_hopeless and not self._was_connected:
+            return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
                 and not sockets.is_dead(self._endpoint))
+
+    def _look_elsewhere(self, now):
+        """Its name may have another address, or lead elsewhere by now. What
+        was sent is asked for over the new connection, as over one that
+        libzmq has made anew.
+        """
+        self._try_to_open(self._way.check(now, self._changed_at))
+
+    def why(self):
+        """Why it is not connected, as text."""
+        return self._way.why or (
+            f'{self._endpoint}: ' + (
+                'nobody listens there any more'
+                if sockets.is_dead(self._endpoint) else
+                'the connection is lost' if self._was_connected
+                else 'no answer'))
 
     def was_paused(self, now):
         """What is not connected gets its time anew."""
@@ -199,5 +262,12 @@ class Link:
         return all(lane.is_idle() for lane in self._lanes.values())
 
     def close(self):
-        self._socket.close(linger=0)
-        self._counters.add('sockets', -1)
+        self._is_closed = True
+        self._way.close()
+        self._close_socket()
+
+    def _close_socket(self):
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None
+            self._counters.add('sockets', -1)

@@ -4,8 +4,7 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
-import math
-import threading
+import functools
 import time
 
 import zmq
@@ -17,15 +16,14 @@ from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import directory as directories
+from zmq_threaded.client import opening
+from zmq_threaded.client import pool
+from zmq_threaded.client import reasons
 
 LOG = logs.get(__name__)
 
-# A handshake takes less than a millisecond between processes that run.
-_CONNECT_WAIT = 1.0
-_CONNECT_PROBE_AFTER = 0.02
 _WATCH_AFTER = 1.0
-# While this process is short of descriptors or sockets none lies idle.
-_SHED_FOR = 5.0
 
 
 class _NotTaken(Exception):
@@ -111,80 +109,6 @@ class _Connection:
         self._counters.add('sockets', -1)
 
 
-class _Pool:
-    """Idle connections by instance, the last used first out.
-
-    Thread: any; the lock is reentrant for the sake of signal handlers.
-    """
-
-    def __init__(self, limit, ttl):
-        self._limit = limit
-        self._ttl = ttl
-        self._lock = threading.RLock()
-        self._idle = {}
-        self._size = 0
-        self._closed = False
-        self._keeps_from = 0.0
-
-    def take(self, instance):
-        with self._lock:
-            # By endpoints: a receiver's are those of many instances.
-            stack = self._idle.get(instance.endpoints)
-            if not stack:
-                return None
-            self._size -= 1
-            return stack.pop()
-
-    def give(self, connection):
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            if (not self._closed
-                    and connection.idle_since >= self._keeps_from):
-                self._idle.setdefault(connection.endpoints,
-                                      []).append(connection)
-                self._size += 1
-                connection = (self._pop_longest_idle()
-                              if self._size > self._limit else None)
-        if connection:
-            connection.close()
-
-    def shed(self):
-        """Close what nobody uses, and for a while what is given back."""
-        self._keeps_from = time.monotonic() + _SHED_FOR
-        self._close_idle_since(math.inf)
-
-    def close_idle(self):
-        """Close what nobody used for the time to live."""
-        self._close_idle_since(time.monotonic() - self._ttl)
-
-    def _close_idle_since(self, oldest):
-        with self._lock:
-            expired = []
-            for endpoints, stack in list(self._idle.items()):
-                while stack and stack[0].idle_since < oldest:
-                    expired.append(stack.pop(0))
-                if not stack:
-                    del self._idle[endpoints]
-            self._size -= len(expired)
-        for connection in expired:
-            connection.close()
-
-    def close(self):
-        with self._lock:
-            self._closed = True
-            stacks, self._idle = list(self._idle.values()), {}
-            self._size = 0
-        for stack in stacks:
-            for connection in stack:
-                connection.close()
-
-    def _pop_longest_idle(self):
-        stack = min((stack for stack in self._idle.values() if stack),
-                    key=lambda stack: stack[0].idle_since)
-        self._size -= 1
-        return stack.pop(0)
-
-
 class Requests:
     """Calls that need one reply and nothing else.
 
@@ -195,13 +119,13 @@ class Requests:
     """
 
     def __init__(self, context, settings, directory, counters, watch):
-        self._context = context
-        self._settings = settings
+        self._opening = opening.Opening(functools.partial(
+            sockets.request_socket, context, settings))
         self._directory = directory
         self._counters = counters
         self._watch = watch
         self._new_id = wire.id_maker()
-        self._pool = _Pool(settings.pool_size, settings.pool_ttl)
+        self._pool = pool.Pool(settings.pool_size, settings.pool_ttl)
 
     def call(self, topic, body, flags, deadline, attempts):
         """Send a call to one instance of the topic and wait for its reply.
@@ -226,24 +150,27 @@ class Requests:
             except _NotTaken as reason:
                 LOG.debug('Call %s was not taken by %s: %s',
                           message_id.hex(), instance, reason)
+                self._stop_at(deadline, topic)
             except zmq.ZMQError as error:
                 raise errors.MessageDeliveryFailure(
                     f'Call {message_id.hex()} to {topic} could not be sent: '
                     f'{error}') from None
+
+    def _stop_at(self, deadline, topic):
+        """However many others there are."""
+        if time.monotonic() >= deadline:
+            raise directories.Nobody(False, self._directory.explain(topic))
 
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
         try:
             frame = self._wait(connection, instance, message_id, deadline)
         except errors.ServerGone:
-            if connection.is_lost():
-                self._directory.unreachable(instance)
-            else:
-                self._directory.avoid(instance)
+            self._lost(connection, instance)
             connection.close()
             raise errors.ServerGone(
                 f'The server of call {message_id.hex()} to {topic} was lost '
-                f'before it replied (instance {instance}); it may have been '
+                f'before it replied: {instance}; it may have been '
                 'executed') from None
         except zmq.ZMQError as error:
             connection.close()
@@ -258,8 +185,17 @@ class Requests:
             self._counters.add('calls_timed_out')
             raise errors.MessagingTimeout(
                 f'Timed out waiting for a reply to call {message_id.hex()} '
-                f'to {topic}')
+                f'to {topic} from {instance}')
         return self._read(frame, instance, topic, message_id)
+
+    def _lost(self, connection, instance):
+        if connection.is_lost():
+            self._directory.unreachable(
+                instance, f'{connection.endpoint}: the connection was lost '
+                'during a call')
+        else:
+            self._directory.avoid(instance, why='its receiver does not find '
+                                  'a call any more that it had')
 
     def _wait(self, connection, instance, message_id, deadline):
         if not instance.receiver:
@@ -281,8 +217,10 @@ class Requests:
             if connection.send(wire.encode(wire.CALL, instance.id, message_id,
                                            body, flags | flag, expiry)):
                 return connection
-            # It was lost while it was idle.
+            # It was lost while it was idle, or as soon as it was there.
             connection.close()
+            if time.monotonic() >= deadline:
+                raise _NotTaken('connections to it do not last')
             connection = self._connect(instance, deadline)
 
     def _pooled(self, instance):
@@ -294,28 +232,18 @@ class Requests:
         return connection
 
     def _connect(self, instance, deadline):
-        endpoint = sockets.reachable(instance.endpoints)
         try:
-            if endpoint is not None:
-                connection = _Connection(
-                    instance.endpoints, endpoint,
-                    self._new_socket(instance, endpoint), self._counters)
-                if _is_ready(connection.socket, endpoint, deadline):
-                    return connection
-                connection.close()
-        except sockets.BadEndpoint as error:
-            LOG.warning('The record of %s is of no use: %s', instance, error)
-        self._directory.unreachable(instance)
-        raise _NotTaken('no connection')
-
-    def _new_socket(self, instance, endpoint):
-        try:
-            return sockets.request_socket(self._context, self._settings,
-                                          endpoint)
+            endpoint, socket = self._opening.open(instance.endpoints,
+                                                  deadline)
         except descriptors.Short:
             # The outbox needs one for all callers, and waits for it.
             self._pool.shed()
             raise NeedsOutbox(instance) from None
+        except opening.Unreachable as problem:
+            self._directory.unreachable(instance, str(problem))
+            raise _NotTaken(str(problem)) from None
+        return _Connection(instance.endpoints, endpoint, socket,
+                           self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:
@@ -343,7 +271,8 @@ class Requests:
             raise errors.MessagingTimeout('The call expired before a worker '
                                           'of the server began it: '
                                           + texts.line(text))
-        self._directory.avoid(instance, deliveries.is_final(reason, instance))
+        self._directory.avoid(instance, deliveries.is_final(reason, instance),
+                              reasons.refusal(reason))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 
     def close_idle(self):
@@ -355,15 +284,3 @@ class Requests:
         ends, which is at once when the context is terminated.
         """
         self._pool.close()
-
-
-def _is_ready(socket, endpoint, deadline):
-    limit = min(deadline, time.monotonic() + _CONNECT_WAIT)
-    if _poll_out(socket, min(limit, time.monotonic() + _CONNECT_PROBE_AFTER)):
-        return True
-    return not sockets.is_dead(endpoint) and _poll_out(socket, limit)
-
-
-def _poll_out(socket, deadline):
-    left = max(0.0, deadline - time.monotonic())
-    return bool(socket.poll(int(left * 1000) + 1, sockets.POLLOUT))

@@ -8,27 +8,30 @@ import random
 import threading
 import time
 
+from zmq_threaded.client import avoided as pauses
+from zmq_threaded.client import reasons
 from zmq_threaded.client import vanished
 
 # Periods after which a topic that nobody used is no longer refreshed, until
 # somebody does; and after which it is forgotten.
 _REFRESHED, _KEPT = 6, 30
-# How long an instance that could not be reached is passed over, doubling. One
-# that is back is found by trying; one that is not loses its record.
-_FIRST_AVOIDANCE, _LAST_AVOIDANCE = 0.5, 5.0
+# Of a topic's instances that were found to be passed over since its list was
+# made, the part at which it is made anew.
+_STALE = 8
 
 
 @dataclasses.dataclass
 class Entry:
-    """What is known of one topic; `live` is replaced, never changed.
+    """What is known of one topic; tuples are replaced, never changed.
 
+    :ivar avoided: client.avoided.Avoided
     :ivar doubted: of instances that are listed although the registry lost
         them: until when, by id
     """
 
     key: str
     listed: tuple = ()
-    live: tuple = ()
+    avoided: object = None
     cursor: itertools.count = dataclasses.field(
         default_factory=lambda: itertools.count(random.randrange(1 << 16)))
     waiting: list = dataclasses.field(default_factory=list)
@@ -38,6 +41,47 @@ class Entry:
     next_refresh: float = 0.0
     idle_refreshes: int = 0
     doubted: dict = dataclasses.field(default_factory=dict)
+    _live: tuple = ()
+    _changes: int = 0
+    _endings: int = 0
+    _skipped: int = 0
+
+    @property
+    def live(self):
+        """Those who are listed and not passed over."""
+        if self.avoided is not None and (self._changes
+                                         != self.avoided.changes):
+            self.choose_anew()
+        return self._live
+
+    def choose_anew(self):
+        """Find out who is not passed over."""
+        listed = None
+        while listed is not self.listed:    # or another thread has a new list
+            listed = self.listed
+            changes, endings = self.avoided.changes, self.avoided.endings
+            self._live = self.avoided.without(listed)
+            self._changes, self._endings = changes, endings
+        self._skipped = 0
+
+    def next(self):
+        """The next live instance in turn, or None.
+
+        It costs little although thousands are found to be unreachable one
+        after the other: the list is made anew only now and then.
+        """
+        if self.avoided is not None and self._endings != self.avoided.endings:
+            self.choose_anew()
+        live = self._live
+        while live:
+            instance = live[next(self.cursor) % len(live)]
+            if not self.avoided or not self.avoided.holds(instance):
+                return instance
+            self._skipped += 1
+            if self._skipped * _STALE >= len(live):
+                self.choose_anew()
+                live = self._live
+        return None
 
     def is_old(self):
         """Nobody used it for so long that it is not refreshed."""
@@ -62,16 +106,14 @@ class View:
         self._look = look
         self._lock = threading.RLock()
         self._entries = {}
-        self._avoided = {}
+        self._avoided = pauses.Avoided()
+        self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
 
     def choose(self, topic):
         """The next live instance of a topic in turn, or None."""
         entry = self._use(topic)
-        live = entry.live if entry else ()
-        if not live:
-            return None
-        return live[next(entry.cursor) % len(live)]
+        return entry.next() if entry else None
 
     def live(self, topic):
         """All listed instances that are not passed over."""
@@ -105,7 +147,7 @@ class View:
         listed = {instance.id for instance in self.listed(topic)}
         return [(instance, ago) for instance, ago
                 in self._vanished.of(topic.key) if instance.id not in listed
-                and self._avoided.get(instance.id, (0, 0))[0] != math.inf]
+                and not self._avoided.is_for_ever(instance)]
 
     def _use(self, topic):
         entry = self._entries.get(topic.key)
@@ -121,7 +163,7 @@ class View:
 
         :param why: for whoever asks later, and in vain
         """
-        self._avoid(instance.id, for_ever, why)
+        self._avoided.add(instance.id, for_ever, why)
 
     def unreachable(self, instance, why=''):
         """Pass over an instance, and all behind the same receiver, for a
@@ -129,28 +171,25 @@ class View:
 
         :param why: for whoever asks later, and in vain
         """
-        self._avoid(_way(instance), False, why)
-
-    def _avoid(self, key, for_ever, why):
-        with self._lock:
-            until, pause, _ = self._avoided.get(key, (0, 0, ''))
-            if until > time.monotonic() and not for_ever:
-                return      # many find out at the same time
-            pause = min(max(2 * pause, _FIRST_AVOIDANCE), _LAST_AVOIDANCE)
-            until = math.inf if for_ever else time.monotonic() + pause
-            # Kept when it is over: the next pause is longer.
-            self._avoided[key] = (until, pause, why)
-            self._recompute()
+        why = reasons.unreachable(instance, why)
+        if self._avoided.add(pauses.way(instance), False, why):
+            # Not at once: one that has just ended is no longer listed soon.
+            self._warnings.tell(instance, why)
 
     def reached(self, instance):
         """The instance answers: forget earlier failures."""
         if self._avoided:
-            with self._lock:
-                for key in {instance.id, _way(instance)}:
-                    until, _, _ = self._avoided.get(key, (math.inf, 0, ''))
-                    if until != math.inf:
-                        del self._avoided[key]
-                        self._recompute()
+            self._avoided.remove(instance)
+
+    def explain(self, topic, trouble):
+        """Why nobody of a topic can be reached, as text.
+
+        :param trouble: of the registry; see reasons.explain()
+        """
+        entry = self._entries.get(topic.key) or Entry(topic.key)
+        return reasons.explain([(instance, self._avoided.why(instance))
+                                for instance in entry.listed],
+                               entry.looked_up_at, trouble)
 
     # For the directory thread alone
 
@@ -164,7 +203,8 @@ class View:
         """What is known of a topic that somebody asks for."""
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = Entry(key)
+            entry = self._entries[key] = Entry(
+                key, avoided=self._avoided)
         entry.idle_refreshes = 0
         return entry
 
@@ -184,7 +224,7 @@ class View:
             missing = ()
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
-            entry.live = _without(self._avoided_now(), entry.listed)
+            entry.choose_anew()
 
     @staticmethod
     def _missing(entry, found):
@@ -199,39 +239,12 @@ class View:
         entry.doubted = {
             instance.id: entry.doubted.get(instance.id, now + self._expire)
             for instance in missing
-            if self._avoided.get(instance.id, (0, 0))[0] != math.inf}
+            if not self._avoided.is_for_ever(instance)}
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
 
-    def _avoided_now(self):
-        now = time.monotonic()
-        return {key for key, (until, _, _) in self._avoided.items()
-                if until > now}
-
-    def _recompute(self):
-        avoided = self._avoided_now()
-        for entry in list(self._entries.values()):
-            entry.live = _without(avoided, entry.listed)
-
     def tidy(self):
         """Pauses end, and those who are no longer listed are forgotten."""
-        if not self._avoided:
-            return
-        with self._lock:
-            listed = {key for entry in list(self._entries.values())
-                      for instance in entry.listed
-                      for key in (instance.id, _way(instance))}
-            for key in self._avoided.keys() - listed:
-                del self._avoided[key]
-            self._recompute()
-
-
-def _without(avoided, instances):
-    return instances if not avoided else tuple(
-        instance for instance in instances
-        if instance.id not in avoided and _way(instance) not in avoided)
-
-
-def _way(instance):
-    """What is lost with the connection to an instance."""
-    return instance.endpoints if instance.receiver else instance.id
+        if self._avoided:
+            self._avoided.tidy(instance for entry in self.entries()
+                               for instance in entry.listed)

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the receiver of a node and the services behind it are found."""
 
+import contextlib
+import glob
 import hashlib
 import os
+import re
+import stat
+import time
 
 from zmq_threaded import logs
 from zmq_threaded import sockets
@@ -10,6 +15,12 @@ from zmq_threaded import sockets
 LOG = logs.get(__name__)
 
 COMMAND = 'oslo-messaging-zmq-receiver'
+
+_SOCKET = re.compile(r'receiver-[0-9a-f]{16}\.sock')
+# The flags of a Unix socket that takes connections, in /proc/net/unix.
+_ACCEPTS = '00010000'
+_LONGEST_NOTE, _NAMED = 1000, 3
+_LOOK_EVERY = 10.0
 
 
 def service_path(ipc_dir, instance_id):
@@ -27,15 +38,89 @@ def receiver_path(settings, ipc_dir):
     Its name is of the node: a record with it is read on other nodes too,
     where the same path must not lead to their own receiver.
     """
-    node = f'{settings.host}:{settings.receiver_port}'
-    digest = hashlib.sha256(node.encode()).hexdigest()[:16]
-    return os.path.join(ipc_dir, f'receiver-{digest}.sock')
+    return os.path.join(ipc_dir, _socket_name(_node(settings)))
+
+
+def _node(settings):
+    return f'{settings.host}:{settings.receiver_port}'
+
+
+def _socket_name(node):
+    digest = hashlib.sha256(node.encode(errors='replace')).hexdigest()[:16]
+    return f'receiver-{digest}.sock'
 
 
 def receiver_endpoints(settings, ipc_dir):
     """The endpoints of the receiver, as a record has them."""
     return (f'ipc://{receiver_path(settings, ipc_dir)}',
             sockets.tcp_endpoint(settings, settings.receiver_port))
+
+
+def leave_note(settings, ipc_dir):
+    """Say beside the socket of a receiver for which host and port it is.
+
+    It may stay behind when the receiver is killed: it is believed only
+    beside a socket on which somebody listens, and if it fits its name.
+    """
+    path = _note_path(receiver_path(settings, ipc_dir))
+    remove_note(settings, ipc_dir)
+    with contextlib.suppress(OSError):
+        # Never through a link that somebody has put there.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(fd, 'w', encoding='utf-8', errors='replace') as note:
+            os.fchmod(fd, 0o644)    # the directory has the permissions
+            note.write(_node(settings))
+
+
+def remove_note(settings, ipc_dir):
+    with contextlib.suppress(OSError):
+        os.unlink(_note_path(receiver_path(settings, ipc_dir)))
+
+
+def _note_path(path):
+    return path.removesuffix('.sock') + '.txt'
+
+
+def other_receivers(ipc_dir):
+    """The receivers that run here, in words, for whatever node they are.
+
+    :returns: sorted list of str
+    """
+    paths = glob.glob(os.path.join(glob.escape(ipc_dir), 'receiver-*.sock'))
+    living = {path for path in paths if not sockets.is_dead(f'ipc://{path}')}
+    return sorted(map(_describe, living | set(_listening())))
+
+
+def _listening():
+    """Paths of all receivers of this machine (of its network namespace)."""
+    try:
+        with open('/proc/net/unix', errors='replace') as listed:
+            lines = [line.rstrip('\n').split(maxsplit=7) for line in listed]
+    except OSError:
+        return []
+    return [line[7] for line in lines
+            if len(line) == 8 and line[3] == _ACCEPTS
+            and _SOCKET.fullmatch(os.path.basename(line[7]))]
+
+
+def _describe(path):
+    node = _note(path)
+    if not node.isprintable() or _socket_name(node) != os.path.basename(path):
+        who = 'another rpc_zmq_host or rpc_zmq_port'
+    else:
+        host, _, port = node.rpartition(':')
+        who = f'rpc_zmq_host {host}, rpc_zmq_port {port}'
+    return f'{who}, rpc_zmq_ipc_dir {os.path.dirname(path)!r}'
+
+
+def _note(path):
+    """What is beside a socket; '' for what is no file, or not readable."""
+    with contextlib.suppress(OSError, ValueError):
+        fd = os.open(_note_path(path), os.O_RDONLY | os.O_NONBLOCK)
+        with open(fd, encoding='utf-8') as note:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return note.read(_LONGEST_NOTE)
+    return ''
 
 
 class Presence:
@@ -47,26 +132,44 @@ class Presence:
     def __init__(self, settings, ipc_dir):
         self._settings = settings
         self._ipc_dir = ipc_dir
-        self._was_there = True
+        # None: it is there; else those that are there in its place.
+        self._others = None
+        self._next_look = 0.0
 
     def check(self):
         """:returns: whether the receiver listens"""
         endpoint, _ = receiver_endpoints(self._settings, self._ipc_dir)
         is_there = not sockets.is_dead(endpoint)
-        if is_there != self._was_there:
-            self._was_there = is_there
-            self._tell(is_there)
+        now = time.monotonic()
+        if is_there and self._others is not None:
+            self._others, self._next_look = None, 0.0
+            LOG.info('The zmq receiver of this node is there (%s)',
+                     self._where())
+        elif not is_there and now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY
+            self._look_for_others()
         return is_there
 
-    def _tell(self, is_there):
-        where = (f'{self._settings.host}, rpc_zmq_port '
-                 f'{self._settings.receiver_port}, rpc_zmq_ipc_dir '
-                 f'{self._ipc_dir}')
-        if is_there:
-            LOG.info('The zmq receiver of this node is there (%s)', where)
+    def _look_for_others(self):
+        others = other_receivers(self._ipc_dir)
+        if others == self._others:
+            return
+        self._others = others
+        if others:
+            LOG.warning(
+                'A zmq receiver runs on this node for %s; but the services '
+                'of this process expect one for %s, so nobody can reach '
+                'them. Give the same options to both, or start another one '
+                'with: %s --config-file <the file of this service>.',
+                '; '.join(others[:_NAMED]), self._where(), COMMAND)
         else:
             LOG.warning(
                 'No zmq receiver runs on this node (%s), so nobody can reach '
                 'its services; start it with: %s --config-file <the file of '
                 'this service>. It will be used as soon as it is there.',
-                where, COMMAND)
+                self._where(), COMMAND)
+
+    def _where(self):
+        return (f'rpc_zmq_host {self._settings.host}, rpc_zmq_port '
+                f'{self._settings.receiver_port}, rpc_zmq_ipc_dir '
+                f'{self._ipc_dir}')

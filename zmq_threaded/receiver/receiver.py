@@ -20,6 +20,7 @@ from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend as backends
+from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
 
 LOG = logs.get(__name__)
@@ -70,6 +71,7 @@ class Receiver:
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
         sockets.bind_ipc(self._front, self._path)
+        address.leave_note(self._settings, self._ipc_dir)
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
@@ -80,6 +82,7 @@ class Receiver:
         self._last_moved = self._next_tick = 0.0
         self._may_warn = counts.Seldom()
         self._may_warn_of_shortage = counts.Seldom()
+        self._published = published.Published(self._settings)
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -110,6 +113,7 @@ class Receiver:
                 self._refuse(request, instance_id, backends.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
         sockets.unbind_ipc(self._path)
+        address.remove_note(self._settings, self._ipc_dir)
         self._front.close()
         self._epoll.close()
         self._wakeup.close()
@@ -135,6 +139,7 @@ class Receiver:
         if time.monotonic() < self._next_tick:
             return
         self._next_tick = time.monotonic() + _TICK
+        self._published.check()
         for instance_id, backend in list(self._backends.items()):
             if backend.is_lost():
                 self._drop(instance_id, backend)

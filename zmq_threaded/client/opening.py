@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a caller gets a connection: which address, and why none."""
+
+import time
+
+from zmq_threaded import names
+from zmq_threaded import places
+from zmq_threaded import race
+from zmq_threaded import sockets
+from zmq_threaded.client import reasons
+
+# A handshake takes less than a millisecond between processes that run.
+_CONNECT_WAIT = 1.0
+_CONNECT_PROBE_AFTER = 0.02
+
+
+class Unreachable(Exception):
+    """Nobody answers; the text says which addresses were tried, and why."""
+
+
+_PROBLEMS = (Unreachable, names.Unresolved, sockets.BadEndpoint)
+
+
+class Opening:
+    """Opens sockets whose peer has answered.
+
+    :param connect: called with an endpoint; returns a socket that connects
+        to it
+
+    Thread: any.
+    """
+
+    def __init__(self, connect):
+        self._connect = connect
+        self._places = places.of_process()
+
+    def open(self, endpoints, deadline):
+        """
+        :param endpoints: of a record
+        :param deadline: monotonic seconds; _CONNECT_WAIT at most is waited
+        :raises: Unreachable
+        :returns: (the endpoint of them that is used, socket)
+        """
+        limit = min(deadline, time.monotonic() + _CONNECT_WAIT)
+        endpoint = sockets.reachable(endpoints)
+        try:
+            if endpoint is None:
+                raise Unreachable(reasons.unusable(endpoints))
+            way = (self._ipc if endpoint.startswith('ipc://') else self._tcp)
+            return endpoint, way(endpoint, limit)
+        except _PROBLEMS as problem:
+            also = endpoint and reasons.unusable(endpoints, True)
+            raise Unreachable(f'{problem}; {also}' if also
+                              else str(problem)) from None
+
+    def _ipc(self, endpoint, limit):
+        socket = self._connect(endpoint)
+        with _closed_on_error(socket):
+            if (_poll_out(socket, _soon(limit))
+                    or not sockets.is_dead(endpoint)
+                    and _poll_out(socket, limit)):
+                return socket
+            raise Unreachable(f'{endpoint}: ' + (
+                'nobody listens there any more' if sockets.is_dead(endpoint)
+                else 'no answer, its process is paused or overloaded'))
+
+    def _tcp(self, endpoint, limit):
+        addresses = self._places.wait(endpoint, limit)
+        first = addresses[0]
+        socket = self._connect(places.as_endpoint(first))
+        with _closed_on_error(socket):
+            if _poll_out(socket, _soon(limit)):
+                return socket
+            tried = race.Race(addresses)
+            winner = tried.run(limit)
+            if (winner == first or tried.is_blind) and _poll_out(socket,
+                                                                 limit):
+                return socket
+        socket.close(linger=0)
+        if winner not in (None, first):
+            return self._to_another(endpoint, winner, limit)
+        self._places.failed(endpoint)
+        raise Unreachable(_found(endpoint, tried))
+
+    def _to_another(self, endpoint, address, limit):
+        """Of several addresses not the first one answers."""
+        socket = self._connect(places.as_endpoint(address))
+        with _closed_on_error(socket):
+            if _poll_out(socket, limit):
+                self._places.worked(endpoint, address)
+                return socket
+            raise Unreachable(places.mute(endpoint, address))
+
+
+class _closed_on_error:
+    """Closes a socket if the block raises whatever it be."""
+
+    def __init__(self, socket):
+        self._socket = socket
+
+    def __enter__(self):
+        return self._socket
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self._socket.close(linger=0)
+
+
+def _found(endpoint, tried):
+    problems = places.problems(endpoint, tried)
+    if tried.winner is None:
+        return problems
+    mute = places.mute(endpoint, tried.winner)
+    return f'{problems}; {mute}' if problems else mute
+
+
+def _soon(limit):
+    return min(limit, time.monotonic() + _CONNECT_PROBE_AFTER)
+
+
+def _poll_out(socket, deadline):
+    left = max(0.0, deadline - time.monotonic())
+    return bool(socket.poll(int(left * 1000) + 1, sockets.POLLOUT))
