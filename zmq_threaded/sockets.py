@@ -38,9 +38,11 @@ _MAX_SOCKETS = 16384
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
-# A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
-# has heard of it within FRESH needs no look at the file.
+# A service renames its file CLOSING_QUIET before it closes, in seconds; whoever
+# has heard of it within FRESH needs no look at the file. The new name stays
+# until all have noticed the end of their connections.
 CLOSING_QUIET, FRESH = 0.05, 0.02
+_CLOSING = '.closing'
 
 IPC_PATH_LIMIT = 107
 
@@ -352,12 +354,36 @@ def is_closing(endpoint, heard_at):
 
     :param heard_at: monotonic seconds of its last sign of life
     """
-    return time.monotonic() - heard_at > FRESH and not is_there(endpoint)
+    return (time.monotonic() - heard_at > FRESH
+            and endpoint.startswith('ipc://')
+            and os.path.exists(closing_marker(endpoint[6:])))
+
+
+def closing_marker(path):
+    """The name that the file of a Unix socket gets when its owner closes."""
+    return path.removesuffix('.sock') + _CLOSING
+
+
+def missing(endpoints):
+    """The IPC endpoint among these whose file is not there, or None. Its
+    service may be about to make the file anew.
+    """
+    return next((endpoint for endpoint in endpoints
+                 if not is_there(endpoint)), None)
+
+
+def is_gone(endpoint):
+    """Whether the service of an endpoint has ended, known for certain: a
+    missing file alone says nothing, unless the service said that it closes.
+    """
+    if is_there(endpoint):
+        return is_dead(endpoint)
+    return os.path.exists(closing_marker(endpoint[6:]))
 
 
 def is_dead(endpoint):
-    """Whether nobody listens on an endpoint, known for certain: libzmq says
-    nothing about it and tries for ever. False for TCP, where a host that is
+    """Whether nobody listens on an endpoint now, known for certain: libzmq
+    says nothing about it and tries for ever. False for TCP, where a host that is
     down gives no answer either way.
     """
     if not endpoint.startswith('ipc://'):

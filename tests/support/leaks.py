@@ -38,7 +38,8 @@ def children():
 
 
 def ipc_files(ipc_dir):
-    return {name for name in os.listdir(ipc_dir) if name.endswith('.sock')}
+    return {name for name in os.listdir(ipc_dir)
+            if name.endswith(('.sock', '.closing'))}
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ LOG = logs.get(__name__)
 _SWEEP_EXPIRED_EVERY = 1.0
 _LOOK_FOR_LOST_EVERY = 2.0
 _REPORT_OLD_EVERY, _OLD = 60.0, 30.0
+# Seconds in which a service whose socket file was removed makes it anew.
+_MADE_ANEW = 5.0
 
 
 class Custody:
@@ -159,7 +161,8 @@ class Custody:
             delivery.instance = (delivery.chosen
                                  or self._directory.choose(delivery.topic))
             delivery.chosen = None
-        lane = delivery.instance and self._lanes.to(delivery.instance)
+        lane = delivery.instance and self._lanes.to(
+            delivery.instance, _is_patient(delivery))
         if lane and not delivery.pinned and lane.link.is_closing():
             lane = None
         if lane:
@@ -381,3 +384,11 @@ class Custody:
             self.end(delivery, deliveries.EXPIRED)
         else:
             self.drop(delivery, reason)
+
+
+def _is_patient(delivery):
+    """Whether a message waits for the socket file of its instance: it can go
+    to nobody else.
+    """
+    return (delivery.pinned
+            and time.monotonic() - delivery.since < _MADE_ANEW)

@@ -163,7 +163,7 @@ class Link:
             self._ask(now)
             return True
         return (now - self._changed_at < _GRACE
-                and not sockets.is_dead(self._endpoint))
+                and not sockets.is_gone(self._endpoint))
 
     def was_paused(self, now):
         """What is not connected gets its time anew."""
@@ -179,7 +179,7 @@ class Link:
 
     def is_dead(self):
         """Whether its instance is certain never to come back."""
-        return not self.to_receiver and sockets.is_dead(self._endpoint)
+        return not self.to_receiver and sockets.is_gone(self._endpoint)
 
     def _ask(self, now):
         pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY

@@ -5,7 +5,6 @@ It keeps nothing that a restart would lose: what it has not passed on is still
 in the custody of its sender, and an answer finds its client by the envelope.
 """
 
-import contextlib
 import os
 import select
 import time
@@ -13,6 +12,7 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
@@ -46,7 +46,10 @@ class Receiver:
         self._settings = settings
         self._ipc_dir = ipc_dir
         self.counters = counts.Counters()
-        self._path = address.receiver_path(settings, ipc_dir)
+        self._ipc = ipc_path.IpcPath(
+            address.receiver_path(settings, ipc_dir),
+            f'the receiver of {settings.host}, port {settings.receiver_port}',
+            is_shared=True)
         self._context = sockets.new_context(settings)
         self._front = sockets.router_socket(self._context, settings)
         try:
@@ -61,13 +64,13 @@ class Receiver:
         self._make_parts()
 
     def _bind_path(self):
-        endpoint = f'ipc://{self._path}'
+        endpoint = f'ipc://{self._ipc.path}'
         if sockets.is_there(endpoint) and not sockets.is_dead(endpoint):
             raise sockets.BindError(
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
-        sockets.bind_ipc(self._front, self._path)
+        self._ipc.bind(self._front)
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
@@ -100,14 +103,14 @@ class Receiver:
         self._loop.stop()
         if self._loop.join(time.monotonic() + _JOIN_LIMIT):
             sockets.terminate(self._context, _TERM_LIMIT + linger)
+            self._ipc.remove()
 
     def _finish(self):
         for instance_id, backend in self._backends.items():
             for request in backend.close(self._settings.linger):
                 self._refuse(request, instance_id, backends.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        self._ipc.announce_end()
         self._front.close()
         self._epoll.close()
         self._wakeup.close()
@@ -133,6 +136,8 @@ class Receiver:
         if time.monotonic() < self._next_tick:
             return
         self._next_tick = time.monotonic() + _TICK
+        if self._ipc.is_lost():
+            self._ipc.restore(self._front)
         for instance_id, backend in list(self._backends.items()):
             if backend.is_lost():
                 self._drop(instance_id, backend)

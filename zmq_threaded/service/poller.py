@@ -14,6 +14,7 @@ LOG = logs.get(__name__)
 
 # The wake-ups are complete; the time-out only bounds the harm of a bug.
 _LONGEST_WAIT = 1.0
+_TICK = 0.9
 _READ_AT_ONCE = 64
 _STOP_LIMIT = 5.0
 
@@ -26,12 +27,13 @@ class Poller:
 
     :param backlog: how many messages may be held unacknowledged
     :param batch: service.batch.Batch, which says how many go together
+    :param tick: called about once a second
 
     Thread: any for the public methods, poller for the rest.
     """
 
     def __init__(self, router, wakeup, reception, backlog, batch, counters,
-                 name):
+                 name, tick=lambda: None):
         self._router = router
         self._wakeup = wakeup
         self._reception = reception
@@ -42,6 +44,7 @@ class Poller:
         self._on_incoming = None
         self._tasks = collections.deque()
         self._paused = False
+        self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
         self._epoll = select.epoll()
         self._epoll.register(wakeup.fd, select.EPOLLIN)
@@ -89,10 +92,17 @@ class Poller:
     def _turn(self):
         wait = min(_LONGEST_WAIT, max(0.0, self._batch.time_left()))
         self._wakeup.clear_if(self._epoll.poll(wait))
+        self._tick_when_due()
         self._read()
         self._hand_over(self._batch.take_due())
         while self._tasks:
             self._tasks.popleft()()
+
+    def _tick_when_due(self):
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK
+            self._tick()
 
     def _has_room_to_resume(self):
         # Not at the first place that is free: that would be a wake-up and a

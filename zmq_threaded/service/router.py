@@ -64,6 +64,17 @@ class SharedRouter:
             self._wake_reader()
         return outcomes
 
+    def maintain(self, act):
+        """Do something with the socket while no other thread uses it.
+
+        :param act: called with the socket; the reader reads afterwards, for
+            it may swallow the signal of a message
+
+        Thread: poller.
+        """
+        with self._lock:
+            return act(self._socket)
+
     def _answer(self, frames):
         try:
             return sockets.answer(self._socket, frames)

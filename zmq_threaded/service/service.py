@@ -5,10 +5,11 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
-import contextlib
+import math
 import os
 import time
 
+from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
@@ -31,6 +32,8 @@ _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
 _LAST_REPLIES_LIMIT = 2.0
+# After the end of a connection its client takes note of that, in seconds.
+_NOTICED_WITHIN = 1.0
 
 
 class Service:
@@ -53,8 +56,11 @@ class Service:
         self._directory = directory
         self._topics = topics
         self._registered = False
+        self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
-        self._ipc_path = address.service_path(ipc_dir, instance_id)
+        self._ipc = ipc_path.IpcPath(
+            address.service_path(ipc_dir, instance_id),
+            ' and '.join(map(str, topics)))
         socket = sockets.service_socket(context, settings)
         try:
             endpoints = self._bind(socket, settings)
@@ -69,7 +75,7 @@ class Service:
                              batch or batches.Batch(1, None))
         except Exception:
             socket.close(linger=0)
-            self._unlink()
+            self._ipc.remove()
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
@@ -87,7 +93,7 @@ class Service:
             paused, counters, self._released)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
-            batch, counters, f'zmq-poller-{name}')
+            batch, counters, f'zmq-poller-{name}', self._tick)
 
     def start(self, on_incoming):
         """Begin to listen; returns when the registry lists the service, or
@@ -122,7 +128,7 @@ class Service:
             return
         self.stop()
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
-        self._unlink()
+        self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
                                sockets.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
@@ -131,6 +137,17 @@ class Service:
         time.sleep(sockets.CLOSING_QUIET)
         if has_ended and self._router.close():
             self._counters.add('sockets', -1)
+        self._closed_at = time.monotonic()
+
+    def may_remove_files(self):
+        """Whether all clients have noticed by now that it is closed."""
+        return (time.monotonic() - self._closed_at
+                > self._linger + _NOTICED_WITHIN)
+
+    def remove_files(self):
+        """Remove the mark of its end."""
+        if not self._is_inherited():
+            self._ipc.remove()
 
     def _end_threads(self):
         """:returns: whether both have ended"""
@@ -148,7 +165,7 @@ class Service:
         return self._pid != os.getpid()
 
     def _bind(self, socket, settings):
-        endpoints = [sockets.bind_ipc(socket, self._ipc_path)]
+        endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
             endpoints.append(sockets.bind_tcp(socket, settings))
         return tuple(endpoints)
@@ -156,6 +173,6 @@ class Service:
     def _released(self):
         self._poller.released()
 
-    def _unlink(self):
-        with contextlib.suppress(OSError):
-            os.unlink(self._ipc_path)
+    def _tick(self):
+        if self._ipc.is_lost():
+            self._router.maintain(self._ipc.restore)
