@@ -4,6 +4,7 @@
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
+import errno
 import os
 import random
 import socket as system_socket
@@ -266,6 +267,14 @@ def send(socket, frames):
     for frame in frames[:last]:
         send_frame(frame, _NOBLOCK_MORE)
     send_frame(frames[last], _NOBLOCK)
+
+
+def is_out_of_memory(error):
+    """Whether a message could not be sent for want of memory. Then the frames
+    before its big one may have been.
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, zmq.ZMQError) and error.errno == errno.ENOMEM)
 
 
 def receive(socket, flags=_NOBLOCK):

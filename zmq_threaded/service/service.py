@@ -23,6 +23,7 @@ from zmq_threaded.service import poller as pollers
 from zmq_threaded.service import reception as receptions
 from zmq_threaded.service import replies as reply_threads
 from zmq_threaded.service import router as routers
+from zmq_threaded.service import saturation
 
 LOG = logs.get(__name__)
 
@@ -55,7 +56,7 @@ class Service:
         self._pid = os.getpid()
         self._directory = directory
         self._topics = topics
-        self._registered = False
+        self._registered, self._workers = False, None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc = ipc_path.IpcPath(
@@ -90,22 +91,35 @@ class Service:
             f'zmq-reply-{name}')
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
-            paused, counters, self._released)
+            paused, counters, self._released, self._wakeup.set,
+            settings.backlog)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
             batch, counters, f'zmq-poller-{name}', self._tick)
+        self._saturation = saturation.Saturation(
+            self._name(), self.backlog, self._poller.backlog)
 
-    def start(self, on_incoming):
+    def _name(self):
+        """Topics, server, host and id, for the log."""
+        names = sorted({str(topic) for topic in self._topics
+                        if not topic.server})
+        return f'{self.instance} of {", ".join(names)}'
+
+    def start(self, on_incoming, workers=None):
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
         :param on_incoming: called by the poller thread with a list of
             Incoming; it should only pass them on
+        :param workers: threads that handle them, if that is known
         """
+        self._workers = workers
         self._replies.start()
         self._poller.start(on_incoming)
         self._registered = True
         self._directory.register(self.instance, self._topics)
+        LOG.info('zmq: %s listens on %s', self._name(),
+                 ', '.join(self.instance.endpoints))
 
     def stop(self):
         """Take no new requests. When this returns, no callback follows; the
@@ -137,6 +151,9 @@ class Service:
         time.sleep(sockets.CLOSING_QUIET)
         if has_ended and self._router.close():
             self._counters.add('sockets', -1)
+            LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
+                     'answered', self._name(), self._reception.taken,
+                     self._reception.held.unanswered())
         self._closed_at = time.monotonic()
 
     def may_remove_files(self):
@@ -176,3 +193,7 @@ class Service:
     def _tick(self):
         if self._ipc.is_lost():
             self._router.maintain(self._ipc.restore)
+        self._reception.let_go_of_expired()
+        was_full, self._poller.was_full = (
+            self._poller.was_full, self._poller.is_full())
+        self._saturation.tick(time.monotonic(), was_full, self._workers)
