@@ -212,12 +212,18 @@ class ZmqDriver(base.BaseDriver):
         return target.exchange or self._default_exchange or ''
 
     def _listen(self, addresses, batch_size, batch_timeout, pool=''):
-        parts = self._parts()
         try:
+            parts = self._parts()
             service = parts.service(
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
-        except sockets.BindError as error:
+        except (sockets.BindError, base.TransportDriverError) as error:
+            # oslo.messaging 18 reports it as "object has no attribute
+            # 'target'", its own mistake.
+            LOG.error('Nobody will listen on %s: %s',
+                      ', '.join(map(str, addresses)), error)
+            if isinstance(error, base.TransportDriverError):
+                raise
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,
                                     batch_timeout)

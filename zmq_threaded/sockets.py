@@ -39,7 +39,7 @@ _MAX_SOCKETS = 16384
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
-# A service renames its file CLOSING_QUIET before it closes, in seconds; whoever
+# A service renames its file CLOSING_QUIET before it closes, in seconds; who
 # has heard of it within FRESH needs no look at the file. The new name stays
 # until all have noticed the end of their connections.
 CLOSING_QUIET, FRESH = 0.05, 0.02
@@ -392,8 +392,8 @@ def is_gone(endpoint):
 
 def is_dead(endpoint):
     """Whether nobody listens on an endpoint now, known for certain: libzmq
-    says nothing about it and tries for ever. False for TCP, where a host that is
-    down gives no answer either way.
+    says nothing about it and tries for ever. False for TCP, where a host that
+    is down gives no answer either way.
     """
     if not endpoint.startswith('ipc://'):
         return False

@@ -2,6 +2,7 @@
 """What a service makes of each multipart that reaches it."""
 
 import collections
+import os
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
@@ -45,6 +46,7 @@ class Reception:
         self.released = released
         self.accepting = True
         self.taken = 0
+        self._pid = os.getpid()
         self.requeues = requeues.Requeues(
             backlog, lambda request: self.give_back(request, wire.REQUEUED))
         self._wake = wake
@@ -105,8 +107,10 @@ class Reception:
 
         Thread: any, at any line of it.
         """
-        self._dropped.append(request)
-        self._wake()
+        # A forked child drops what its parent is still at.
+        if self._pid == os.getpid():
+            self._dropped.append(request)
+            self._wake()
 
     def turn(self):
         """Answer what is due; to be called often."""
