@@ -86,6 +86,10 @@ class Incoming(base.RpcIncomingMessage):
             self._port.abandon(request)
 
     @property
+    def id(self):
+        return self.request.id
+
+    @property
     def envelope(self):
         return self.request.envelope
 
