@@ -69,6 +69,7 @@ class Door:
         self._capacity = self._former_capacity = 0
         self._bell = _listening(self._bell_path, 1, _FOR_US)
         try:
+            self._bell_identity = _identity(self._bell_path)
             self.listener = os.dup(self._bell.fileno())
         except OSError:
             self._close_bell()
@@ -155,14 +156,16 @@ class Door:
             self._former = None
         return True
 
+    def is_intact(self):
+        """Whether the files of this door are there, and are its own."""
+        return (self._is_ours()
+                and _identity_at(self._bell_path) == self._bell_identity)
+
     def _is_ours(self):
         """Whether the address leads to the queue: it may have been removed,
         or somebody else may have bound it.
         """
-        try:
-            return _identity(self._path) == self._identity
-        except OSError:
-            return False
+        return _identity_at(self._path) == self._identity
 
     def _let_in(self, queue):
         if not self._libzmq_listens():
@@ -261,6 +264,14 @@ class Doors:
             if former is not None:
                 former.abandon()
             self._wakeup.set()
+
+    def holds(self, path):
+        """Whether clients can come in by an address that was bound here: its
+        files may have been removed, or be another one's by now.
+        """
+        with self._lock:
+            door = self._doors.get(path)
+            return door is not None and door.is_intact()
 
     def unbind(self, path):
         """Nobody comes in any more; to be called before the socket of libzmq
@@ -374,6 +385,13 @@ def _identity(path):
     return status.st_dev, status.st_ino
 
 
+def _identity_at(path):
+    try:
+        return _identity(path)
+    except OSError:
+        return None
+
+
 def _has_visitors(queue):
     poll = select.poll()
     poll.register(queue, select.POLLIN)
@@ -399,6 +417,11 @@ os.register_at_fork(after_in_child=_forget_the_parents)
 def bind(path, bind):
     """See Doors.bind()."""
     _doors.bind(path, bind)
+
+
+def holds(path):
+    """See Doors.holds()."""
+    return _doors.holds(path)
 
 
 def unbind(path):

@@ -221,7 +221,14 @@ class ZmqDriver(base.BaseDriver):
             service = parts.service(
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
-        except (errors.OutOfResources, *sockets.FAILURES) as error:
+        except (errors.OutOfResources, base.TransportDriverError,
+                *sockets.FAILURES) as error:
+            # oslo.messaging 18 reports it as "object has no attribute
+            # 'target'", its own mistake.
+            LOG.error('Nobody will listen on %s: %s',
+                      ', '.join(map(str, addresses)), error)
+            if isinstance(error, base.TransportDriverError):
+                raise
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,
                                     batch_timeout)

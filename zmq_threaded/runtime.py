@@ -63,6 +63,7 @@ class Runtime:
         self.pid = os.getpid()
         self._settings = settings
         self._services = []
+        self._closed_services = []
         self._swept = False
         self._closers = {}
         self._terminations = itertools.count()
@@ -120,6 +121,7 @@ class Runtime:
         """The service was cleaned up."""
         if listening in self._services:
             self._services.remove(listening)
+            self._closed_services.append(listening)
 
     def close(self, flush_deadline):
         """Deliver what can be delivered, then stop all threads and close all
@@ -172,6 +174,9 @@ class Runtime:
         if not next(self._terminations):
             sockets.terminate(self._context,
                               _TERM_LIMIT + self._settings.linger)
+            # Now nobody is connected to them any more.
+            for listening in (*self._services, *self._closed_services):
+                listening.remove_files()
 
     def _set_closed(self):
         self.is_closed = True
@@ -185,6 +190,10 @@ class Runtime:
 
     def _housekeeping(self):
         self.requests.close_idle()
+        for listening in list(self._closed_services):
+            if listening.may_remove_files():
+                listening.remove_files()
+                self._closed_services.remove(listening)
         self._look_around()
 
     def _look_around(self):

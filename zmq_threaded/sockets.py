@@ -4,6 +4,7 @@
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
+import errno
 import os
 import random
 import socket as system_socket
@@ -42,9 +43,11 @@ _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
-# A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
-# has heard of it within FRESH needs no look at the file.
+# A service renames its file CLOSING_QUIET before it closes, in seconds; who
+# has heard of it within FRESH needs no look at the file. The new name stays
+# until all have noticed the end of their connections.
 CLOSING_QUIET, FRESH = 0.05, 0.02
+_CLOSING = '.closing'
 
 IPC_PATH_LIMIT = 107
 _FOR_A_CONTEXT, _FOR_A_DOOR = 8, 8
@@ -234,6 +237,7 @@ def bind_ipc(socket, path):
         raise BindError(f'rpc_zmq_ipc_dir: {path} is longer than the '
                         f'{IPC_PATH_LIMIT} bytes of a Unix socket')
     endpoint = f'ipc://{path}'
+
     def bind(descriptor):
         socket.set(zmq.USE_FD, descriptor)
         try:
@@ -247,6 +251,11 @@ def bind_ipc(socket, path):
     except (zmq.ZMQError, OSError, descriptors.Short) as error:
         raise BindError(f'{endpoint}: {error}') from None
     return endpoint
+
+
+def holds_ipc(path):
+    """Whether the file of a path that was bound here is there, and ours."""
+    return doors.holds(path)
 
 
 def unbind_ipc(path):
@@ -321,6 +330,14 @@ def send(socket, frames):
     for frame in frames[:last]:
         send_frame(frame, _NOBLOCK_MORE)
     send_frame(frames[last], _NOBLOCK)
+
+
+def is_out_of_memory(error):
+    """Whether a message could not be sent for want of memory. Then the frames
+    before its big one may have been.
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, zmq.ZMQError) and error.errno == errno.ENOMEM)
 
 
 def receive(socket, flags=_NOBLOCK):
@@ -409,13 +426,37 @@ def is_closing(endpoint, heard_at):
 
     :param heard_at: monotonic seconds of its last sign of life
     """
-    return time.monotonic() - heard_at > FRESH and not is_there(endpoint)
+    return (time.monotonic() - heard_at > FRESH
+            and endpoint.startswith('ipc://')
+            and os.path.exists(closing_marker(endpoint[6:])))
+
+
+def closing_marker(path):
+    """The name that the file of a Unix socket gets when its owner closes."""
+    return path.removesuffix('.sock') + _CLOSING
+
+
+def missing(endpoints):
+    """The IPC endpoint among these whose file is not there, or None. Its
+    service may be about to make the file anew.
+    """
+    return next((endpoint for endpoint in endpoints
+                 if not is_there(endpoint)), None)
+
+
+def is_gone(endpoint):
+    """Whether the service of an endpoint has ended, known for certain: a
+    missing file alone says nothing, unless the service said that it closes.
+    """
+    if is_there(endpoint):
+        return is_dead(endpoint)
+    return os.path.exists(closing_marker(endpoint[6:]))
 
 
 def is_dead(endpoint):
-    """Whether nobody listens on an endpoint, known for certain: libzmq says
-    nothing about it and tries for ever. False for TCP, where a host that is
-    down gives no answer either way.
+    """Whether nobody listens on an endpoint now, known for certain: libzmq
+    says nothing about it and tries for ever. False for TCP, where a host that
+    is down gives no answer either way.
     """
     if not endpoint.startswith('ipc://'):
         return False

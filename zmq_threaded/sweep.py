@@ -50,7 +50,8 @@ def _remove_empty_group(folder):
 
 def _sweep_sockets(ipc_dir, oldest):
     for entry in os.scandir(ipc_dir):
-        if (entry.name.endswith('.sock') and _is_older(entry.path, oldest)
+        if (entry.name.endswith(('.sock', '.closing'))
+                and _is_older(entry.path, oldest)
                 and sockets.is_dead(f'ipc://{entry.path}')):
             _remove(entry.path)
     for entry in os.scandir(ipc_dir):

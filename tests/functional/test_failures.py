@@ -318,8 +318,9 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     for number in range(4):
         client.call({}, 'note', value=number)
     instance = _instance(closing)
-    # When one has removed its file, as the first step of its end
-    os.unlink(instance.endpoints[0].removeprefix('ipc://'))
+    # When one has renamed its file, as the first step of its end
+    path = instance.endpoints[0].removeprefix('ipc://')
+    os.rename(path, sockets.closing_marker(path))
     seen = len(closing.endpoint.seen)
     time.sleep(2 * sockets.FRESH)
     # Then no request follows, though the connection is still there
@@ -329,7 +330,7 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     assert staying.endpoint.seen.count('later') == 10
 
 
-def test_a_service_that_closes_removes_its_file_before_it_goes(node):
+def test_a_service_that_closes_renames_its_file_before_it_goes(node):
     parts = node.runtime()
     service = parts.service([topic.rpc('', 'topic')])
     service.start(lambda messages: None)

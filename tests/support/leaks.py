@@ -41,7 +41,7 @@ def children():
 
 def ipc_files(ipc_dir):
     return {name for name in os.listdir(ipc_dir)
-            if name.endswith(('.sock', doors.BELL, doors.NEXT))}
+            if name.endswith(('.sock', '.closing', doors.BELL, doors.NEXT))}
 
 
 @contextlib.contextmanager

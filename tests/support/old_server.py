@@ -15,6 +15,7 @@ import zmq
 from zmq_threaded import counters
 from zmq_threaded import matchmaker
 from zmq_threaded import payload
+from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import directory
@@ -100,6 +101,8 @@ class OldServer:
         self.socket.close(linger=0)
         self._context.term()
         with contextlib.suppress(FileNotFoundError):
+            os.unlink(sockets.closing_marker(self._path))
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         assert not self.errors, self.errors
 
@@ -110,11 +113,11 @@ class OldServer:
         self._asked.put((answer, args))
 
     def hide(self):
-        """Remove the file and stay connected.
+        """Say that it closes, by the name of its file, and stay connected.
 
         :returns: when, in monotonic seconds
         """
-        os.unlink(self._path)
+        os.rename(self._path, sockets.closing_marker(self._path))
         return time.monotonic()
 
     def _run(self):

@@ -69,7 +69,8 @@ class ServerProcess:
         # As the sweep of a service that starts a minute later would.
         for name in os.listdir(self._ipc_dir):
             path = os.path.join(self._ipc_dir, name)
-            if name.endswith('.sock') and sockets.is_dead(f'ipc://{path}'):
+            if (name.endswith(('.sock', '.closing'))
+                    and sockets.is_dead(f'ipc://{path}')):
                 os.unlink(path)
                 unlink_beside(path)
 

@@ -48,6 +48,8 @@ _LOOK_FOR_LOST_EVERY = 2.0
 _REPORT_OLD_EVERY, _OLD = 60.0, 30.0
 # Instances that are tried in one turn for one topic: others wait as well.
 _TRIES = 64
+# Seconds in which a service whose socket file was removed makes it anew.
+_MADE_ANEW = 5.0
 
 
 class Custody:
@@ -197,7 +199,7 @@ class Custody:
             itertools.chain(live[start:], live[:start]), _TRIES - 1)
 
     def _route_copy(self, copy):
-        lane = self._lanes.to(copy.instance)
+        lane = self._lanes.to(copy.instance, _is_patient(copy))
         if lane:
             copy.held_up = ''
             lane.push(copy)
@@ -371,3 +373,11 @@ class Custody:
             self.end(delivery, deliveries.EXPIRED)
         else:
             self.drop(delivery, cause)
+
+
+def _is_patient(delivery):
+    """Whether a message waits for the socket file of its instance: it can go
+    to nobody else.
+    """
+    return (delivery.pinned
+            and time.monotonic() - delivery.since < _MADE_ANEW)

@@ -44,21 +44,26 @@ class Lanes:
         """The lane to an instance, or None if there is none yet."""
         return self._lanes.get(instance_id)
 
-    def to(self, instance):
+    def to(self, instance, is_patient=False):
         """The lane to an instance, opened if need be; None if it cannot be
         reached from here.
 
+        :param is_patient: open one though the file of its socket is missing,
+            which may come back
         :raises: descriptors.Short
         """
         lane = self._lanes.get(instance.id)
         if lane is None:
-            link = self._links.get(instance.endpoints) or self._open(instance)
+            link = self._links.get(instance.endpoints) or self._open(
+                instance, is_patient)
             if link is not None:
                 lane = self._lanes[instance.id] = link.lane(instance)
         return lane
 
-    def _open(self, instance):
+    def _open(self, instance, is_patient):
         endpoint = sockets.reachable(instance.endpoints)
+        if endpoint is None and is_patient:
+            endpoint = sockets.missing(instance.endpoints)
         if endpoint is None:
             return self._unreachable(instance,
                                      reasons.unusable(instance.endpoints))

@@ -210,7 +210,7 @@ class Link:
         if self._way.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not sockets.is_dead(self._endpoint))
+                and not sockets.is_gone(self._endpoint))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What
@@ -242,7 +242,7 @@ class Link:
 
     def is_dead(self):
         """Whether its instance is certain never to come back."""
-        return not self.to_receiver and sockets.is_dead(self._endpoint)
+        return not self.to_receiver and sockets.is_gone(self._endpoint)
 
     def _ask(self, now):
         pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY

@@ -13,6 +13,7 @@ import zmq
 
 from zmq_threaded import counters as counts
 from zmq_threaded import descriptors
+from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
@@ -48,8 +49,11 @@ class Receiver:
         self._settings = settings
         self._ipc_dir = ipc_dir
         self.counters = counts.Counters()
-        self._path = address.receiver_path(settings, ipc_dir)
         descriptors.warn_if_few(_FEWEST_DESCRIPTORS)
+        self._ipc = ipc_path.IpcPath(
+            address.receiver_path(settings, ipc_dir),
+            f'the receiver of {settings.host}, port {settings.receiver_port}',
+            is_shared=True)
         self._context = sockets.new_context(settings)
         self._front = sockets.router_socket(self._context, settings)
         try:
@@ -64,13 +68,13 @@ class Receiver:
         self._make_parts()
 
     def _bind_path(self):
-        endpoint = f'ipc://{self._path}'
+        endpoint = f'ipc://{self._ipc.path}'
         if sockets.is_there(endpoint) and not sockets.is_dead(endpoint):
             raise sockets.BindError(
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
-        sockets.bind_ipc(self._front, self._path)
+        self._ipc.bind(self._front)
         address.leave_note(self._settings, self._ipc_dir)
 
     def _make_parts(self):
@@ -106,13 +110,14 @@ class Receiver:
         self._loop.stop()
         if self._loop.join(time.monotonic() + _JOIN_LIMIT):
             sockets.terminate(self._context, _TERM_LIMIT + linger)
+            self._ipc.remove()
 
     def _finish(self):
         for instance_id, backend in self._backends.items():
             for request in backend.close(self._settings.linger):
                 self._refuse(request, instance_id, backends.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
-        sockets.unbind_ipc(self._path)
+        self._ipc.announce_end()
         address.remove_note(self._settings, self._ipc_dir)
         self._front.close()
         self._epoll.close()
@@ -140,6 +145,8 @@ class Receiver:
             return
         self._next_tick = time.monotonic() + _TICK
         self._published.check()
+        if self._ipc.is_lost():
+            self._ipc.restore(self._front)
         for instance_id, backend in list(self._backends.items()):
             if backend.is_lost():
                 self._drop(instance_id, backend)

@@ -50,24 +50,29 @@ def submitting(executor, handler):
 
 
 def _run(handler, incoming):
+    if not incoming.begin():
+        return None
     if incoming.is_notification():
         return _run_notification(handler, incoming)
     try:
         incoming.acknowledge()
     except errors.ExpiredMessage as error:
         LOG.info('%s', error)
-        return
+        return None
     try:
         result = handler(incoming.ctxt, incoming.message)
-    except Exception:
+    except BaseException:
+        # SystemExit too: it would end the worker, or with a synchronous
+        # executor the poller.
         incoming.reply(failure=sys.exc_info())
     else:
         incoming.reply(result)
+    return None
 
 
 def _run_notification(handler, incoming):
     try:
         handler(incoming.ctxt, incoming.message)
-    except Exception:
+    except BaseException:
         LOG.exception('Notification %s was not handled', incoming.msg_id)
     incoming.acknowledge()

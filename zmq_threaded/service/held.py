@@ -29,12 +29,13 @@ class Held:
 
     :param ttl: seconds for which acknowledged ids are remembered
 
-    Thread: poller; any for begin(), release() and forget().
+    Thread: poller; any for begin(), delay(), release() and forget().
     """
 
     def __init__(self, ttl):
         self._ttl = ttl
         self._unacknowledged = {}
+        self._delayed = {}
         self._running = {}
         self._released = collections.deque(maxlen=_SEEN_LIMIT)
         self._seen = {}
@@ -45,18 +46,35 @@ class Held:
     def __len__(self):
         return len(self._unacknowledged)
 
+    def unanswered(self):
+        """How many are held or being run."""
+        return len(self._unacknowledged) + len(self._running)
+
     def add(self, incoming):
         self._unacknowledged[incoming.id] = incoming
 
     def get(self, message_id):
-        """The message with this id, unacknowledged or being run, or None."""
+        """The message with this id, unacknowledged or being run or about to
+        be given back, or None.
+        """
         return (self._unacknowledged.get(message_id)
-                or self._running.get(message_id))
+                or self._running.get(message_id)
+                or self._delayed.get(message_id))
+
+    def handled(self):
+        """The unacknowledged ones that a worker has begun."""
+        return [each for each in list(self._unacknowledged.values())
+                if each.is_begun]
 
     def begin(self, incoming):
         """A call is run now, and no longer counts as held."""
         # In this order, so that a look in between finds it twice, not never.
         self._running[incoming.id] = incoming
+        self._unacknowledged.pop(incoming.id, None)
+
+    def delay(self, incoming):
+        """It is given back later, and no longer counts as held."""
+        self._delayed[incoming.id] = incoming
         self._unacknowledged.pop(incoming.id, None)
 
     def release(self, incoming):
@@ -68,6 +86,7 @@ class Held:
         """Neither held, nor run, nor remembered any more."""
         self._unacknowledged.pop(incoming.id, None)
         self._running.pop(incoming.id, None)
+        self._delayed.pop(incoming.id, None)
 
     def was_seen(self, message_id):
         """Whether a message was acknowledged lately."""

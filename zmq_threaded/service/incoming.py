@@ -1,52 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request as the endpoint's thread sees it."""
 
+import dataclasses
+import sys
 import time
 
 from oslo_messaging._drivers import base
-from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import wire
+from zmq_threaded.service import failures
 
 LOG = logs.get(__name__)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Request:
+    """What the service keeps of a message until it is answered.
+
+    It has no hold of the Incoming: that goes when nobody means to run it any
+    more, and then the poller answers in its place.
+
+    :ivar envelope: where the answers go
+    :ivar expires: when its sender gives up, in monotonic seconds
+    :ivar came: what Pauses.now() said when it was read
+    :ivar is_begun: a worker is at it
+    :ivar is_done: it was answered, and needs nothing more
+
+    Thread: any.
+    """
+
+    id: bytes
+    kind: int
+    envelope: list
+    expires: float
+    came: int
+    is_begun: bool = False
+    is_done: bool = False
+
+    def is_expired(self):
+        """Whether the sender has given up."""
+        return time.monotonic() >= self.expires
+
+    def is_notification(self):
+        """Whether it is acknowledged after it was handled, not before."""
+        return self.kind == wire.NOTIFY
+
+
+def request_of(message, envelope, came):
+    """:param message: wire.Message"""
+    expires = (message.expiry if message.flags & wire.DEADLINE
+               else time.monotonic() + message.expiry)
+    return Request(message.id, message.kind, envelope, expires, came)
 
 
 class Incoming(base.RpcIncomingMessage):
     """One request of one client.
 
     :param message: wire.Message
-    :param envelope: where the answers go
-    :param came: what Pauses.now() said when it was read
-    :param port: the service's side of it: replies, held, pauses,
-        give_back(), released()
+    :param request: its Request
+    :param port: the service's side of it: replies, held, pauses, instance,
+        give_back(), requeue(), abandon(), released()
 
     Thread: any, one at a time; the poller made it.
     """
 
-    def __init__(self, ctxt, body, message, envelope, port, came):
+    request = None
+
+    def __init__(self, ctxt, body, message, request, port):
         super().__init__(ctxt, body, msg_id=message.id.hex())
-        self.id = message.id
-        self.envelope = envelope
         # The dispatcher sends heartbeats for whole seconds only.
         self.client_timeout = message.client_timeout or None
-        self._kind = message.kind
         self._serialization = ('msgpack' if message.flags & wire.MSGPACK
                                else 'json')
-        self._expires = (message.expiry if message.flags & wire.DEADLINE
-                         else time.monotonic() + message.expiry)
         self._port = port
-        self._came = came
+        self.request = request
 
-    def is_expired(self):
-        """Whether the sender has given up."""
-        return time.monotonic() >= self._expires
+    def __del__(self):
+        # Whoever was to answer has dropped it: an executor that was shut
+        # down, a worker that ended. Any thread, at any line: do no more here.
+        request = self.request
+        if request is not None and not request.is_done:
+            self._port.abandon(request)
+
+    @property
+    def id(self):
+        return self.request.id
+
+    @property
+    def envelope(self):
+        return self.request.envelope
+
+    def begin(self):
+        """A worker is at it, which will answer or drop it.
+
+        :returns: False when the sender of a notification has given up
+            meanwhile, and it is not to be handled
+        """
+        request = self.request
+        request.is_begun = True
+        if request.is_notification() and request.is_expired():
+            self._port.give_back(request, wire.EXPIRED)
+            return False
+        return True
 
     def is_notification(self):
         """Whether it is acknowledged after it was handled, not before."""
-        return self._kind == wire.NOTIFY
+        return self.request.is_notification()
 
     def acknowledge(self):
         """Tell the sender that this message is run now, or (a notification)
@@ -55,36 +117,45 @@ class Incoming(base.RpcIncomingMessage):
         :raises: ExpiredMessage when the sender has given up meanwhile: the
             server then skips the message
         """
-        if self._kind != wire.NOTIFY:
+        request = self.request
+        if request.is_done:
+            return
+        request.is_begun = True
+        if request.kind != wire.NOTIFY:
             self._check_that_it_is_ours()
-        if self._kind == wire.CALL:
-            self._port.held.begin(self)
+        if request.kind == wire.CALL:
+            self._port.held.begin(request)
         else:
-            self._port.held.release(self)
-            self._port.replies.acknowledge(self.envelope, self.id)
+            request.is_done = True
+            self._port.held.release(request)
+            self._port.replies.acknowledge(request.envelope, request.id)
         self._port.released()
 
     def _check_that_it_is_ours(self):
-        if self.is_expired():
-            self._port.give_back(self, wire.EXPIRED)
+        request = self.request
+        if request.is_expired():
+            self._port.give_back(request, wire.EXPIRED)
             raise errors.ExpiredMessage(
                 f'Message {self.msg_id} has expired before a worker was free')
-        if (self._kind == wire.CAST
-                and self._port.pauses.was_given_away(self._came)):
-            self._port.give_back(self, wire.BUSY)
+        if (request.kind == wire.CAST
+                and self._port.pauses.was_given_away(request.came)):
+            self._port.give_back(request, wire.BUSY)
             raise errors.ExpiredMessage(
                 f'Message {self.msg_id} may have been given to another '
                 'server while this process was paused')
 
     def requeue(self):
         """Give the message back; its sender chooses among the listeners of
-        the pool again.
+        the pool again. Not at once: the only listener would get the message
+        again, and requeue it again, hundreds of times a second.
         """
-        self._port.give_back(self, wire.REQUEUED)
+        if not self.request.is_done:
+            self._port.requeue(self.request)
 
     def refuse_busy(self):
         """Give the message back unbegun: no worker could be found."""
-        self._port.give_back(self, wire.BUSY)
+        if not self.request.is_done:
+            self._port.give_back(self.request, wire.BUSY)
 
     def reply(self, reply=None, failure=None):
         """Send the result of a call, or its exception.
@@ -94,33 +165,40 @@ class Incoming(base.RpcIncomingMessage):
 
         :param failure: sys.exc_info() of the exception
         """
-        if self._kind != wire.CALL:
+        request = self.request
+        if request.kind != wire.CALL or request.is_done:
             return
         try:
-            body, flags = (_encode_failure(failure) if failure else
-                           payload.dump((reply,), self._serialization))
+            self._send(*(failures.encode(failure) if failure else
+                         payload.dump((reply,), self._serialization)))
         except Exception as error:
-            LOG.exception('The reply to call %s cannot be encoded',
-                          self.msg_id)
-            body, flags = _encode_failure(
-                (type(error), error, error.__traceback__))
-        if self._port.instance.two_messages:
-            self._put_reply(body, flags)
-            self._put_reply((wire.NO_RESULT,), wire.ENDING)
-        else:
-            self._put_reply(body, flags | wire.ENDING)
-        self._port.held.forget(self)
+            # First the caller, who may be all that there is memory for.
+            self._send(*failures.encode(sys.exc_info()))
+            LOG.error('The reply to call %s could not be encoded; its caller '
+                      'gets this exception in its place: %s', self.msg_id,
+                      type(error).__name__, exc_info=error)
+        request.is_done = True
+        self._port.held.forget(request)
 
-    def _put_reply(self, body, flags):
-        self._port.replies.put(self.envelope, wire.encode(
-            wire.REPLY, self._port.instance.id, self.id, body, flags))
+    def _send(self, body, flags):
+        reply(self._port, self.request, body, flags)
 
     def heartbeat(self):
         """Tell a monitoring client that the call is still being run."""
-        self._port.replies.put(self.envelope, wire.encode(
-            wire.HEARTBEAT, self._port.instance.id, self.id))
+        self._port.replies.put(self.request.envelope, wire.encode(
+            wire.HEARTBEAT, self._port.instance.id, self.request.id))
 
 
-def _encode_failure(failure):
-    text = common.serialize_remote_exception(failure)
-    return [text.encode()], wire.FAILURE
+def reply(port, request, body, flags):
+    """Send a result.
+
+    :param port: as Incoming has it
+    """
+    def put(body, flags):
+        port.replies.put(request.envelope, wire.encode(
+            wire.REPLY, port.instance.id, request.id, body, flags))
+    if port.instance.two_messages:
+        put(body, flags)
+        put((wire.NO_RESULT,), wire.ENDING)
+    else:
+        put(body, flags | wire.ENDING)

@@ -3,6 +3,8 @@
 
 from oslo_messaging._drivers import base
 
+from zmq_threaded.service import guard
+
 
 class ZmqListener(base.Listener):
     """The Listener of one service; the server's executor does the work.
@@ -20,7 +22,8 @@ class ZmqListener(base.Listener):
 
     def start(self, on_incoming_callback):
         super().start(on_incoming_callback)
-        self._service.start(on_incoming_callback)
+        self._service.start(guard.guarded(on_incoming_callback),
+                            guard.workers(on_incoming_callback))
 
     def stop(self):
         """When this returns, the callback is not called again."""

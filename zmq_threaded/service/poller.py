@@ -14,6 +14,7 @@ LOG = logs.get(__name__)
 
 # The wake-ups are complete; the time-out only bounds the harm of a bug.
 _LONGEST_WAIT = 1.0
+_TICK = 0.9
 _READ_AT_ONCE = 64
 _STOP_LIMIT = 5.0
 
@@ -26,22 +27,27 @@ class Poller:
 
     :param backlog: how many messages may be held unacknowledged
     :param batch: service.batch.Batch, which says how many go together
+    :param tick: called about once a second
+    :ivar was_full: it has stopped reading for want of room, until somebody
+        else sets this back
 
     Thread: any for the public methods, poller for the rest.
     """
 
     def __init__(self, router, wakeup, reception, backlog, batch, counters,
-                 name):
+                 name, tick=lambda: None):
         self._router = router
         self._wakeup = wakeup
         self._reception = reception
         self._counters = counters
         self._batch = batch
         # With less, no batch would ever be full.
-        self._backlog = max(backlog, batch.size)
+        self.backlog = max(backlog, batch.size)
         self._on_incoming = None
         self._tasks = collections.deque()
         self._paused = False
+        self.was_full = False
+        self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
         self._epoll = select.epoll()
         self._epoll.register(wakeup.fd, select.EPOLLIN)
@@ -59,7 +65,7 @@ class Poller:
         no callback can follow. Safe in a signal handler.
         """
         if self._loop.is_current() or not self._loop.is_alive():
-            self._reception.accepting = False
+            self._stop_accepting()
             return
         done = queue.SimpleQueue()
         self._tasks.append(lambda: done.put(self._drain_and_refuse()))
@@ -69,6 +75,10 @@ class Poller:
         except queue.Empty:
             # In a callback for that long. From now on it makes no other one.
             self._reception.accepting = False
+
+    def _stop_accepting(self):
+        self._reception.accepting = False
+        self._reception.requeues.close()
 
     def released(self):
         """A message was acknowledged: there may be room again."""
@@ -83,21 +93,31 @@ class Poller:
         return self._loop.join(deadline)
 
     def _finish(self):
+        self._stop_accepting()
         self._epoll.close()
         self._wakeup.close()
 
     def _turn(self):
-        wait = min(_LONGEST_WAIT, max(0.0, self._batch.time_left()))
+        wait = min(_LONGEST_WAIT, max(0.0, min(
+            self._batch.time_left(), self._reception.requeues.time_left())))
         self._wakeup.clear_if(self._epoll.poll(wait))
+        self._tick_when_due()
+        self._reception.turn()
         self._read()
         self._hand_over(self._batch.take_due())
         while self._tasks:
             self._tasks.popleft()()
 
+    def _tick_when_due(self):
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK
+            self._tick()
+
     def _has_room_to_resume(self):
         # Not at the first place that is free: that would be a wake-up and a
         # system call for every message of a saturated service.
-        return len(self._reception.held) <= self._backlog * 3 // 4
+        return len(self._reception.held) <= self.backlog * 3 // 4
 
     def _read(self):
         if (self._paused and self._reception.accepting
@@ -122,7 +142,7 @@ class Poller:
     def _room(self):
         if not self._reception.accepting:
             return _READ_AT_ONCE
-        return self._backlog - len(self._reception.held)
+        return self.backlog - len(self._reception.held)
 
     def _pause_or_resume(self, full):
         if full == self._paused:
@@ -131,11 +151,16 @@ class Poller:
         if not full:
             self._epoll.register(self._router.fd, select.EPOLLIN)
             return
+        self.was_full = True
         # Left in, a readable descriptor that nobody reads would spin.
         self._router.is_read = False
         self._epoll.unregister(self._router.fd)
         # Who acknowledged before the flag was up has not woken us.
         self.released()
+
+    def is_full(self):
+        """Whether it reads nothing, for want of room."""
+        return self._paused
 
     def _handle(self, frames):
         try:
@@ -153,15 +178,16 @@ class Poller:
             return
         try:
             self._on_incoming(messages)
-        except Exception:
-            LOG.exception('%d messages could not be handed to the executor; '
-                          'their senders will choose again', len(messages))
+        except BaseException as error:
+            LOG.error('%d messages could not be handed to the executor; '
+                      'their senders will choose again', len(messages),
+                      exc_info=error)
             for incoming in messages:
-                self._reception.give_back(incoming, wire.BUSY)
+                incoming.refuse_busy()
 
     def _drain_and_refuse(self):
         self._read()
         self._hand_over(self._batch.take())
-        self._reception.accepting = False
+        self._stop_accepting()
         # What is over the backlog is refused now, not when there is room.
         self._read()

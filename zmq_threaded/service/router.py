@@ -9,10 +9,12 @@ of 3,000 requests that arrived during a send were found only by a time-out
 (tests/functional/test_shared_router.py keeps that pair).
 """
 
+import contextlib
 import itertools
 import threading
 
 from zmq_threaded import sockets
+from zmq_threaded.service import failures
 
 
 class SharedRouter:
@@ -44,7 +46,9 @@ class SharedRouter:
         with self._lock:
             while (len(received) < limit
                    and sockets.events(self._socket) & sockets.POLLIN):
-                received.append(sockets.receive(self._socket))
+                # Uncopied, so that who sent what there is no memory for
+                # can be told.
+                received.append(sockets.receive_uncopied(self._socket))
         return received
 
     def send(self, batch):
@@ -64,11 +68,31 @@ class SharedRouter:
             self._wake_reader()
         return outcomes
 
+    def maintain(self, act):
+        """Do something with the socket while no other thread uses it.
+
+        :param act: called with the socket; the reader reads afterwards, for
+            it may swallow the signal of a message
+
+        Thread: poller.
+        """
+        with self._lock:
+            return act(self._socket)
+
     def _answer(self, frames):
         try:
             return sockets.answer(self._socket, frames)
         except Exception as error:
+            if sockets.is_out_of_memory(error):
+                self._complete(frames[-1])
             return error
+
+    def _complete(self, frame):
+        """The envelope of a multipart is under way: without an end, the next
+        message would become a part of this one.
+        """
+        with contextlib.suppress(Exception):
+            sockets.send(self._socket, [failures.in_place_of(frame)])
 
     def close(self):
         """Close the socket, when both threads have ended.

@@ -5,10 +5,12 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
+import math
 import os
 import time
 
 from zmq_threaded import descriptors
+from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
@@ -22,6 +24,7 @@ from zmq_threaded.service import poller as pollers
 from zmq_threaded.service import reception as receptions
 from zmq_threaded.service import replies as reply_threads
 from zmq_threaded.service import router as routers
+from zmq_threaded.service import saturation
 
 LOG = logs.get(__name__)
 
@@ -31,6 +34,8 @@ _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
 _LAST_REPLIES_LIMIT = 2.0
+# After the end of a connection its client takes note of that, in seconds.
+_NOTICED_WITHIN = 1.0
 
 
 class Service:
@@ -52,9 +57,12 @@ class Service:
         self._pid = os.getpid()
         self._directory = directory
         self._topics = topics
-        self._registered = False
+        self._registered, self._workers = False, None
+        self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
-        self._ipc_path = address.service_path(ipc_dir, instance_id)
+        self._ipc = ipc_path.IpcPath(
+            address.service_path(ipc_dir, instance_id),
+            ' and '.join(map(str, topics)))
         socket = sockets.service_socket(context, settings)
         try:
             endpoints = self._bind(socket, settings)
@@ -69,7 +77,7 @@ class Service:
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except Exception:
-            self._unlink()
+            self._ipc.remove()
             socket.close(linger=0)
             raise
 
@@ -85,22 +93,35 @@ class Service:
             f'zmq-reply-{name}')
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
-            paused, counters, self._released)
+            paused, counters, self._released, self._wakeup.set,
+            settings.backlog)
         self._poller = pollers.Poller(
             self._router, self._wakeup, self._reception, settings.backlog,
-            batch, counters, f'zmq-poller-{name}')
+            batch, counters, f'zmq-poller-{name}', self._tick)
+        self._saturation = saturation.Saturation(
+            self._name(), self.backlog, self._poller.backlog)
 
-    def start(self, on_incoming):
+    def _name(self):
+        """Topics, server, host and id, for the log."""
+        names = sorted({str(topic) for topic in self._topics
+                        if not topic.server})
+        return f'{self.instance} of {", ".join(names)}'
+
+    def start(self, on_incoming, workers=None):
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
         :param on_incoming: called by the poller thread with a list of
             Incoming; it should only pass them on
+        :param workers: threads that handle them, if that is known
         """
+        self._workers = workers
         self._replies.start()
         self._poller.start(on_incoming)
         self._registered = True
         self._directory.register(self.instance, self._topics)
+        LOG.info('zmq: %s listens on %s', self._name(),
+                 ', '.join(self.instance.endpoints))
 
     def stop(self):
         """Take no new requests. When this returns, no callback follows; the
@@ -123,7 +144,7 @@ class Service:
             return
         self.stop()
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
-        self._unlink()
+        self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
                                sockets.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
@@ -132,6 +153,20 @@ class Service:
         time.sleep(sockets.CLOSING_QUIET)
         if has_ended and self._router.close():
             self._counters.add('sockets', -1)
+            LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
+                     'answered', self._name(), self._reception.taken,
+                     self._reception.held.unanswered())
+        self._closed_at = time.monotonic()
+
+    def may_remove_files(self):
+        """Whether all clients have noticed by now that it is closed."""
+        return (time.monotonic() - self._closed_at
+                > self._linger + _NOTICED_WITHIN)
+
+    def remove_files(self):
+        """Remove the mark of its end."""
+        if not self._is_inherited():
+            self._ipc.remove()
 
     def _end_threads(self):
         """:returns: whether both have ended"""
@@ -149,7 +184,7 @@ class Service:
         return self._pid != os.getpid()
 
     def _bind(self, socket, settings):
-        endpoints = [sockets.bind_ipc(socket, self._ipc_path)]
+        endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
             endpoints.append(sockets.bind_tcp(socket, settings))
         return tuple(endpoints)
@@ -157,5 +192,10 @@ class Service:
     def _released(self):
         self._poller.released()
 
-    def _unlink(self):
-        sockets.unbind_ipc(self._ipc_path)
+    def _tick(self):
+        if self._ipc.is_lost():
+            self._router.maintain(self._ipc.restore)
+        self._reception.let_go_of_expired()
+        was_full, self._poller.was_full = (
+            self._poller.was_full, self._poller.is_full())
+        self._saturation.tick(time.monotonic(), was_full, self._workers)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens around a worker of an oslo.messaging server.
+
+An endpoint may raise what is no Exception: CancelledError of asyncio,
+SystemExit of a library. The server of oslo.messaging lets it through to the
+executor of futurist, and that keeps it in a future at which nobody looks; of
+SystemExit its worker thread dies and is not replaced. So what the server has
+to do with a message is run here, and what it did not answer is answered.
+"""
+
+import sys
+
+from oslo_messaging import server as oslo_server
+
+from zmq_threaded import errors
+from zmq_threaded import logs
+
+LOG = logs.get(__name__)
+
+
+def guarded(on_incoming):
+    """The callback of a listener, safe from what its endpoints raise.
+
+    :param on_incoming: that of an oslo.messaging server; any other one is
+        returned as it is
+    """
+    server = _server(on_incoming)
+    if server is None:
+        return on_incoming
+
+    def submit(messages):
+        try:
+            server._work_executor.submit(
+                run, server._process_incoming, messages,
+                getattr(server, '_allow_requeue', False))
+        except RuntimeError:
+            _forget_threads_that_never_ran(server._work_executor)
+            raise
+    return submit
+
+
+def workers(on_incoming):
+    """How many threads the server of a callback has, None if unknown."""
+    return getattr(getattr(_server(on_incoming), '_work_executor', None),
+                   '_max_workers', None)
+
+
+def _forget_threads_that_never_ran(executor):
+    """futurist counts a thread that could not be started, for want of memory
+    or by a limit: after as many as it has workers nothing is run any more,
+    and its shutdown fails.
+    """
+    threads = getattr(executor, '_workers', None)
+    for thread in list(threads or ()):
+        if thread.ident is None:
+            threads.remove(thread)
+
+
+def _server(on_incoming):
+    """The server whose callback does nothing but to submit the messages to
+    its executor, or None.
+    """
+    server = getattr(on_incoming, '__self__', None)
+    if (isinstance(server, oslo_server.MessageHandlingServer)
+            and getattr(on_incoming, '__func__', None)
+            is oslo_server.MessageHandlingServer._on_incoming):
+        return server
+    return None
+
+
+def run(process, messages, may_requeue=False):
+    """Have messages processed, and answer those that were not.
+
+    :param process: called with a list of Incoming
+    :param may_requeue: whether notifications that fail are requeued
+    """
+    messages = [each for each in messages if each.begin()]
+    if not messages:
+        return
+    try:
+        process(messages)
+    except BaseException as error:
+        # Named first: what is logged may itself fail.
+        for each in messages:
+            _settle(each, sys.exc_info(), may_requeue)
+        LOG.error('A worker was to end by %s, which oslo.messaging does not '
+                  'handle. Its messages are answered, and it goes on.',
+                  type(error).__name__, exc_info=error)
+
+
+def _settle(incoming, failure, may_requeue):
+    """Answer a message whose endpoint did not end as it should. To a
+    notification happens what happens to it after any exception.
+    """
+    if not incoming.is_notification():
+        incoming.reply(failure=failure)
+    elif may_requeue:
+        incoming.requeue()
+    else:
+        incoming.acknowledge()
+    if not incoming.request.is_done:
+        _acknowledge(incoming)
+
+
+def _acknowledge(incoming):
+    try:
+        incoming.acknowledge()
+    except errors.ExpiredMessage as error:
+        LOG.info('%s', error)

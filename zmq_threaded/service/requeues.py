@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications that a listener gave back, until their senders are told."""
+
+import collections
+import heapq
+import itertools
+import math
+import time
+
+# Seconds, doubling with each time that the same message comes back.
+_FIRST_DELAY, _LAST_DELAY = 0.1, 5.0
+# What did not come back for so long begins anew, in seconds; and how many
+# messages are remembered.
+_REMEMBERED, _REMEMBERED_LIMIT = 60.0, 10_000
+
+
+class Requeues:
+    """Gives notifications back, the later the more often they came.
+
+    :param limit: how many wait here; for more, the first goes at once
+    :param give_back: called with each Request
+
+    Thread: any for put() and close(), poller for the rest.
+    """
+
+    def __init__(self, limit, give_back):
+        self._limit = limit
+        self._give_back = give_back
+        self._new = collections.deque()
+        self._order = itertools.count()
+        self._delayed = []
+        self._times = collections.OrderedDict()
+        self._is_closed = False
+
+    def put(self, request):
+        self._new.append(request)
+        # Looked at last, so that nothing is put behind the end.
+        if self._is_closed:
+            self._hand_back_new()
+
+    def turn(self):
+        """Give back what is due."""
+        now = time.monotonic()
+        while self._new:
+            request = self._new.popleft()
+            heapq.heappush(self._delayed, (now + self._delay(request.id, now),
+                                           next(self._order), request))
+        while self._delayed and (self._delayed[0][0] <= now
+                                 or len(self._delayed) > self._limit):
+            self._give_back(heapq.heappop(self._delayed)[-1])
+
+    def time_left(self):
+        """Seconds until something is due; inf while there is nothing."""
+        if not self._delayed:
+            return math.inf
+        return self._delayed[0][0] - time.monotonic()
+
+    def _delay(self, message_id, now):
+        count, at = self._times.pop(message_id, (0, now))
+        if now - at > _REMEMBERED:
+            count = 0
+        self._times[message_id] = count + 1, now
+        if len(self._times) > _REMEMBERED_LIMIT:
+            self._times.popitem(last=False)
+        return min(_FIRST_DELAY * 2 ** min(count, 10), _LAST_DELAY)
+
+    def close(self):
+        """Give all back now, and at once from now on. The poller has ended,
+        or calls this itself.
+        """
+        self._is_closed = True
+        self._hand_back_new()
+        while self._delayed:
+            self._give_back(self._delayed.pop()[-1])
+
+    def _hand_back_new(self):
+        while True:
+            try:
+                request = self._new.popleft()
+            except IndexError:
+                return
+            self._give_back(request)
