@@ -13,6 +13,7 @@ import time
 import zmq
 
 from zmq_threaded import logs
+from zmq_threaded import routing_ids
 
 LOG = logs.get(__name__)
 
@@ -88,6 +89,12 @@ def terminate(context, limit):
     return not thread.is_alive()
 
 
+def _new_socket(context, kind):
+    # The numbers that libzmq draws for a socket, it draws here.
+    routing_ids.shuffle()
+    return context.socket(kind)
+
+
 def request_socket(context, settings, endpoint):
     """A REQ socket, connected. Waits for nothing.
 
@@ -96,7 +103,7 @@ def request_socket(context, settings, endpoint):
     RELAXED and CORRELATE belong together: after a timeout the socket can be
     used again, and the late reply is dropped by libzmq.
     """
-    socket = context.socket(zmq.REQ)
+    socket = _new_socket(context, zmq.REQ)
     socket.set(zmq.REQ_RELAXED, 1)
     socket.set(zmq.REQ_CORRELATE, 1)
     return _connect(socket, settings, endpoint)
@@ -107,7 +114,7 @@ def dealer_socket(context, settings, endpoint):
 
     :raises: BadEndpoint
     """
-    socket = context.socket(zmq.DEALER)
+    socket = _new_socket(context, zmq.DEALER)
     # None: a full pipe has no POLLOUT and would look like a lost peer. The
     # windows of the lanes (client/lane.py) are the limit.
     socket.set(zmq.SNDHWM, 0)
@@ -119,7 +126,7 @@ def backend_socket(context, settings, endpoint):
 
     :raises: BadEndpoint
     """
-    socket = context.socket(zmq.DEALER)
+    socket = _new_socket(context, zmq.DEALER)
     # Of all its clients, when it stops reading; later ones are refused as
     # BUSY.
     socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
@@ -154,7 +161,7 @@ def service_socket(context, settings):
 
 def router_socket(context, settings, heartbeats=True):
     """An unbound ROUTER socket of a service or a receiver."""
-    socket = context.socket(zmq.ROUTER)
+    socket = _new_socket(context, zmq.ROUTER)
     _set_common(socket, settings, heartbeats)
     # Without MANDATORY a reply to a slow or vanished client is dropped with
     # no error.
