@@ -132,7 +132,8 @@ class ZmqDriver(base.BaseDriver):
         delivery = deliveries.Delivery(
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
-            client_timeout=float(monitor_timeout), chosen=chosen)
+            client_timeout=min(float(monitor_timeout), wire.LONGEST_TIMEOUT),
+            chosen=chosen)
         problem = self._parts().outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')
