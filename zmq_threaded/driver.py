@@ -23,6 +23,7 @@ from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import registry_url
 from zmq_threaded import runtime
+from zmq_threaded import sizes
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -64,7 +65,7 @@ class ZmqDriver(base.BaseDriver):
              call_monitor_timeout=None, retry=None, transport_options=None):
         topic = topics.rpc(self._exchange(target), target.topic,
                            None if target.fanout else target.server)
-        body, flags = self._encode(ctxt, message)
+        body, flags = self._encode(ctxt, message, topic)
         at_least_once = bool(transport_options
                              and transport_options.at_least_once)
         attempts = 1 if at_least_once else _attempts(retry)
@@ -159,10 +160,14 @@ class ZmqDriver(base.BaseDriver):
                 # is no sign that a worker is at it.
                 silence_until = time.monotonic() + longest_silence
 
-    def _encode(self, ctxt, message):
+    def _encode(self, ctxt, message, topic):
         if not isinstance(ctxt, dict):
             ctxt = ctxt.to_dict()   # as the rabbit driver does
-        return payload.dump((ctxt, message), self._settings.serialization)
+        body, flags = payload.dump((ctxt, message),
+                                   self._settings.serialization)
+        sizes.check(body, self._settings.max_message_size,
+                    f'A message for {topic}')
+        return body, flags
 
     def _result(self, reply):
         try:
@@ -182,7 +187,7 @@ class ZmqDriver(base.BaseDriver):
         # What the version asks for, an envelope or none, is rabbit's format;
         # the listener gets the message itself either way.
         topic = topics.notifications(self._exchange(target), target.topic)
-        body, flags = self._encode(ctxt, message)
+        body, flags = self._encode(ctxt, message, topic)
         try:
             self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
         except directory.Nobody as nobody:

@@ -39,6 +39,10 @@ _MAX_SOCKETS = 16384
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
+# What goes with the parts of a message in its frame: the header, the ids of the
+# instances of a fanout.
+_HEADROOM = 128 * 1024
+
 # A service removes its file CLOSING_QUIET before it closes, in seconds; whoever
 # has heard of it within FRESH needs no look at the file.
 CLOSING_QUIET, FRESH = 0.05, 0.02
@@ -172,6 +176,8 @@ def router_socket(context, settings, heartbeats=True):
 
 def _set_common(socket, settings, heartbeats=True):
     socket.set(zmq.IPV6, 1)
+    # Of one frame; who sends more loses the connection.
+    socket.set(zmq.MAXMSGSIZE, settings.max_message_size + _HEADROOM)
     if heartbeats:
         socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
         socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)

@@ -99,6 +99,7 @@ class Incoming(base.RpcIncomingMessage):
         try:
             body, flags = (_encode_failure(failure) if failure else
                            payload.dump((reply,), self._serialization))
+            self._port.replies.check_size(body, self.msg_id)
         except Exception as error:
             LOG.exception('The reply to call %s cannot be encoded',
                           self.msg_id)

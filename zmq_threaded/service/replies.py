@@ -6,6 +6,7 @@ import queue
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import sizes
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
@@ -24,15 +25,18 @@ class Replies:
 
     :param pauses: service.pauses.Pauses; nothing of the user's holds this
         thread up, so it keeps the time
+    :param longest: bytes that a reply may have
 
     Thread: any for put(), acknowledge() and the like; reply for the rest.
     """
 
-    def __init__(self, router, instance_id, pauses, counters, name):
+    def __init__(self, router, instance_id, pauses, counters, name,
+                 longest):
         self._pauses = pauses
         self._router = router
         self._instance_id = instance_id
         self._counters = counters
+        self._longest = longest
         self._queue = queue.SimpleQueue()
         self._slow = slow_clients.SlowClients(self._retry, counters)
         self._busy = False
@@ -43,6 +47,13 @@ class Replies:
     def start(self):
         self._pauses.tick()
         self._loop.start()
+
+    def check_size(self, body, call_id):
+        """Refuse a reply that is too big to be sent.
+
+        :raises: MessageDeliveryFailure
+        """
+        sizes.check(body, self._longest, f'The reply to call {call_id}')
 
     def put(self, envelope, frame):
         """Send a message to where a request came from.

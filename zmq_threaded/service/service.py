@@ -81,7 +81,7 @@ class Service:
         paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
             self._router, self.instance.id, paused, counters,
-            f'zmq-reply-{name}')
+            f'zmq-reply-{name}', settings.max_message_size)
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
             paused, counters, self._released)
