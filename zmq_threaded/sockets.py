@@ -47,6 +47,10 @@ _HEADROOM = 128 * 1024
 # has heard of it within FRESH needs no look at the file.
 CLOSING_QUIET, FRESH = 0.05, 0.02
 
+# The envelope of a call through a receiver has four, and the message one; newer
+# versions may add a few. A service gets two more than its receiver.
+_MOST_FRAMES, _MOST_TO_PASS_ON = 16, 14
+
 IPC_PATH_LIMIT = 107
 
 
@@ -63,6 +67,12 @@ SENT, SLOW, GONE = 'sent', 'slow', 'gone'
 
 class BadEndpoint(Exception):
     """A record names an endpoint to which nobody can connect."""
+
+
+class TooManyFrames(Exception):
+    """A multipart goes on after all that a message can have; skip() the rest
+    of it.
+    """
 
 
 class BindError(Exception):
@@ -282,14 +292,31 @@ def send(socket, frames):
 def receive(socket, flags=_NOBLOCK):
     """Receive a multipart, by default without blocking.
 
-    :raises: zmq.Again when there is none
+    :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
     receive_frame, get = socket.recv, socket.get
     frames = [receive_frame(flags)]
     while get(_RCVMORE):
+        if len(frames) >= _MOST_FRAMES:
+            raise TooManyFrames(f'more than {_MOST_FRAMES} frames')
         frames.append(receive_frame(flags))
     return frames
+
+
+def skip(socket, limit):
+    """Throw away what follows in a multipart.
+
+    :param limit: frames at most
+    :returns: whether its end is reached
+    """
+    receive_frame, get = socket.recv, socket.get
+    for _ in range(limit):
+        if not get(_RCVMORE):
+            return True
+        # Not copied, for a frame may be big.
+        receive_frame(_NOBLOCK, False)
+    return not get(_RCVMORE)
 
 
 def answer(socket, frames, send=send):
@@ -315,15 +342,16 @@ def receive_uncopied(socket):
     """Receive a multipart without blocking, and without a copy of what
     follows its envelope.
 
-    :raises: zmq.Again when there is none
+    :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
     """
     receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(_NOBLOCK)]
-    while frames[-1] and get(_RCVMORE):
-        frames.append(receive_frame(_NOBLOCK))
+    frames, is_copied = [receive_frame(_NOBLOCK)], True
     while get(_RCVMORE):
-        frames.append(receive_frame(_NOBLOCK, False))
+        if len(frames) >= _MOST_TO_PASS_ON:
+            raise TooManyFrames(f'more than {_MOST_TO_PASS_ON} frames')
+        is_copied = is_copied and bool(frames[-1])
+        frames.append(receive_frame(_NOBLOCK, is_copied))
     return frames
 
 

@@ -90,6 +90,9 @@ NO_ID = bytes(ID_SIZE)
 NO_RESULT = b''     # the part of a REPLY that only has ENDING
 NEVER = math.inf
 
+# A few routing ids, of 255 bytes each at most.
+_LONGEST_ENVELOPE = 1024
+
 _MAGIC = b'ZMQT'
 _FIXED = struct.Struct('!4sBBBBHd16s16s')
 _HEADER = struct.Struct('!4sBBBBHd16s16sd')
@@ -210,14 +213,19 @@ def _fixed_part(frame):
 def split_envelope(frames):
     """Part a received multipart into its envelope and its message.
 
-    :raises: Malformed when there is no empty frame, or nothing after it
+    :raises: Malformed when there is no empty frame, or nothing after it, or
+        when the envelope is longer than routing ids can be
     :returns: (list of frames, frame)
     """
     try:
         end = frames.index(b'') + 1
-        return frames[:end], frames[end]
+        envelope, frame = frames[:end], frames[end]
     except (ValueError, IndexError):
         raise Malformed('no envelope, or no message') from None
+    # It is kept with what is held, and goes back with each answer.
+    if sum(map(len, envelope)) > _LONGEST_ENVELOPE:
+        raise Malformed(f'an envelope of more than {_LONGEST_ENVELOPE} bytes')
+    return envelope, frame
 
 
 def address(frame):

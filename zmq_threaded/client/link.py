@@ -5,6 +5,7 @@ import time
 
 import zmq
 
+from zmq_threaded import inbox
 from zmq_threaded import sockets
 from zmq_threaded.client import lane as lanes
 
@@ -39,6 +40,7 @@ class Link:
         self._counters = counters
         self._unsettled = unsettled
         self._socket = sockets.dealer_socket(context, settings, endpoint)
+        self._inbox = inbox.Inbox(self._socket, counters)
         counters.add('sockets')
         self.fd = self._socket.fd
         self._lanes = {}
@@ -82,7 +84,12 @@ class Link:
         while True:
             if events & sockets.POLLIN:
                 self._heard_at = time.monotonic()
-                self._on_message(self, sockets.receive(self._socket))
+                frames = self._inbox.receive()
+                if frames is not None:
+                    self._on_message(self, frames)
+                elif self._inbox.is_behind:
+                    # The others on this thread go first; check() goes on.
+                    break
             elif not (events & sockets.POLLOUT and self._send()):
                 break
             events = sockets.events(self._socket)

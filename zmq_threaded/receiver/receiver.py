@@ -13,6 +13,7 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import inbox
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
@@ -71,6 +72,8 @@ class Receiver:
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
+        self._inbox = inbox.Inbox(self._front, self.counters,
+                                  sockets.receive_uncopied)
         self._backends = {}
         self._by_fd = {}
         self._active = set()
@@ -161,9 +164,11 @@ class Receiver:
         """:returns: whether nothing is left"""
         for _ in range(_READ_AT_ONCE):
             try:
-                frames = sockets.receive_uncopied(self._front)
+                frames = self._inbox.receive()
             except zmq.Again:
                 return True
+            if frames is None:
+                return False
             self._last_moved = time.monotonic()
             try:
                 self._forward(route.route(frames))
@@ -203,7 +208,8 @@ class Receiver:
         if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
             return None
         try:
-            backend = backends.Backend(self._context, self._settings, path)
+            backend = backends.Backend(self._context, self._settings, path,
+                                       self.counters)
         except sockets.BadEndpoint as error:
             LOG.warning('A service cannot be reached: %s', error)
             return None
@@ -235,6 +241,8 @@ class Receiver:
                 self._answer(frames)
             else:
                 self._malformed('an answer to nobody')
+        if backend.is_behind():
+            self._active.add(backend)
 
     def _answer(self, frames):
         self._last_moved = time.monotonic()

@@ -11,8 +11,14 @@ of 3,000 requests that arrived during a send were found only by a time-out
 
 import itertools
 import threading
+import time
 
+from zmq_threaded import inbox
 from zmq_threaded import sockets
+
+# Lets the writer have the lock, which a thread that asks for it again at once
+# would hardly ever leave to another.
+_TURN_OF_THE_WRITER = 0.0001
 
 
 class SharedRouter:
@@ -25,8 +31,9 @@ class SharedRouter:
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader):
+    def __init__(self, socket, wake_reader, counters):
         self._socket = socket
+        self._inbox = inbox.Inbox(socket, counters)
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
         self._closings = itertools.count()
@@ -38,14 +45,28 @@ class SharedRouter:
 
         :param limit: multiparts at most, so that the writer gets its turn
         :returns: list of multiparts; shorter than the limit only when
-            nothing is left, and ZMQ_FD will signal the next one
+            nothing is left, and ZMQ_FD will signal the next one, or when
+            is_behind() says so, and then the reader is woken
         """
         received = []
         with self._lock:
             while (len(received) < limit
                    and sockets.events(self._socket) & sockets.POLLIN):
-                received.append(sockets.receive(self._socket))
+                frames = self._inbox.receive()
+                if frames is None:
+                    break
+                received.append(frames)
+            else:
+                return received
+        time.sleep(_TURN_OF_THE_WRITER)
+        self._wake_reader()
         return received
+
+    def is_behind(self):
+        """Whether there is more to read, though receive() has read less than
+        it might: a multipart of too many frames is being thrown away.
+        """
+        return self._inbox.is_behind
 
     def send(self, batch):
         """Write some multiparts, each to the client that its first frame

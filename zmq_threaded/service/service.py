@@ -76,7 +76,8 @@ class Service:
         self._counters = counters
         counters.add('sockets')
         self._wakeup = threads.Wakeup()
-        self._router = routers.SharedRouter(socket, self._wakeup.set)
+        self._router = routers.SharedRouter(socket, self._wakeup.set,
+                                             counters)
         name = self.instance.id.hex()[:8]
         paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
