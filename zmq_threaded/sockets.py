@@ -60,6 +60,7 @@ POLLIN, POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
+_SRCFD = int(zmq.SRCFD)
 
 
 SENT, SLOW, GONE = 'sent', 'slow', 'gone'
@@ -72,7 +73,13 @@ class BadEndpoint(Exception):
 class TooManyFrames(Exception):
     """A multipart goes on after all that a message can have; skip() the rest
     of it.
+
+    :ivar fd: descriptor of the connection over which it came
     """
+
+    def __init__(self, limit, fd):
+        self.fd = fd
+        super().__init__(f'more than {limit} frames')
 
 
 class BindError(Exception):
@@ -289,19 +296,30 @@ def send(socket, frames):
     send_frame(frames[last], _NOBLOCK)
 
 
-def receive(socket, flags=_NOBLOCK):
+def receive(socket, flags=_NOBLOCK, note=None):
     """Receive a multipart, by default without blocking.
 
+    :param note: called with the descriptor of the connection
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
     receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(flags)]
+    frames = [receive_frame(flags) if note is None else _noted(socket, note)]
     while get(_RCVMORE):
         if len(frames) >= _MOST_FRAMES:
-            raise TooManyFrames(f'more than {_MOST_FRAMES} frames')
+            raise _too_many(socket, _MOST_FRAMES)
         frames.append(receive_frame(flags))
     return frames
+
+
+def _noted(socket, note):
+    frame = socket.recv(_NOBLOCK, False)
+    note(frame.get(_SRCFD))
+    return frame.bytes
+
+
+def _too_many(socket, limit):
+    return TooManyFrames(limit, socket.recv(_NOBLOCK, False).get(_SRCFD))
 
 
 def skip(socket, limit):
@@ -311,12 +329,13 @@ def skip(socket, limit):
     :returns: whether its end is reached
     """
     receive_frame, get = socket.recv, socket.get
+    if not get(_RCVMORE):
+        return True
     for _ in range(limit):
-        if not get(_RCVMORE):
-            return True
         # Not copied, for a frame may be big.
-        receive_frame(_NOBLOCK, False)
-    return not get(_RCVMORE)
+        if not receive_frame(_NOBLOCK, False).more:
+            return True
+    return False
 
 
 def answer(socket, frames, send=send):
@@ -338,18 +357,21 @@ def answer(socket, frames, send=send):
     return SENT
 
 
-def receive_uncopied(socket):
+def receive_uncopied(socket, note=None):
     """Receive a multipart without blocking, and without a copy of what
     follows its envelope.
 
+    :param note: called with the descriptor of the connection
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
     """
     receive_frame, get = socket.recv, socket.get
-    frames, is_copied = [receive_frame(_NOBLOCK)], True
+    frames = [receive_frame(_NOBLOCK) if note is None
+              else _noted(socket, note)]
+    is_copied = True
     while get(_RCVMORE):
         if len(frames) >= _MOST_TO_PASS_ON:
-            raise TooManyFrames(f'more than {_MOST_TO_PASS_ON} frames')
+            raise _too_many(socket, _MOST_TO_PASS_ON)
         is_copied = is_copied and bool(frames[-1])
         frames.append(receive_frame(_NOBLOCK, is_copied))
     return frames
@@ -380,6 +402,13 @@ def reachable(endpoints):
                 or os.access(endpoint[6:], os.W_OK)):
             return endpoint
     return None
+
+
+def bound_port(socket):
+    """The TCP port to which a socket was bound last, or None."""
+    endpoint = socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
+    is_tcp = endpoint.startswith('tcp://')
+    return int(endpoint.rpartition(':')[2]) if is_tcp else None
 
 
 def is_there(endpoint):

@@ -13,6 +13,7 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import flood_guard
 from zmq_threaded import inbox
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
@@ -72,8 +73,12 @@ class Receiver:
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
-        self._inbox = inbox.Inbox(self._front, self.counters,
-                                  sockets.receive_uncopied)
+        self._guard = flood_guard.FloodGuard(
+            self._settings.receiver_port, self._settings.max_message_size,
+            self.counters)
+        self._inbox = inbox.Inbox(
+            self._front, self.counters, sockets.receive_uncopied, self._guard,
+            {self._settings.receiver_port, self._path})
         self._backends = {}
         self._by_fd = {}
         self._active = set()
@@ -128,11 +133,13 @@ class Receiver:
     def _time_to_wait(self):
         if self._is_busy:
             return 0.0
-        tick = max(0.0, self._next_tick - time.monotonic())
+        tick = min(self._guard.tick,
+                   max(0.0, self._next_tick - time.monotonic()))
         return min(tick, slow_clients.TICK) if len(self._slow) else tick
 
     def _tick_when_due(self):
         self._slow.retry()
+        self._guard.check()
         if time.monotonic() < self._next_tick:
             return
         self._next_tick = time.monotonic() + _TICK

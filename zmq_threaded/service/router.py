@@ -13,6 +13,7 @@ import itertools
 import threading
 import time
 
+from zmq_threaded import flood_guard
 from zmq_threaded import inbox
 from zmq_threaded import sockets
 
@@ -25,15 +26,21 @@ class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
     :param wake_reader: makes the reading thread call receive()
+    :param path: to which it is bound
+    :param longest: bytes that a message may have
+    :ivar guard: flood_guard.FloodGuard, for the writer to check
     :ivar is_read: False while the reader has stopped reading; it sets this
         again before it reads on
 
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader, counters):
+    def __init__(self, socket, wake_reader, counters, path, longest):
         self._socket = socket
-        self._inbox = inbox.Inbox(socket, counters)
+        port = sockets.bound_port(socket)
+        self.guard = flood_guard.FloodGuard(port, longest, counters)
+        self._inbox = inbox.Inbox(socket, counters, guard=self.guard,
+                                  local={port, path})
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
         self._closings = itertools.count()

@@ -76,8 +76,9 @@ class Service:
         self._counters = counters
         counters.add('sockets')
         self._wakeup = threads.Wakeup()
-        self._router = routers.SharedRouter(socket, self._wakeup.set,
-                                             counters)
+        self._router = routers.SharedRouter(
+            socket, self._wakeup.set, counters, self._ipc_path,
+            settings.max_message_size)
         name = self.instance.id.hex()[:8]
         paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
