@@ -12,8 +12,8 @@ import os
 import socket as system_socket
 import struct
 
-# struct tcp_info of linux/tcp.h: tcpi_state, tcpi_bytes_received.
-_TCP_INFO_SIZE, _RECEIVED_AT = 136, 128
+# struct tcp_info of linux/tcp.h: tcpi_state, tcpi_bytes_acked and _received.
+_TCP_INFO_SIZE, _BYTES_AT = 136, 120
 _ALIVE = 1, 8       # TCP_ESTABLISHED, TCP_CLOSE_WAIT
 
 
@@ -23,12 +23,14 @@ class Connection:
 
     :ivar key: of this connection and no later one with its number
     :ivar peer: address of its other end
-    :ivar received: bytes so far
+    :ivar taken: bytes that its other end has taken so far
+    :ivar received: bytes that came from there so far
     """
 
     fd: int
     key: int
     peer: str
+    taken: int
     received: int
 
 
@@ -47,9 +49,9 @@ def _described(fd, socket):
                              system_socket.TCP_INFO, _TCP_INFO_SIZE)
     if len(info) < _TCP_INFO_SIZE or info[0] not in _ALIVE:
         return None
-    received, = struct.unpack_from('=Q', info, _RECEIVED_AT)
+    taken, received = struct.unpack_from('=QQ', info, _BYTES_AT)
     return Connection(fd, os.fstat(fd).st_ino,
-                      str(socket.getpeername()[0]), received)
+                      str(socket.getpeername()[0]), taken, received)
 
 
 def end(fd, local, key=None):

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends TCP connections that take memory without ever sending a message.
+"""Ends TCP connections that only take memory.
 
 libzmq keeps the frames of a multipart until its last one has come; nothing
 limits how many they are, or how many peers leave big frames unfinished, and
-nobody hears of them. So when the memory of this process grows, a guard looks
-which connections receive much and deliver nothing.
+nobody hears of them. It counts the answers that a peer does not read, but not
+their bytes. So when the memory of this process grows, a guard asks the kernel
+which connections sent much of which no message came, and which do not take
+what was written to them.
 """
 
+import collections
 import ctypes
 import math
 import os
@@ -36,31 +39,45 @@ class FloodGuard:
 
     :param port: None for none, and then it does nothing
     :param longest: bytes that a message may have
+    :param is_alone: nothing else in this process takes memory
     :ivar tick: check() is to be called so often, in seconds
-    :ivar is_watching: what is read is to be told by note()
+    :ivar is_watching: what is read and written is to be told to note() and
+        wrote()
+    :ivar is_acting: the memory has grown too much
 
-    Thread: one for check(), the reader's for note().
+    Thread: one for check() and wrote(), the reader's for note().
     """
 
-    def __init__(self, port, longest, counters):
+    def __init__(self, port, longest, counters, is_alone=False):
         self._port = port
         self.tick = math.inf if port is None else _TICK
         self._longest = longest
         self._counters = counters
+        self._is_alone = is_alone
         self._calm = _resident()
-        self._next = 0.0
-        self._since = 0.0
+        self._next = self._since = 0.0
         self._marks = {}
+        self._fds = {}
         self._heard = set()
-        self._has_ended_some = False
-        self.is_watching = False
+        self._written = collections.Counter()
+        self.is_watching = self.is_acting = False
 
-    def note(self, fd):
-        """A message has come over this connection."""
+    def note(self, fd, client):
+        """A message of this routing id has come over this connection."""
         self._heard.add(fd)
+        self._fds[client] = fd
 
-    def check(self):
-        """To be called every tick or more often."""
+    def wrote(self, client, size):
+        """An answer of so many bytes was given to libzmq."""
+        fd = self._fds.get(client)
+        if fd is not None:
+            self._written[fd] += size
+
+    def check(self, is_reading=True):
+        """To be called every tick or more often.
+
+        :param is_reading: False while nothing is read, on purpose
+        """
         now = time.monotonic()
         if self._port is None or now < self._next:
             return
@@ -68,59 +85,62 @@ class FloodGuard:
         grown = _resident() - self._calm
         if grown < 0:
             self._calm += grown
+        self.is_acting = grown > _ACT_FROM
         if self.is_watching:
-            self._watch(now, grown)
+            self._watch(now, grown, is_reading)
         elif grown > _WATCH_FROM:
             self._since, self.is_watching = now, True
 
-    def _watch(self, now, grown):
-        heard, self._heard = self._heard, set()
-        unfinished = self._unfinished(heard)
-        total = sum(size for size, _ in unfinished)
-        if grown > _ACT_FROM:
-            self._end(_worst(unfinished, total))
-        else:
-            self._end([pair for pair in unfinished
-                       if pair[0] > self._longest + _MEGABYTE])
-        if grown < _WATCH_FROM // 2 or (
-                now - self._since > _LONGEST_WATCH
-                and total * _MOST_FOR_A_BYTE < grown):
+    def _watch(self, now, grown, is_reading):
+        held = self._held(is_reading)
+        total = sum(size for size, _ in held)
+        self._end(_worst(held, total) if self.is_acting else
+                  [pair for pair in held
+                   if pair[0] > 2 * self._longest + _MEGABYTE])
+        if grown < _WATCH_FROM // 2:
             self._rest()
+        elif now - self._since > _LONGEST_WATCH:
+            self._since = now
+            _trim()
+            if not self._is_alone and total * _MOST_FOR_A_BYTE < grown:
+                self._rest()
 
-    def _unfinished(self, heard):
-        """List of (bytes since its last message, Connection)."""
+    def _held(self, is_reading):
+        """List of (bytes that it makes this process hold, Connection)."""
+        heard, self._heard = self._heard, set()
         marks, self._marks = self._marks, {}
         sizes = []
         for each in connections.accepted(self._port):
-            mark = (each.received if each.fd in heard
-                    else marks.get(each.key, each.received))
-            self._marks[each.key] = mark
-            sizes.append((each.received - mark, each))
+            received, taken, written = marks.get(
+                each.key, (each.received, each.taken, self._written[each.fd]))
+            if each.fd in heard or not is_reading:
+                received = each.received
+            self._marks[each.key] = received, taken, written
+            unread = (self._written[each.fd] - written) - (each.taken - taken)
+            sizes.append((each.received - received + max(0, unread), each))
         return sizes
 
     def _end(self, worst):
         for size, each in worst:
             if connections.end(each.fd, {self._port}, each.key):
-                self._has_ended_some = True
                 self._counters.add('floods_ended')
                 LOG.warning(
-                    'The connection of %s to port %d was ended: it sent %d '
-                    'bytes and no message, while the memory of this process '
-                    'grew', each.peer, self._port, size)
+                    'The connection of %s to port %d was ended: this process '
+                    'holds %d bytes for it, unfinished or unread, and its '
+                    'memory grows', each.peer, self._port, size)
 
     def _rest(self):
         self.is_watching = False
-        self._marks, self._heard = {}, set()
-        if self._has_ended_some:
-            self._has_ended_some = False
-            _trim()
-        self._calm = _resident()
+        self._marks, self._fds, self._heard = {}, {}, set()
+        self._written.clear()
+        if not self._is_alone:
+            self._calm = _resident()
 
 
-def _worst(unfinished, total):
+def _worst(held, total):
     """Those that have the most, together half of all."""
     worst, share = [], 0
-    for size, each in sorted(unfinished, key=lambda pair: -pair[0]):
+    for size, each in sorted(held, key=lambda pair: -pair[0]):
         if size <= _INNOCENT or share > total / 2:
             break
         worst.append((size, each))

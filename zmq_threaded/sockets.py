@@ -299,7 +299,8 @@ def send(socket, frames):
 def receive(socket, flags=_NOBLOCK, note=None):
     """Receive a multipart, by default without blocking.
 
-    :param note: called with the descriptor of the connection
+    :param note: called with the descriptor of the connection, and the first
+        frame
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
@@ -314,8 +315,9 @@ def receive(socket, flags=_NOBLOCK, note=None):
 
 def _noted(socket, note):
     frame = socket.recv(_NOBLOCK, False)
-    note(frame.get(_SRCFD))
-    return frame.bytes
+    first = frame.bytes
+    note(frame.get(_SRCFD), first)
+    return first
 
 
 def _too_many(socket, limit):
@@ -361,7 +363,8 @@ def receive_uncopied(socket, note=None):
     """Receive a multipart without blocking, and without a copy of what
     follows its envelope.
 
-    :param note: called with the descriptor of the connection
+    :param note: called with the descriptor of the connection, and the first
+        frame
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
     """

@@ -30,6 +30,8 @@ _TICK = 0.5
 # So that answers get their turn.
 _READ_AT_ONCE = 100
 _ROUNDS = 20
+# What is bigger is refused while memory is short.
+_SMALL = 64 * 1024
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -75,7 +77,7 @@ class Receiver:
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
         self._guard = flood_guard.FloodGuard(
             self._settings.receiver_port, self._settings.max_message_size,
-            self.counters)
+            self.counters, is_alone=True)
         self._inbox = inbox.Inbox(
             self._front, self.counters, sockets.receive_uncopied, self._guard,
             {self._settings.receiver_port, self._path})
@@ -198,6 +200,8 @@ class Receiver:
         backend = self._backend(instance_id)
         if backend is None:
             return backends.GONE
+        if self._guard.is_acting and request.size() > _SMALL:
+            return backends.BUSY
         outcome = backend.forward(request)
         self._active.add(backend)
         if outcome == backends.GONE:
@@ -254,14 +258,19 @@ class Receiver:
     def _answer(self, frames):
         self._last_moved = time.monotonic()
         if frames[0] in self._slow:
-            return self._slow.keep(frames)
+            return self._keep(frames)
         outcome = self._send_front(frames)
         if outcome is sockets.SLOW:
-            self._slow.keep(frames)
+            self._keep(frames)
         elif outcome is sockets.GONE:
             self.counters.add('replies_to_vanished_clients')
 
+    def _keep(self, frames):
+        self._slow.keep(frames, sum(map(len, frames)))
+
     def _send_front(self, frames):
+        if self._guard.is_watching:
+            self._guard.wrote(frames[0], sum(map(len, frames)))
         return sockets.answer(self._front, frames, sockets.forward)
 
     def _malformed(self, error):

@@ -21,6 +21,10 @@ class Request:
     id: bytes
     instances: list
 
+    def size(self):
+        """Bytes of all frames."""
+        return sum(map(len, self.frames))
+
 
 def route(frames):
     """Read where a multipart wants to go.

@@ -100,7 +100,7 @@ class Replies:
     def _turn(self):
         items = self._next_items()
         self._pauses.tick()
-        self._router.guard.check()
+        self._router.guard.check(self._router.is_read)
         try:
             self._slow.retry()
             self._write(self._multiparts(items))
@@ -157,16 +157,19 @@ class Replies:
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
         for frames in behind:
-            self._slow.keep(frames)
+            self._keep(frames)
         ready = ([frames for frames in batch if frames[0] not in self._slow]
                  if behind else batch)
         for frames, outcome in zip(ready, self._router.send(ready)):
             if outcome is sockets.SLOW:
-                self._slow.keep(frames)
+                self._keep(frames)
             elif outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients')
             elif outcome is not sockets.SENT:
                 self._failed(outcome)
+
+    def _keep(self, frames):
+        self._slow.keep(frames, sum(map(len, frames)))
 
     def _retry(self, frames):
         outcome, = self._router.send([frames])

@@ -93,6 +93,8 @@ class SharedRouter:
         return outcomes
 
     def _answer(self, frames):
+        if self.guard.is_watching:
+            self.guard.wrote(frames[0], sum(map(len, frames)))
         try:
             return sockets.answer(self._socket, frames)
         except Exception as error:
