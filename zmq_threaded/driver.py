@@ -22,6 +22,7 @@ from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import registry_url
 from zmq_threaded import runtime
+from zmq_threaded import sizes
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -64,7 +65,7 @@ class ZmqDriver(base.BaseDriver):
              call_monitor_timeout=None, retry=None, transport_options=None):
         topic = topics.rpc(self._exchange(target), target.topic,
                            None if target.fanout else target.server)
-        body, flags = self._encode(ctxt, message)
+        body, flags = self._encode(ctxt, message, topic)
         at_least_once = bool(transport_options
                              and transport_options.at_least_once)
         attempts = 1 if at_least_once else _attempts(retry)
@@ -132,7 +133,8 @@ class ZmqDriver(base.BaseDriver):
         delivery = deliveries.Delivery(
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
-            client_timeout=float(monitor_timeout), chosen=chosen)
+            client_timeout=min(float(monitor_timeout), wire.LONGEST_TIMEOUT),
+            chosen=chosen)
         problem = self._parts().outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')
@@ -169,10 +171,14 @@ class ZmqDriver(base.BaseDriver):
         parts = self._runtime
         return parts.explain(topic) if parts else 'the driver was closed'
 
-    def _encode(self, ctxt, message):
+    def _encode(self, ctxt, message, topic):
         if not isinstance(ctxt, dict):
             ctxt = ctxt.to_dict()   # as the rabbit driver does
-        return payload.dump((ctxt, message), self._settings.serialization)
+        body, flags = payload.dump((ctxt, message),
+                                   self._settings.serialization)
+        sizes.check(body, self._settings.max_message_size,
+                    f'A message for {topic}')
+        return body, flags
 
     def _result(self, reply):
         return results.result(reply, self._allowed_remote_exmods)
@@ -184,7 +190,7 @@ class ZmqDriver(base.BaseDriver):
         # What the version asks for, an envelope or none, is rabbit's format;
         # the listener gets the message itself either way.
         topic = topics.notifications(self._exchange(target), target.topic)
-        body, flags = self._encode(ctxt, message)
+        body, flags = self._encode(ctxt, message, topic)
         try:
             self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
         except directory.Nobody as nobody:

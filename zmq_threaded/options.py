@@ -85,6 +85,14 @@ _OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
+    _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=100 * 1024 * 1024,
+          min=1024, max=2 ** 31,
+          help='Bytes that one message may have, encoded. A bigger request '
+               'is refused where it is sent, a bigger reply becomes a '
+               'failure that says so. What arrives with more costs its '
+               'sender the connection, so set the same everywhere, the '
+               'receivers included. What a peer may make a process hold '
+               'grows with it.'),
     _live(cfg.IntOpt, 'rpc_zmq_outbox_limit', default=10000, min=1,
           help='How many messages (casts, fanout copies) a sender keeps for '
                'one topic until they are acknowledged. At the limit a sender '
@@ -169,6 +177,7 @@ class Settings:
     bind_retries: int
     io_threads: int
     backlog: int
+    max_message_size: int
     outbox_limit: int
     cast_timeout: float
     message_ttl: float
@@ -257,6 +266,7 @@ def _settings(value, matchmaker):
         bind_retries=value['rpc_zmq_bind_port_retries'],
         io_threads=value['rpc_zmq_contexts'],
         backlog=value['rpc_zmq_topic_backlog'],
+        max_message_size=value['rpc_zmq_max_message_size'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
         cast_timeout=_cast_timeout(value['rpc_cast_timeout']),
         message_ttl=float(value['rpc_message_ttl']),

@@ -12,6 +12,38 @@ LOG = logs.get(__name__)
 # A full pipe of one client has no event of its own: try again on a tick.
 TICK = 0.02
 _LIMIT = 1000
+# In bytes, for one client and for all.
+_MOST_OF_ONE, _MOST_OF_ALL = 16 * 1024 * 1024, 64 * 1024 * 1024
+
+
+class _Client:
+    """What waits for one client.
+
+    Thread: that of the writer of the ROUTER.
+    """
+
+    __slots__ = ('queue', 'size')
+
+    def __init__(self):
+        self.queue = collections.deque()
+        self.size = 0
+
+    def __len__(self):
+        return len(self.queue)
+
+    def push(self, frames, size):
+        self.queue.append((frames, size))
+        self.size += size
+
+    def pop(self):
+        """:returns: (frames, size) of the oldest"""
+        frames, size = self.queue.popleft()
+        self.size -= size
+        return frames, size
+
+    def put_back(self, frames, size):
+        self.queue.appendleft((frames, size))
+        self.size += size
 
 
 class SlowClients:
@@ -27,6 +59,7 @@ class SlowClients:
         self._send = send
         self._counters = counters
         self._waiting = {}
+        self._size = 0
         self._may_warn = counts.Seldom()
 
     def __len__(self):
@@ -35,43 +68,68 @@ class SlowClients:
     def __contains__(self, client):
         return client in self._waiting
 
-    def keep(self, frames):
-        """Send this multipart later, the oldest of a client first."""
-        waiting = self._waiting.setdefault(frames[0], collections.deque())
-        waiting.append(frames)
-        if len(waiting) > _LIMIT:
-            waiting.popleft()
-            self._counters.add('replies_dropped')
-            if self._may_warn.allows():
-                LOG.warning('A client does not read its replies; dropped the '
-                            'oldest of %d', _LIMIT)
+    def keep(self, frames, size=0):
+        """Send this multipart later, the oldest of a client first. The
+        oldest of whoever has too much is dropped; a single one may be as big
+        as a message can be.
+
+        :param size: of it, in bytes
+        """
+        client = self._waiting.setdefault(frames[0], _Client())
+        client.push(frames, size)
+        self._size += size
+        while len(client) > _LIMIT or (
+                client.size > _MOST_OF_ONE and len(client) > 1):
+            self._drop_oldest(client)
+        while self._size > max(size, _MOST_OF_ALL):
+            self._drop_oldest(max(self._others(client),
+                                  key=lambda each: each.size))
+
+    def _others(self, client):
+        """All that have something to drop, without the newest of one."""
+        return [each for each in self._waiting.values()
+                if len(each) > (each is client)]
+
+    def _drop_oldest(self, client):
+        _, size = client.pop()
+        self._size -= size
+        self._counters.add('replies_dropped')
+        if self._may_warn.allows():
+            LOG.warning('A client does not read its replies; the oldest of '
+                        '%d, %d bytes, are dropped',
+                        len(client) + 1, client.size + size)
 
     def retry(self):
         """To be called every TICK while there are any."""
-        for client, waiting in list(self._waiting.items()):
-            self._retry(waiting)
-            if not waiting:
-                del self._waiting[client]
+        for name, client in list(self._waiting.items()):
+            self._retry(client)
+            if not client:
+                del self._waiting[name]
 
-    def _retry(self, waiting):
-        while waiting:
+    def _retry(self, client):
+        while client:
             # Taken out first: one that cannot be sent at all, by some error,
             # must not stay in front of the others.
-            frames = waiting.popleft()
+            frames, size = client.pop()
+            self._size -= size
             outcome = self._send(frames)
             if outcome is sockets.SLOW:
-                waiting.appendleft(frames)
+                client.put_back(frames, size)
+                self._size += size
                 return
             if outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients',
-                                   1 + len(waiting))
-                waiting.clear()
+                                   1 + len(client))
+                self._size -= client.size
+                client.queue.clear()
+                client.size = 0
 
     def discard(self):
         """Give up on all.
 
         :returns: how many multiparts they were
         """
-        count = sum(map(len, self._waiting.values()))
+        count = sum(len(client) for client in self._waiting.values())
         self._waiting.clear()
+        self._size = 0
         return count

@@ -16,6 +16,7 @@ import zmq
 from zmq_threaded import descriptors
 from zmq_threaded import doors
 from zmq_threaded import logs
+from zmq_threaded import routing_ids
 
 LOG = logs.get(__name__)
 
@@ -43,11 +44,19 @@ _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
 
+# What goes with the parts of a message in its frame: the header, the ids of the
+# instances of a fanout.
+_HEADROOM = 128 * 1024
+
 # A service renames its file CLOSING_QUIET before it closes, in seconds; who
 # has heard of it within FRESH needs no look at the file. The new name stays
 # until all have noticed the end of their connections.
 CLOSING_QUIET, FRESH = 0.05, 0.02
 _CLOSING = '.closing'
+
+# The envelope of a call through a receiver has four, and the message one; newer
+# versions may add a few. A service gets two more than its receiver.
+_MOST_FRAMES, _MOST_TO_PASS_ON = 16, 14
 
 IPC_PATH_LIMIT = 107
 _FOR_A_CONTEXT, _FOR_A_DOOR = 8, 8
@@ -59,6 +68,7 @@ POLLIN, POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
+_SRCFD = int(zmq.SRCFD)
 
 
 SENT, SLOW, GONE = 'sent', 'slow', 'gone'
@@ -66,6 +76,18 @@ SENT, SLOW, GONE = 'sent', 'slow', 'gone'
 
 class BadEndpoint(Exception):
     """A record names an endpoint to which nobody can connect."""
+
+
+class TooManyFrames(Exception):
+    """A multipart goes on after all that a message can have; skip() the rest
+    of it.
+
+    :ivar fd: descriptor of the connection over which it came
+    """
+
+    def __init__(self, limit, fd):
+        self.fd = fd
+        super().__init__(f'more than {limit} frames')
 
 
 class BindError(Exception):
@@ -105,6 +127,8 @@ def new_socket(context, kind):
     :raises: descriptors.Short
     """
     descriptors.demand(descriptors.FOR_A_CONNECTION)
+    # The numbers that libzmq draws for a socket, it draws here.
+    routing_ids.shuffle()
     try:
         return context.socket(kind)
     except (zmq.ZMQError, OSError) as error:
@@ -212,6 +236,8 @@ def router_socket(context, settings, heartbeats=True):
 
 def _set_common(socket, settings, heartbeats=True):
     socket.set(zmq.IPV6, 1)
+    # Of one frame; who sends more loses the connection.
+    socket.set(zmq.MAXMSGSIZE, settings.max_message_size + _HEADROOM)
     if heartbeats:
         socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
         socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
@@ -251,6 +277,13 @@ def bind_ipc(socket, path):
     except (zmq.ZMQError, OSError, descriptors.Short) as error:
         raise BindError(f'{endpoint}: {error}') from None
     return endpoint
+
+
+def own_addresses(port, path):
+    """The port, and the paths that accepted connections have as their own
+    address: the file was renamed to where it is.
+    """
+    return {port, path, *doors.beside(path)}
 
 
 def holds_ipc(path):
@@ -340,17 +373,48 @@ def is_out_of_memory(error):
         isinstance(error, zmq.ZMQError) and error.errno == errno.ENOMEM)
 
 
-def receive(socket, flags=_NOBLOCK):
+def receive(socket, flags=_NOBLOCK, note=None):
     """Receive a multipart, by default without blocking.
 
-    :raises: zmq.Again when there is none
+    :param note: called with the descriptor of the connection, and the first
+        frame
+    :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
     receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(flags)]
+    frames = [receive_frame(flags) if note is None else _noted(socket, note)]
     while get(_RCVMORE):
+        if len(frames) >= _MOST_FRAMES:
+            raise _too_many(socket, _MOST_FRAMES)
         frames.append(receive_frame(flags))
     return frames
+
+
+def _noted(socket, note):
+    frame = socket.recv(_NOBLOCK, False)
+    first = frame.bytes
+    note(frame.get(_SRCFD), first)
+    return first
+
+
+def _too_many(socket, limit):
+    return TooManyFrames(limit, socket.recv(_NOBLOCK, False).get(_SRCFD))
+
+
+def skip(socket, limit):
+    """Throw away what follows in a multipart.
+
+    :param limit: frames at most
+    :returns: whether its end is reached
+    """
+    receive_frame, get = socket.recv, socket.get
+    if not get(_RCVMORE):
+        return True
+    for _ in range(limit):
+        # Not copied, for a frame may be big.
+        if not receive_frame(_NOBLOCK, False).more:
+            return True
+    return False
 
 
 def answer(socket, frames, send=send):
@@ -372,20 +436,31 @@ def answer(socket, frames, send=send):
     return SENT
 
 
-def receive_uncopied(socket):
+def receive_uncopied(socket, note=None, most=_MOST_TO_PASS_ON):
     """Receive a multipart without blocking, and without a copy of what
     follows its envelope.
 
-    :raises: zmq.Again when there is none
+    :param note: called with the descriptor of the connection, and the first
+        frame
+    :param most: frames that a message may have
+    :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
     """
     receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(_NOBLOCK)]
-    while frames[-1] and get(_RCVMORE):
-        frames.append(receive_frame(_NOBLOCK))
+    frames = [receive_frame(_NOBLOCK) if note is None
+              else _noted(socket, note)]
+    is_copied = True
     while get(_RCVMORE):
-        frames.append(receive_frame(_NOBLOCK, False))
+        if len(frames) >= most:
+            raise _too_many(socket, most)
+        is_copied = is_copied and bool(frames[-1])
+        frames.append(receive_frame(_NOBLOCK, is_copied))
     return frames
+
+
+def receive_request(socket, note=None):
+    """As receive_uncopied(), for a service: its receiver has added frames."""
+    return receive_uncopied(socket, note, _MOST_FRAMES)
 
 
 def forward(socket, frames):
@@ -413,6 +488,13 @@ def reachable(endpoints):
                 or os.access(endpoint[6:], os.W_OK)):
             return endpoint
     return None
+
+
+def bound_port(socket):
+    """The TCP port to which a socket was bound last, or None."""
+    endpoint = socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
+    is_tcp = endpoint.startswith('tcp://')
+    return int(endpoint.rpartition(':')[2]) if is_tcp else None
 
 
 def is_there(endpoint):

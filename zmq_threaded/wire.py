@@ -29,15 +29,15 @@ frame: among 32 calling threads a frame less saves more than a copy costs.
     CAST NOTIFY        context, message, settled id
     FANOUT             context, message, ids of the instances or nothing,
                        settled id; to a receiver it may go with the instance
-                       NO_ID and the ids of several
+                       NO_ID and the ids of several, 4,096 at most
     REPLY              result, or with FAILURE the remote exception; empty in
                        the second of two messages, which only has ENDING
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
     NACK               reason (1 byte), text (UTF-8)
-    QUERY              message ids; a receiver that has no such instance, or
-                       one that is paused, answers NACK GONE or UNREACHABLE
-                       with the message id NO_ID
+    QUERY              message ids, 1,000 at most; a receiver that has no
+                       such instance, or one that is paused, answers NACK
+                       GONE or UNREACHABLE with the message id NO_ID
     STATUS             message ids, one state byte for each
 
 A settled id says that the sender will not send again what it gave a smaller id
@@ -79,17 +79,27 @@ REASON_NAMES = {GONE: 'gone', STOPPING: 'stopping', BUSY: 'busy',
 # STATUS states
 UNKNOWN, KNOWN, ACKNOWLEDGED = 0, 1, 2
 
+# What a client may want as its client timeout, in seconds: ten years.
+LONGEST_TIMEOUT = 10 * 365 * 86400.0
+
+# A lane asks for so many at once (client/lane.py); the answer has as many.
+MOST_IDS_OF_A_QUERY = 1000
+
 ID_SIZE = 16
 NO_ID = bytes(ID_SIZE)
 NO_RESULT = b''     # the part of a REPLY that only has ENDING
 NEVER = math.inf
+
+# A few routing ids, of 255 bytes each at most.
+_LONGEST_ENVELOPE = 1024
 
 _MAGIC = b'ZMQT'
 _FIXED = struct.Struct('!4sBBBBHd16s16s')
 _HEADER = struct.Struct('!4sBBBBHd16s16sd')
 _LENGTHS = [struct.Struct(f'!{parts}I') for parts in range(256)]
 _FANOUT_INSTANCES = 2     # the part that lists them
-_MOST_INSTANCES = 4096
+# Ids in a part: services of a node, messages that are acknowledged together.
+_MOST_IDS = 4096
 _LEAST_PARTS = {CALL: 2, CAST: 2, FANOUT: 2, NOTIFY: 2, REPLY: 1,
                 HEARTBEAT: 0, ACK: 1, NACK: 2, QUERY: 1, STATUS: 2}
 
@@ -171,10 +181,13 @@ def decode(frame):
     if parts < least:
         raise Malformed(f'{KIND_NAMES[kind]} lacks parts')
     # A NaN would pass every later comparison.
-    if not expiry >= 0 or not 0 <= client_timeout < NEVER:
+    if not expiry >= 0 or not 0 <= client_timeout <= LONGEST_TIMEOUT:
         raise Malformed('expiry or client timeout is no duration')
+    body = _parts(frame, parts)
+    if kind == QUERY and len(body[0]) > MOST_IDS_OF_A_QUERY * ID_SIZE:
+        raise Malformed(f'a QUERY of more than {MOST_IDS_OF_A_QUERY} ids')
     return Message(major, minor, kind, flags, expiry, instance, message_id,
-                   client_timeout, _parts(frame, parts))
+                   client_timeout, body)
 
 
 def _parts(frame, count):
@@ -200,14 +213,19 @@ def _fixed_part(frame):
 def split_envelope(frames):
     """Part a received multipart into its envelope and its message.
 
-    :raises: Malformed when there is no empty frame, or nothing after it
+    :raises: Malformed when there is no empty frame, or nothing after it, or
+        when the envelope is longer than routing ids can be
     :returns: (list of frames, frame)
     """
     try:
         end = frames.index(b'') + 1
-        return frames[:end], frames[end]
+        envelope, frame = frames[:end], frames[end]
     except (ValueError, IndexError):
         raise Malformed('no envelope, or no message') from None
+    # It is kept with what is held, and goes back with each answer.
+    if sum(map(len, envelope)) > _LONGEST_ENVELOPE:
+        raise Malformed(f'an envelope of more than {_LONGEST_ENVELOPE} bytes')
+    return envelope, frame
 
 
 def address(frame):
@@ -233,7 +251,7 @@ def _instances(frame, parts):
         raise Malformed('a FANOUT to nobody')
     lengths = _LENGTHS[parts].unpack_from(frame, _HEADER.size)
     at += sum(lengths[:_FANOUT_INSTANCES])
-    if lengths[_FANOUT_INSTANCES] > _MOST_INSTANCES * ID_SIZE:
+    if lengths[_FANOUT_INSTANCES] > _MOST_IDS * ID_SIZE:
         raise Malformed('a FANOUT to more services than a node has')
     return split_ids(bytes(frame[at:at + lengths[_FANOUT_INSTANCES]]))
 
@@ -272,6 +290,8 @@ def split_ids(part):
     """
     if len(part) % ID_SIZE:
         raise Malformed('a part of ids has an odd length')
+    if len(part) > _MOST_IDS * ID_SIZE:
+        raise Malformed(f'a part of more than {_MOST_IDS} ids')
     return [part[at:at + ID_SIZE] for at in range(0, len(part), ID_SIZE)]
 
 

@@ -89,7 +89,7 @@ class World:
             self.directory, self.counters, None, self.tasks.append)
         self.lanes = {}
         reach = self.custody._lanes.to
-        self.custody._lanes.to = lambda instance: (
+        self.custody._lanes.to = lambda instance, is_patient=False: (
             self.lanes.get(instance.id) or reach(instance))
 
     def can_reach(self, instance):

@@ -71,6 +71,20 @@ def test_a_fanout_is_routed_to_all_that_it_lists():
     assert route.route([b'client', b'', frame]).instances == ids
 
 
+def test_a_fanout_goes_once_to_each_however_often_it_is_listed():
+    one, other = b'a' * 16, b'b' * 16
+    frame = wire.encode(wire.FANOUT, wire.NO_ID, ID, (
+        b'', b'', wire.join_ids([one, other, one] * 1000)))
+    assert route.route([b'client', b'', frame]).instances == [one, other]
+
+
+def test_a_fanout_to_more_than_a_node_has_is_malformed():
+    frame = wire.encode(wire.FANOUT, wire.NO_ID, ID, (
+        b'', b'', wire.join_ids([INSTANCE] * 4097)))
+    with pytest.raises(wire.Malformed, match='more services'):
+        route.route([b'client', b'', frame])
+
+
 @given(envelopes)
 def test_a_refusal_goes_back_by_the_envelope_and_names_its_instance(envelope):
     routed = route.route([*envelope, request(), b'more'])

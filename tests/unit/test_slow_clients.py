@@ -8,6 +8,9 @@ from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 
 
+MEGABYTE = 1024 * 1024
+
+
 class Client:
     """Answers each attempt to send with the next outcome."""
 
@@ -62,3 +65,58 @@ def test_discarding_says_how_many(client):
     client.slow.keep([b'another', 3])
     assert client.slow.discard() == 4
     assert not len(client.slow) and client.slow.discard() == 0
+
+
+# Bytes
+
+
+def _take_all(client, count):
+    client.got.clear()
+    client.outcomes = [sockets.SENT] * count
+    client.slow.retry()
+    assert not client.outcomes and not len(client.slow)
+    return client.got
+
+
+def test_one_client_keeps_so_many_bytes_and_the_oldest_go_first():
+    client = Client()
+    for number in range(20):
+        client.slow.keep([b'client', number], MEGABYTE)
+    assert _take_all(client, 16) == list(range(4, 20))
+    assert client.counters.snapshot() == {'replies_dropped': 4}
+
+
+def test_all_clients_together_keep_so_many_bytes():
+    client = Client()
+    for number in range(10):
+        for name in range(10):
+            client.slow.keep([b'%d' % name, number], MEGABYTE)
+    client.slow.keep([b'small', 'small'], 10)
+    dropped = client.counters.snapshot()['replies_dropped']
+    assert dropped == 37
+    assert _take_all(client, 101 - dropped)[-1] == 'small'
+    # And now there is room again.
+    for name in (b'a', b'b', b'c', b'd'):
+        client.slow.keep([name, 8], 15 * MEGABYTE)
+    assert _take_all(client, 4) == [8] * 4
+    assert client.counters.snapshot()['replies_dropped'] == dropped
+
+
+def test_the_newest_is_kept_however_big_it_is():
+    client = Client()
+    for number in range(3):
+        client.slow.keep([b'client', number], 100 * MEGABYTE)
+        client.slow.keep([b'other', number], MEGABYTE)
+    client.slow.keep([b'client', 'last'], 100 * MEGABYTE)
+    assert 'last' in _take_all(client, 1)
+
+
+@pytest.mark.parametrize('outcome', [sockets.GONE, sockets.SENT])
+def test_room_comes_back_however_the_bytes_went(outcome):
+    client = Client()
+    for _ in range(20):
+        for name in (b'a', b'b', b'c', b'd'):
+            client.slow.keep([name, 0], 15 * MEGABYTE)
+        client.outcomes = [outcome] * 4
+        client.slow.retry()
+    assert not client.counters.snapshot().get('replies_dropped')

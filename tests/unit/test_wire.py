@@ -27,7 +27,7 @@ ids = st.binary(min_size=16, max_size=16)
 parts = st.lists(st.binary(max_size=300), max_size=6)
 flags = st.integers(0, 0xffff)
 expiries = st.floats(min_value=0, allow_nan=False)
-timeouts = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+timeouts = st.floats(min_value=0, max_value=wire.LONGEST_TIMEOUT)
 
 
 def encode(kind=wire.CAST, body=(b'context', b'message'), **fields):
@@ -164,6 +164,13 @@ def test_only_expiry_may_be_infinite():
         wire.decode(encode(client_timeout=math.inf))
 
 
+@pytest.mark.parametrize('seconds', [1e308, wire.LONGEST_TIMEOUT + 1])
+def test_a_client_timeout_of_ages_is_malformed(seconds):
+    with pytest.raises(wire.Malformed, match='duration'):
+        wire.decode(encode(client_timeout=seconds))
+    assert wire.decode(encode(client_timeout=wire.LONGEST_TIMEOUT))
+
+
 # Versions
 
 
@@ -244,6 +251,20 @@ def test_no_envelope_or_no_message_is_malformed(frames, ends):
 @given(st.lists(ids, max_size=20))
 def test_ids_round_trip(some):
     assert wire.split_ids(wire.join_ids(some)) == some
+
+
+def test_too_many_ids_in_a_query_are_malformed():
+    def query(count):
+        return wire.encode(wire.QUERY, INSTANCE, ID, [bytes(16) * count])
+    assert len(wire.decode(query(1000)).body[0]) == 16000
+    with pytest.raises(wire.Malformed, match='more than 1000 ids'):
+        wire.decode(query(1001))
+
+
+def test_too_many_ids_in_a_part_are_malformed():
+    assert len(wire.split_ids(bytes(16) * 4096)) == 4096
+    with pytest.raises(wire.Malformed, match='more than 4096 ids'):
+        wire.split_ids(bytes(16) * 4097)
 
 
 @given(st.binary().filter(lambda part: len(part) % 16))

@@ -86,6 +86,9 @@ class _Connection:
             self._set_timeout(min(left, sockets.CALL_SLICE))
             try:
                 return sockets.receive(self.socket, flags=0)[0]
+            except sockets.TooManyFrames:
+                # The connection is of no more use.
+                raise errors.ServerGone() from None
             except zmq.Again:
                 # No last look for a reply: one that lay unread is dropped with
                 # its connection, by libzmq (ZMQ_IMMEDIATE).

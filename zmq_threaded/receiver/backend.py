@@ -9,6 +9,7 @@ import time
 import zmq
 
 from zmq_threaded import descriptors
+from zmq_threaded import inbox
 from zmq_threaded import sockets
 from zmq_threaded import wire
 
@@ -33,11 +34,13 @@ class Backend:
     Thread: receiver.
     """
 
-    def __init__(self, context, settings, path):
+    def __init__(self, context, settings, path, counters):
         self._endpoint = f'ipc://{path}'
         self._connect = functools.partial(
             sockets.backend_socket, context, settings, self._endpoint)
         self._socket = self._connect()
+        self._inbox = inbox.Inbox(self._socket, counters,
+                                  sockets.receive_uncopied)
         self.fd = self._socket.fd
         self._early = collections.deque()
         self._was_connected = False
@@ -87,12 +90,16 @@ class Backend:
             events = sockets.events(self._socket)
         if events & sockets.POLLIN:
             self._heard_at = time.monotonic()
-            try:
-                while True:
-                    received.append(sockets.receive_uncopied(self._socket))
-            except zmq.Again:
-                pass
+            with contextlib.suppress(zmq.Again):
+                while (frames := self._inbox.receive()) is not None:
+                    received.append(frames)
         return received
+
+    def is_behind(self):
+        """Whether receive() has to be called again, for ZMQ_FD will not
+        signal what is left.
+        """
+        return self._inbox.is_behind
 
     def check(self):
         """Find out whether the service is paused; to be called every tick.

@@ -13,6 +13,8 @@ import zmq
 
 from zmq_threaded import counters as counts
 from zmq_threaded import descriptors
+from zmq_threaded import flood_guard
+from zmq_threaded import inbox
 from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import slow_clients
@@ -31,6 +33,8 @@ _TICK = 0.5
 _READ_AT_ONCE = 100
 _ROUNDS = 20
 _FEWEST_DESCRIPTORS = 1024
+# What is bigger is refused while memory is short.
+_SMALL = 64 * 1024
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -79,6 +83,13 @@ class Receiver:
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
+        self._guard = flood_guard.FloodGuard(
+            self._settings.receiver_port, self._settings.max_message_size,
+            self.counters, is_alone=True)
+        self._inbox = inbox.Inbox(
+            self._front, self.counters, sockets.receive_uncopied, self._guard,
+            sockets.own_addresses(self._settings.receiver_port,
+                                  self._ipc.path))
         self._backends = {}
         self._by_fd = {}
         self._active = set()
@@ -136,11 +147,13 @@ class Receiver:
     def _time_to_wait(self):
         if self._is_busy:
             return 0.0
-        tick = max(0.0, self._next_tick - time.monotonic())
+        tick = min(self._guard.tick,
+                   max(0.0, self._next_tick - time.monotonic()))
         return min(tick, slow_clients.TICK) if len(self._slow) else tick
 
     def _tick_when_due(self):
         self._slow.retry()
+        self._guard.check()
         if time.monotonic() < self._next_tick:
             return
         self._next_tick = time.monotonic() + _TICK
@@ -175,9 +188,11 @@ class Receiver:
         """:returns: whether nothing is left"""
         for _ in range(_READ_AT_ONCE):
             try:
-                frames = sockets.receive_uncopied(self._front)
+                frames = self._inbox.receive()
             except zmq.Again:
                 return True
+            if frames is None:
+                return False
             self._last_moved = time.monotonic()
             try:
                 self._forward(route.route(frames))
@@ -204,6 +219,8 @@ class Receiver:
             return backends.BUSY
         if backend is None:
             return backends.GONE
+        if self._guard.is_acting and request.size() > _SMALL:
+            return backends.BUSY
         outcome = backend.forward(request)
         self._active.add(backend)
         if outcome == backends.GONE:
@@ -226,7 +243,8 @@ class Receiver:
         if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
             return None
         try:
-            backend = backends.Backend(self._context, self._settings, path)
+            backend = backends.Backend(self._context, self._settings, path,
+                                       self.counters)
         except sockets.BadEndpoint as error:
             LOG.warning('A service cannot be reached: %s', error)
             return None
@@ -258,18 +276,25 @@ class Receiver:
                 self._answer(frames)
             else:
                 self._malformed('an answer to nobody')
+        if backend.is_behind():
+            self._active.add(backend)
 
     def _answer(self, frames):
         self._last_moved = time.monotonic()
         if frames[0] in self._slow:
-            return self._slow.keep(frames)
+            return self._keep(frames)
         outcome = self._send_front(frames)
         if outcome is sockets.SLOW:
-            self._slow.keep(frames)
+            self._keep(frames)
         elif outcome is sockets.GONE:
             self.counters.add('replies_to_vanished_clients')
 
+    def _keep(self, frames):
+        self._slow.keep(frames, sum(map(len, frames)))
+
     def _send_front(self, frames):
+        if self._guard.is_watching:
+            self._guard.wrote(frames[0], sum(map(len, frames)))
         return sockets.answer(self._front, frames, sockets.forward)
 
     def _malformed(self, error):

@@ -21,6 +21,10 @@ class Request:
     id: bytes
     instances: list
 
+    def size(self):
+        """Bytes of all frames."""
+        return sum(map(len, self.frames))
+
 
 def route(frames):
     """Read where a multipart wants to go.
@@ -36,7 +40,8 @@ def route(frames):
     # What nobody knows here goes on, for the service to refuse it by name.
     if kind in _ANSWERS and frame[4] == wire.MAJOR:
         raise wire.Malformed(f'kind {kind} is not for a receiver')
-    return Request(frames, kind, message_id, instances)
+    # Each of them gets it once, however often it is named.
+    return Request(frames, kind, message_id, list(dict.fromkeys(instances)))
 
 
 def refusal(request, instance_id, reason):

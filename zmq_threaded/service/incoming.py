@@ -169,8 +169,10 @@ class Incoming(base.RpcIncomingMessage):
         if request.kind != wire.CALL or request.is_done:
             return
         try:
-            self._send(*(failures.encode(failure) if failure else
-                         payload.dump((reply,), self._serialization)))
+            body, flags = (failures.encode(failure) if failure else
+                           payload.dump((reply,), self._serialization))
+            self._port.replies.check_size(body, self.msg_id)
+            self._send(body, flags)
         except Exception as error:
             # First the caller, who may be all that there is memory for.
             self._send(*failures.encode(sys.exc_info()))

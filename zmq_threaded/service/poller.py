@@ -134,7 +134,8 @@ class Poller:
             for frames in received:
                 self._handle(frames)
             if len(received) < limit:
-                self._reception.drained()
+                if not self._router.is_behind():
+                    self._reception.drained()
                 break
             room = self._room()
         self._pause_or_resume(room <= 0)

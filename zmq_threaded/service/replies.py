@@ -6,6 +6,7 @@ import queue
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import sizes
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
@@ -24,17 +25,21 @@ class Replies:
 
     :param pauses: service.pauses.Pauses; nothing of the user's holds this
         thread up, so it keeps the time
+    :param longest: bytes that a reply may have
 
     Thread: any for put(), acknowledge() and the like; reply for the rest.
     """
 
-    def __init__(self, router, instance_id, pauses, counters, name):
+    def __init__(self, router, instance_id, pauses, counters, name,
+                 longest):
         self._pauses = pauses
         self._router = router
         self._instance_id = instance_id
         self._counters = counters
+        self._longest = longest
         self._queue = queue.SimpleQueue()
         self._slow = slow_clients.SlowClients(self._retry, counters)
+        self._tick = min(pauses.TICK, router.guard.tick)
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
@@ -43,6 +48,13 @@ class Replies:
     def start(self):
         self._pauses.tick()
         self._loop.start()
+
+    def check_size(self, body, call_id):
+        """Refuse a reply that is too big to be sent.
+
+        :raises: MessageDeliveryFailure
+        """
+        sizes.check(body, self._longest, f'The reply to call {call_id}')
 
     def put(self, envelope, frame):
         """Send a message to where a request came from.
@@ -88,6 +100,7 @@ class Replies:
     def _turn(self):
         items = self._next_items()
         self._pauses.tick()
+        self._router.guard.check(self._router.is_read)
         try:
             self._slow.retry()
             self._write(self._multiparts(items))
@@ -97,7 +110,7 @@ class Replies:
     def _next_items(self):
         try:
             first = self._queue.get(timeout=slow_clients.TICK
-                                    if len(self._slow) else pauses.Pauses.TICK)
+                                    if len(self._slow) else self._tick)
         except queue.Empty:
             return []
         self._busy = True
@@ -144,16 +157,19 @@ class Replies:
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
         for frames in behind:
-            self._slow.keep(frames)
+            self._keep(frames)
         ready = ([frames for frames in batch if frames[0] not in self._slow]
                  if behind else batch)
         for frames, outcome in zip(ready, self._router.send(ready)):
             if outcome is sockets.SLOW:
-                self._slow.keep(frames)
+                self._keep(frames)
             elif outcome is sockets.GONE:
                 self._counters.add('replies_to_vanished_clients')
             elif outcome is not sockets.SENT:
                 self._failed(outcome)
+
+    def _keep(self, frames):
+        self._slow.keep(frames, sum(map(len, frames)))
 
     def _retry(self, frames):
         outcome, = self._router.send([frames])

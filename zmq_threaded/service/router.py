@@ -12,23 +12,39 @@ of 3,000 requests that arrived during a send were found only by a time-out
 import contextlib
 import itertools
 import threading
+import time
 
+from zmq_threaded import flood_guard
+from zmq_threaded import inbox
 from zmq_threaded import sockets
 from zmq_threaded.service import failures
+
+# Lets the writer have the lock, which a thread that asks for it again at once
+# would hardly ever leave to another.
+_TURN_OF_THE_WRITER = 0.0001
 
 
 class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
     :param wake_reader: makes the reading thread call receive()
+    :param path: to which it is bound
+    :param longest: bytes that a message may have
+    :ivar guard: flood_guard.FloodGuard, for the writer to check
     :ivar is_read: False while the reader has stopped reading; it sets this
         again before it reads on
 
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader):
+    def __init__(self, socket, wake_reader, counters, path, longest):
         self._socket = socket
+        port = sockets.bound_port(socket)
+        self.guard = flood_guard.FloodGuard(port, longest, counters)
+        # Uncopied, so that who sent what there is no memory for can be told.
+        self._inbox = inbox.Inbox(
+            socket, counters, sockets.receive_request, self.guard,
+            sockets.own_addresses(port, path))
         self._wake_reader = wake_reader
         self._lock = threading.Lock()
         self._closings = itertools.count()
@@ -40,16 +56,28 @@ class SharedRouter:
 
         :param limit: multiparts at most, so that the writer gets its turn
         :returns: list of multiparts; shorter than the limit only when
-            nothing is left, and ZMQ_FD will signal the next one
+            nothing is left, and ZMQ_FD will signal the next one, or when
+            is_behind() says so, and then the reader is woken
         """
         received = []
         with self._lock:
             while (len(received) < limit
                    and sockets.events(self._socket) & sockets.POLLIN):
-                # Uncopied, so that who sent what there is no memory for
-                # can be told.
-                received.append(sockets.receive_uncopied(self._socket))
+                frames = self._inbox.receive()
+                if frames is None:
+                    break
+                received.append(frames)
+            else:
+                return received
+        time.sleep(_TURN_OF_THE_WRITER)
+        self._wake_reader()
         return received
+
+    def is_behind(self):
+        """Whether there is more to read, though receive() has read less than
+        it might: a multipart of too many frames is being thrown away.
+        """
+        return self._inbox.is_behind
 
     def send(self, batch):
         """Write some multiparts, each to the client that its first frame
@@ -80,6 +108,8 @@ class SharedRouter:
             return act(self._socket)
 
     def _answer(self, frames):
+        if self.guard.is_watching:
+            self.guard.wrote(frames[0], sum(map(len, frames)))
         try:
             return sockets.answer(self._socket, frames)
         except Exception as error:

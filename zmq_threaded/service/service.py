@@ -85,12 +85,14 @@ class Service:
         self._counters = counters
         counters.add('sockets')
         self._wakeup = threads.Wakeup()
-        self._router = routers.SharedRouter(socket, self._wakeup.set)
+        self._router = routers.SharedRouter(
+            socket, self._wakeup.set, counters, self._ipc.path,
+            settings.max_message_size)
         name = self.instance.id.hex()[:8]
         paused = pauses.Pauses()
         self._replies = reply_threads.Replies(
             self._router, self.instance.id, paused, counters,
-            f'zmq-reply-{name}')
+            f'zmq-reply-{name}', settings.max_message_size)
         self._reception = receptions.Reception(
             self.instance, self._replies, helds.Held(settings.message_ttl),
             paused, counters, self._released, self._wakeup.set,

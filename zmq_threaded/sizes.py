@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The size of a message, which both ends limit.
+
+libzmq drops the connection of a peer that sends more than ZMQ_MAXMSGSIZE, and
+nobody is told why: so what is too big is refused before it is sent.
+"""
+
+from zmq_threaded import errors
+
+OPTION = 'rpc_zmq_max_message_size'
+
+
+def check(body, limit, what):
+    """Refuse a message that its receiver would not take.
+
+    :param body: its parts, bytes each
+    :param limit: in bytes
+    :param what: which message it is, and where to
+    :raises: MessageDeliveryFailure
+    """
+    size = sum(map(len, body))
+    if size > limit:
+        raise errors.MessageDeliveryFailure(
+            f'{what} has {size} bytes, more than the {limit} of {OPTION}: it '
+            'was not sent. Send less, or raise the option on all sides (the '
+            'receivers of the nodes too).')
