@@ -18,6 +18,10 @@ import tempfile   # noqa: E402
 
 import pytest     # noqa: E402
 
+# The path of a Unix socket has 107 bytes.
+if len(tempfile.gettempdir()) > 20 and os.access('/tmp', os.W_OK):
+    os.environ['TMPDIR'] = tempfile.tempdir = '/tmp'
+
 from tests.support import leaks     # noqa: E402
 from tests.support import logged    # noqa: E402
 from tests.support import rpc       # noqa: E402
@@ -25,7 +29,7 @@ from tests.support import rpc       # noqa: E402
 
 @pytest.fixture
 def ipc_dir():
-    """A short path: a Unix socket's has 107 bytes."""
+    """A short path."""
     path = tempfile.mkdtemp(prefix='zt-')
     yield path
     shutil.rmtree(path, ignore_errors=True)

@@ -55,8 +55,8 @@ class ServerProcess:
         assert self._popen.stdout.readline() == 'ready\n'
 
     def ask(self, question):
-        """'seen': what was noted; 'counters': of the driver; 'stop': stop
-        serving cleanly.
+        """'seen': what was noted; 'slept': how many calls of sleep() have
+        begun; 'counters': of the driver; 'stop': stop serving cleanly.
         """
         print(question, file=self._popen.stdin, flush=True)
         return json.loads(self._popen.stdout.readline())

@@ -17,6 +17,7 @@ import oslo_messaging          # noqa: E402
 class Endpoint:
     def __init__(self):
         self.seen = []
+        self.slept = 0
 
     def echo(self, ctxt, value):
         return value
@@ -28,6 +29,7 @@ class Endpoint:
         self.seen.append(value)
 
     def sleep(self, ctxt, seconds):
+        self.slept += 1
         time.sleep(seconds)
         return os.getpid()
 
@@ -54,6 +56,8 @@ def _answer(question, endpoint, transport, listening):
         return endpoint.seen
     if question == 'counters':
         return transport._driver.counters()
+    if question == 'slept':
+        return endpoint.slept
     if question == 'stop':
         listening.stop()
         listening.wait()
