@@ -84,11 +84,13 @@ def _note_path(path):
 def other_receivers(ipc_dir):
     """The receivers that run here, in words, for whatever node they are.
 
-    :returns: sorted list of str
+    :returns: list of str, those of the directory first
     """
     paths = glob.glob(os.path.join(glob.escape(ipc_dir), 'receiver-*.sock'))
     living = {path for path in paths if not sockets.is_dead(f'ipc://{path}')}
-    return sorted(map(_describe, living | set(_listening())))
+    there = living | set(_listening())
+    return [_describe(path) for path in sorted(
+        there, key=lambda path: (os.path.dirname(path) != ipc_dir, path))]
 
 
 def _listening():
