@@ -131,7 +131,8 @@ def test_a_receiver_of_another_directory_is_named(node, caplog, tmp_path):
                              rpc_zmq_host='127.0.0.1',
                              rpc_zmq_port=receiver.port)
     told = _told(caplog, address.Presence(settings, str(tmp_path)))
-    assert f'rpc_zmq_ipc_dir {node.ipc_dir!r}; but' in told
+    assert (f'runs on this node for rpc_zmq_host 127.0.0.1, rpc_zmq_port '
+            f'{receiver.port}, rpc_zmq_ipc_dir {node.ipc_dir!r}') in told
 
 
 def test_a_killed_receiver_is_none(node, caplog):
@@ -164,7 +165,8 @@ def test_a_note_that_does_not_fit_is_not_believed(node, note):
         elif note != 'nothing':
             with open(beside, 'w') as file:
                 file.write({'lie': 'node:1', 'line': 'a\nb:1'}[note])
-        told = [each for each in address.other_receivers(node.ipc_dir)
+        told = [each for each in address.other_receivers(
+            node.settings(), node.ipc_dir)
                 if node.ipc_dir in each]
     assert told == ['another rpc_zmq_host or rpc_zmq_port, rpc_zmq_ipc_dir '
                     f'{node.ipc_dir!r}']
