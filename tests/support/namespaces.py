@@ -135,9 +135,10 @@ class Host:
         return node.url(**{'rpc_zmq_topology': 'receiver',
                            'rpc_zmq_host': self.address, **query})
 
-    def receiver(self):
+    def receiver(self, host=''):
         receiver = receivers.ReceiverProcess(
-            self.ipc_dir, port=PORT, host=self.address, before=self.before)
+            self.ipc_dir, port=PORT, host=host or self.address,
+            before=self.before)
         self._stack.callback(receiver.end)
         return receiver
 

@@ -81,14 +81,19 @@ def _note_path(path):
     return path.removesuffix('.sock') + '.txt'
 
 
-def other_receivers(ipc_dir):
+def other_receivers(settings, ipc_dir):
     """The receivers that run here, in words, for whatever node they are.
 
-    :returns: sorted list of str
+    :returns: list of str: those of the same host and port first, then those
+        of the same directory
     """
+    expected = os.path.basename(receiver_path(settings, ipc_dir))
     paths = glob.glob(os.path.join(glob.escape(ipc_dir), 'receiver-*.sock'))
     living = {path for path in paths if not sockets.is_dead(f'ipc://{path}')}
-    return sorted(map(_describe, living | set(_listening())))
+    there = living | set(_listening())
+    return [_describe(path) for path in sorted(there, key=lambda path: (
+        os.path.basename(path) != expected,
+        os.path.dirname(path) != ipc_dir, path))]
 
 
 def _listening():
@@ -151,7 +156,7 @@ class Presence:
         return is_there
 
     def _look_for_others(self):
-        others = other_receivers(self._ipc_dir)
+        others = other_receivers(self._settings, self._ipc_dir)
         if others == self._others:
             return
         self._others = others

@@ -24,18 +24,23 @@ _REMEDY = ('Clients on other hosts cannot reach the services of this node '
 class Published:
     """Tells the log when rpc_zmq_host leads to another machine, or nowhere.
 
+    :param is_receiver: this is the process of the receiver
+
     Thread: any, one at a time.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings, is_receiver=False):
         self._settings = settings
+        # Whether other hosts are told of a TCP port.
+        self._is_published = (is_receiver or settings.topology == 'receiver'
+                              or settings.transport == 'tcp')
         self._next = 0.0
         self._problem = ''
 
     def check(self):
         """To be called now and then; waits for nothing."""
         now = time.monotonic()
-        if now >= self._next and is_published(self._settings):
+        if self._is_published and now >= self._next:
             self._next = now + _EVERY
             self._look()
 
@@ -58,11 +63,6 @@ class Published:
         else:
             LOG.info('rpc_zmq_host %s leads to this machine now',
                      self._settings.host)
-
-
-def is_published(settings):
-    """Whether other hosts are told of a TCP port of this node."""
-    return 'receiver' == settings.topology or settings.transport == 'tcp'
 
 
 def problem(settings, addresses):

@@ -97,7 +97,8 @@ class Receiver:
         self._last_moved = self._next_tick = 0.0
         self._may_warn = counts.Seldom()
         self._may_warn_of_shortage = counts.Seldom()
-        self._published = published.Published(self._settings)
+        self._published = published.Published(self._settings,
+                                              is_receiver=True)
         self._wakeup = threads.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
