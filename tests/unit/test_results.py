@@ -172,7 +172,7 @@ def test_what_is_no_exception_of_its_module_arrives_as_name_and_text(name):
 
 def test_an_exception_without_a_text_has_that_of_the_service():
     error = failed({'class': 'Mute', 'module': __name__, 'message': 'text'})
-    assert isinstance(error, Mute) and str(error) == 'text'
+    assert isinstance(error, Mute) and str(error) == 'text\n'
 
 
 def test_kwargs_may_be_anything_that_an_exception_has_under_that_name():
