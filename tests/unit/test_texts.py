@@ -20,7 +20,8 @@ def test_an_honest_text_stays_as_it_is(text):
 
 
 @pytest.mark.parametrize('text, shown', [
-    ('a\nb', r'a\nb'), ('a\r\x1b[2Jb', r'a\r\x1b[2Jb'), ('\0\x7f', r'\x00\x7f'),
+    ('a\nb', r'a\nb'),
+    ('a\r\x1b[2Jb', r'a\r\x1b[2Jb'), ('\0\x7f', r'\x00\x7f'),
     ('\x9b1m', r'\x9b1m'), ('\u2028\u202e', r'\u2028\u202e'),
     ('\ud800', r'\ud800')])
 def test_what_could_leave_its_line_is_escaped(text, shown):
