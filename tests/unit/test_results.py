@@ -245,7 +245,8 @@ def test_names_of_a_stranger_are_cut_and_escaped(caplog):
 def test_texts_are_bounded(name):
     module = __name__ if hasattr(sys.modules[__name__], name) else 'builtins'
     error = failed({'class': name, 'module': module,
-                    'message': 'A' * 3_000_000, 'tb': ['line\n' * 10_000] * 100,
+                    'message': 'A' * 3_000_000,
+                    'tb': ['line\n' * 10_000] * 100,
                     'args': [2, 'B' * 3_000_000, 'x'][:1 + 2 * (
                         name == 'OSError')]})
     assert len(str(error)) < 400_000
