@@ -12,7 +12,8 @@ import re
 LINE = 1_000
 # Control and escape characters, separators of lines, marks that turn the
 # direction of reading, and lone surrogates.
-_UNFIT = '\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff'
+_UNFIT = ('\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069'
+          '\ud800-\udfff')
 _in_a_line = re.compile(f'[{_UNFIT}]').sub
 _in_lines = re.compile(f'(?![\n\t])[{_UNFIT}]').sub
 _CUT = ' ... (cut)'

@@ -172,7 +172,7 @@ def test_what_is_no_exception_of_its_module_arrives_as_name_and_text(name):
 
 def test_an_exception_without_a_text_has_that_of_the_service():
     error = failed({'class': 'Mute', 'module': __name__, 'message': 'text'})
-    assert isinstance(error, Mute) and str(error) == 'text'
+    assert isinstance(error, Mute) and str(error) == 'text\n'
 
 
 def test_kwargs_may_be_anything_that_an_exception_has_under_that_name():
@@ -244,7 +244,8 @@ def test_names_of_a_stranger_are_cut_and_escaped(caplog):
                                   'ValueError'])
 def test_texts_are_bounded(name):
     module = __name__ if hasattr(sys.modules[__name__], name) else 'builtins'
-    error = failed({'class': name, 'module': module, 'message': 'A' * 3_000_000,
+    error = failed({'class': name, 'module': module,
+                    'message': 'A' * 3_000_000,
                     'tb': ['line\n' * 10_000] * 100,
                     'args': [2, 'B' * 3_000_000, 'x'][:1 + 2 * (
                         name == 'OSError')]})

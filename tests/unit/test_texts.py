@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
+from zmq_threaded import matchmaker
 from zmq_threaded import texts
 
 anything = st.text(st.characters(), max_size=60)   # with lone surrogates
@@ -19,7 +20,8 @@ def test_an_honest_text_stays_as_it_is(text):
 
 
 @pytest.mark.parametrize('text, shown', [
-    ('a\nb', r'a\nb'), ('a\r\x1b[2Jb', r'a\r\x1b[2Jb'), ('\0\x7f', r'\x00\x7f'),
+    ('a\nb', r'a\nb'),
+    ('a\r\x1b[2Jb', r'a\r\x1b[2Jb'), ('\0\x7f', r'\x00\x7f'),
     ('\x9b1m', r'\x9b1m'), ('\u2028\u202e', r'\u2028\u202e'),
     ('\ud800', r'\ud800')])
 def test_what_could_leave_its_line_is_escaped(text, shown):
@@ -51,6 +53,14 @@ def test_any_text_is_one_short_line_that_every_file_can_take(text, limit):
     assert len(shown.splitlines()) <= 1
     shown.encode()
     assert '\x1b' not in shown
+
+
+def test_names_in_a_record_cannot_look_like_a_line_of_the_log():
+    evil = 'x\nCRITICAL \x1b[2J' + 'A' * 100_000
+    text = str(matchmaker.Instance(b'i' * 16, (), host=evil, server=evil))
+    assert len(text) < 1000 and '\n' not in text and '\x1b' not in text
+    honest = matchmaker.Instance(b'i' * 16, (), host='n-1.example', server='ü')
+    assert str(honest).startswith('ü on n-1.example (instance 6969')
 
 
 @given(anything)

@@ -24,8 +24,6 @@ look-ups that its sender allowed are used up.
 """
 
 import functools
-import itertools
-import random
 import time
 
 from zmq_threaded import counters as counting
@@ -172,31 +170,19 @@ class Custody:
     def _route_to_instance(self, delivery):
         if delivery.pinned:
             return self._route_copy(delivery)
-        for delivery.instance in self._candidates(delivery):
+        for _ in range(_TRIES):
+            delivery.instance = (delivery.chosen
+                                 or self._directory.choose(delivery.topic))
+            delivery.chosen = None
+            if delivery.instance is None:
+                return self._waiting.add(delivery)
             lane = self._lanes.to(delivery.instance)
             if lane and not lane.link.is_closing():
                 delivery.held_up = ''
                 return lane.push(delivery)
             self._directory.unreachable(delivery.instance)
         delivery.instance = None
-        if self._directory.live(delivery.topic):
-            self._waiting.go_on(delivery)
-        else:
-            self._waiting.add(delivery)
-
-    def _candidates(self, delivery):
-        """Instances to try, beginning with the one whose turn it is."""
-        first = delivery.chosen or self._directory.choose(delivery.topic)
-        delivery.chosen = None
-        if first is None:
-            return
-        yield first
-        # Not choose() again: of a view that changes each time it is told of
-        # one that cannot be reached, that would read all each time.
-        live = self._directory.live(delivery.topic)
-        start = random.randrange(len(live) or 1)
-        yield from itertools.islice(
-            itertools.chain(live[start:], live[:start]), _TRIES - 1)
+        self._waiting.go_on(delivery)
 
     def _route_copy(self, copy):
         lane = self._lanes.to(copy.instance, _is_patient(copy))

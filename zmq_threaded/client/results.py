@@ -142,7 +142,7 @@ def _with_text(error, failure, module):
     """An exception whose text is the remote one, with its traceback: as the
     rabbit driver's users know it.
     """
-    text = '\n'.join((failure.message, *failure.trace))
+    text = failure.message + '\n' + '\n'.join(failure.trace)
     kind = type(error)
     remote = type(kind.__name__ + _POSTFIX, (kind,),
                   {'__str__': lambda self: text,

@@ -3,6 +3,11 @@
 
 import dataclasses
 
+from zmq_threaded import texts
+
+# Characters of a name in a text.
+_SHOWN = 255
+
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
@@ -29,8 +34,9 @@ class Instance:
     sparing: bool = False
 
     def __str__(self):
-        who = self.server or 'a listener'
-        where = f' on {self.host}' if self.host else ''
+        # For the log: whoever may write to the registry wrote these.
+        who = texts.line(self.server, _SHOWN) or 'a listener'
+        where = f' on {texts.line(self.host, _SHOWN)}' if self.host else ''
         return f'{who}{where} (instance {self.id.hex()})'
 
 
