@@ -16,6 +16,7 @@ import weakref
 from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common
 
+from zmq_threaded import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
@@ -104,7 +105,7 @@ class ZmqDriver(base.BaseDriver):
             self._parts().outbox.withdraw(delivery)
             event, detail = deliveries.FAILED, (
                 'no service confirmed it within rpc_cast_timeout; it may have '
-                f'been executed{_because(delivery.held_up)}')
+                f'been executed{_because(delivery)}')
         if event == deliveries.NOBODY:
             raise directory.Nobody(attempts_used_up=True)
         if event == deliveries.FAILED:
@@ -149,7 +150,7 @@ class ZmqDriver(base.BaseDriver):
                 self._parts().counters.add('calls_timed_out')
                 raise errors.MessagingTimeout(
                     f'Timed out waiting for a reply to, or a sign of life '
-                    f'of, {delivery}{_because(delivery.held_up)}')
+                    f'of, {delivery}{_because(delivery)}')
             if event == deliveries.REPLIED:
                 return detail
             _raise_if_failed(event, detail, delivery)
@@ -217,8 +218,12 @@ class ZmqDriver(base.BaseDriver):
             service = parts.service(
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
-        except (errors.OutOfResources, *sockets.FAILURES) as error:
+        except sockets.BindError as error:
             raise errors.ListenError(str(error)) from None
+        except sockets.FAILURES as error:
+            # Not as a ListenError, of which oslo.messaging 18.3 makes an
+            # AttributeError.
+            raise errors.OutOfResources(f'Cannot listen: {error}') from None
         return listener.ZmqListener(service, parts.forget, batch_size,
                                     batch_timeout)
 
@@ -284,8 +289,10 @@ class ZmqDriver(base.BaseDriver):
             return self._runtime
 
 
-def _because(reason):
-    return f' (this process is {reason})' if reason else ''
+def _because(delivery=None):
+    """What this process lacks, for the text of an exception."""
+    lack = (delivery and delivery.held_up) or descriptors.complaint()
+    return f' (this process is {lack})' if lack else ''
 
 
 def _deadline(timeout):
@@ -302,8 +309,8 @@ def _attempts(retry):
 def _nobody(nobody, topic, message, timeout, at_least_once):
     why = f'No service listens on {topic}'
     if not nobody.attempts_used_up:
-        return errors.MessagingTimeout(
-            f'{why}, or none could be reached within {timeout} s')
+        return errors.MessagingTimeout(f'{why}, or none could be reached '
+                                       f'within {timeout} s{_because()}')
     if at_least_once:
         return errors.undeliverable(topic, message, why)
     return errors.MessageDeliveryFailure(f'{why}, or none could be reached')

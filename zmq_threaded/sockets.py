@@ -228,7 +228,7 @@ def bind_ipc(socket, path):
     The path must be new: a live one is taken away from its owner without an
     error. unbind_ipc() is to be called before the socket is closed.
 
-    :raises: BindError
+    :raises: BindError, descriptors.Short
     """
     if len(os.fsencode(path)) > IPC_PATH_LIMIT:
         raise BindError(f'rpc_zmq_ipc_dir: {path} is longer than the '
@@ -244,7 +244,9 @@ def bind_ipc(socket, path):
     try:
         descriptors.demand(_FOR_A_DOOR)
         doors.bind(path, bind)
-    except (zmq.ZMQError, OSError, descriptors.Short) as error:
+    except (zmq.ZMQError, OSError) as error:
+        if descriptors.is_shortage(error):
+            raise descriptors.short(error) from None
         raise BindError(f'{endpoint}: {error}') from None
     return endpoint
 
