@@ -21,8 +21,9 @@ thread binds a new queue to the address before, so that no more can enter the
 old one: it holds no more clients than are sure to find descriptors, however
 fast they come.
 
-Whenever nobody is being let in, libzmq's descriptor is what libzmq was given:
-its socket may be closed at any time.
+libzmq takes its descriptor out of its epoll when its socket is closed, and
+aborts the process if it is another than it put in. So the address is unbound
+first; and whenever nobody is being let in, the descriptor is what it was.
 """
 
 import contextlib
