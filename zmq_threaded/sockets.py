@@ -223,7 +223,7 @@ def _set_common(socket, settings, heartbeats=True):
 
 
 def bind_ipc(socket, path):
-    """Bind to a Unix socket and return its endpoint; see doors.py.
+    """Bind to a Unix socket and return its endpoint; see door.py.
 
     The path must be new: a live one is taken away from its owner without an
     error. unbind_ipc() is to be called before the socket is closed.

@@ -15,6 +15,7 @@ from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import descriptors
+from zmq_threaded import door
 from zmq_threaded import doors
 from zmq_threaded import sockets
 
@@ -42,7 +43,7 @@ def path(no_leaks, ipc_dir):
 def supply(request, monkeypatch):
     """With a tight supply of descriptors every queue is sealed."""
     if request.param == 'tight':
-        monkeypatch.setattr(doors, '_PLENTY', 1 << 40)
+        monkeypatch.setattr(door, '_PLENTY', 1 << 40)
 
 
 def _greeted(path):
@@ -76,7 +77,7 @@ def test_clients_come_in_together(path, supply):
 
 def test_only_its_user_may_ring(path):
     with _router(path):
-        bell, _ = doors.beside(path)
+        bell, _ = door.beside(path)
         assert os.stat(bell).st_mode & 0o777 == 0o600
         assert os.stat(path).st_mode & 0o777 == 0o770
 
