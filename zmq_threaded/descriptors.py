@@ -44,6 +44,11 @@ def short(error):
     return Short(f'out of resources: {error}')
 
 
+def complaint():
+    """What to say of a process that has no descriptors left; '' of others."""
+    return _advice() if left() < FOR_A_CONNECTION else ''
+
+
 def limit():
     """How many descriptors this process may have."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

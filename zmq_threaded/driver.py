@@ -15,6 +15,7 @@ import weakref
 
 from oslo_messaging._drivers import base
 
+from zmq_threaded import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
@@ -105,7 +106,7 @@ class ZmqDriver(base.BaseDriver):
             self._parts().outbox.withdraw(delivery)
             event, detail = deliveries.FAILED, (
                 'no service confirmed it within rpc_cast_timeout; it may have '
-                f'been executed{_because(delivery.held_up)}')
+                f'been executed{_because(delivery)}')
         if event == deliveries.NOBODY:
             raise directory.Nobody(attempts_used_up=True)
         if event == deliveries.FAILED:
@@ -229,12 +230,11 @@ class ZmqDriver(base.BaseDriver):
                 batch=batches.Batch(batch_size or 1, batch_timeout))
         except (errors.OutOfResources, base.TransportDriverError,
                 *sockets.FAILURES) as error:
-            # oslo.messaging 18 reports it as "object has no attribute
-            # 'target'", its own mistake.
+            # oslo.messaging 18 reports a failure to listen as "object has no
+            # attribute 'target'", its own mistake.
             LOG.error('Nobody will listen on %s: %s',
                       ', '.join(map(str, addresses)), error)
-            if isinstance(error, base.TransportDriverError):
-                raise
+            raise _as_ours(error) from None
             raise errors.ListenError(str(error)) from None
         return listener.ZmqListener(service, parts.forget, batch_size,
                                     batch_timeout)
@@ -301,14 +301,27 @@ class ZmqDriver(base.BaseDriver):
             return self._runtime
 
 
-def _because(reason):
-    return f' (this process is {reason})' if reason else ''
+def _because(delivery=None):
+    """What this process lacks, for the text of an exception."""
+    lack = (delivery and delivery.held_up) or descriptors.complaint()
+    return f' (this process is {lack})' if lack else ''
 
 
 def _deadline(timeout):
     # Waiting for ever: queues and locks refuse an infinite timeout.
     return time.monotonic() + min(_FOR_EVER, math.inf if timeout is None
                                   else timeout)
+
+
+def _as_ours(error):
+    """What listen() raises for an error of its parts."""
+    if isinstance(error, sockets.BindError):
+        return errors.ListenError(str(error))
+    if isinstance(error, sockets.FAILURES):
+        # Not as a ListenError, of which oslo.messaging 18.3 makes an
+        # AttributeError.
+        return errors.OutOfResources(f'Cannot listen: {error}')
+    return error
 
 
 def _attempts(retry):
@@ -321,7 +334,7 @@ def _nobody(nobody, topic, message, timeout, at_least_once, why):
     text = (f'No service listens on {topic}, or none could be reached'
             f'{within}: {nobody.why or why}')
     if not nobody.attempts_used_up:
-        return errors.MessagingTimeout(text)
+        return errors.MessagingTimeout(text + _because())
     if at_least_once:
         return errors.undeliverable(topic, message, text)
     return errors.MessageDeliveryFailure(text)

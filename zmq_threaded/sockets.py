@@ -14,6 +14,7 @@ import time
 import zmq
 
 from zmq_threaded import descriptors
+from zmq_threaded import door
 from zmq_threaded import doors
 from zmq_threaded import logs
 from zmq_threaded import routing_ids
@@ -252,12 +253,12 @@ def _set_common(socket, settings, heartbeats=True):
 
 
 def bind_ipc(socket, path):
-    """Bind to a Unix socket and return its endpoint; see doors.py.
+    """Bind to a Unix socket and return its endpoint; see door.py.
 
     The path must be new: a live one is taken away from its owner without an
     error. unbind_ipc() is to be called before the socket is closed.
 
-    :raises: BindError
+    :raises: BindError, descriptors.Short
     """
     if len(os.fsencode(path)) > IPC_PATH_LIMIT:
         raise BindError(f'rpc_zmq_ipc_dir: {path} is longer than the '
@@ -274,7 +275,9 @@ def bind_ipc(socket, path):
     try:
         descriptors.demand(_FOR_A_DOOR)
         doors.bind(path, bind)
-    except (zmq.ZMQError, OSError, descriptors.Short) as error:
+    except (zmq.ZMQError, OSError) as error:
+        if descriptors.is_shortage(error):
+            raise descriptors.short(error) from None
         raise BindError(f'{endpoint}: {error}') from None
     return endpoint
 
@@ -283,7 +286,7 @@ def own_addresses(port, path):
     """The port, and the paths that accepted connections have as their own
     address: the file was renamed to where it is.
     """
-    return {port, path, *doors.beside(path)}
+    return {port, path, *door.beside(path)}
 
 
 def holds_ipc(path):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 
-from zmq_threaded import doors
+from zmq_threaded import door
 from zmq_threaded import sockets
 
 # A record that nobody renewed for so many expiry times is litter.
@@ -57,7 +57,7 @@ def _sweep_sockets(ipc_dir, oldest):
     for entry in os.scandir(ipc_dir):
         stem, kind = os.path.splitext(entry.path)
         # Without the address nobody can ring.
-        if (kind in (doors.BELL, doors.NEXT) and _is_older(entry.path, oldest)
+        if (kind in (door.BELL, door.NEXT) and _is_older(entry.path, oldest)
                 and not os.path.exists(stem + '.sock')):
             _remove(entry.path)
 

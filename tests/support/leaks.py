@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from zmq_threaded import doors
+from zmq_threaded import door
 
 
 def threads():
@@ -41,7 +41,7 @@ def children():
 
 def ipc_files(ipc_dir):
     return {name for name in os.listdir(ipc_dir)
-            if name.endswith(('.sock', '.closing', doors.BELL, doors.NEXT))}
+            if name.endswith(('.sock', '.closing', door.BELL, door.NEXT))}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from zmq_threaded import doors
+from zmq_threaded import door
 from zmq_threaded import sockets
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,7 +34,7 @@ def command(main, *arguments):
 
 def unlink_beside(path):
     """What a killed service left beside its Unix socket."""
-    for beside in doors.beside(path):
+    for beside in door.beside(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
 

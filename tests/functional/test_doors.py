@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients come in through doors.py: who is let in, and what is left."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+import zmq
+
+from tests.support import leaks
+from tests.support import processes
+from tests.support import waiting
+from zmq_threaded import descriptors
+from zmq_threaded import door
+from zmq_threaded import doors
+from zmq_threaded import sockets
+
+_GREETING = b'\xff'
+
+
+@contextlib.contextmanager
+def _router(path):
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        sockets.bind_ipc(router, path)
+        try:
+            yield router
+        finally:
+            sockets.unbind_ipc(path)
+            router.close(linger=0)
+
+
+@pytest.fixture
+def path(no_leaks, ipc_dir):
+    return os.path.join(ipc_dir, 'x.sock')
+
+
+@pytest.fixture(params=['plenty', 'tight'])
+def supply(request, monkeypatch):
+    """With a tight supply of descriptors every queue is sealed."""
+    if request.param == 'tight':
+        monkeypatch.setattr(door, '_PLENTY', 1 << 40)
+
+
+def _greeted(path):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(path)
+    assert client.recv(1) == _GREETING
+    return client
+
+
+def test_clients_come_in_one_after_another(path, supply):
+    with _router(path):
+        for _ in range(100):
+            _greeted(path).close()
+
+
+def test_clients_come_in_together(path, supply):
+    with _router(path):
+        greeted = []
+        threads = [threading.Thread(
+            target=lambda: greeted.append(_greeted(path)))
+            for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(greeted) == 100
+        for client in greeted:
+            client.close()
+
+
+def test_only_its_user_may_ring(path):
+    with _router(path):
+        bell, _ = door.beside(path)
+        assert os.stat(bell).st_mode & 0o777 == 0o600
+        assert os.stat(path).st_mode & 0o777 == 0o770
+
+
+def test_a_second_socket_of_the_process(path, ipc_dir, supply):
+    other = os.path.join(ipc_dir, 'y.sock')
+    with _router(path), _router(other):
+        for each in (path, other) * 20:
+            _greeted(each).close()
+    with _router(path):
+        _greeted(path).close()
+
+
+def test_a_path_is_bound_anew_when_it_was_removed(path, supply):
+    with _router(path) as router:
+        client = _greeted(path)
+        os.unlink(path)
+        sockets.bind_ipc(router, path)
+        _greeted(path).close()
+        client.close()
+
+
+def test_a_path_of_somebody_else_is_left_alone(path, supply):
+    with _router(path):
+        _greeted(path).close()
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(path)
+            other.listen()
+            identity = os.stat(path).st_ino
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+            sockets.unbind_ipc(path)
+            assert os.stat(path).st_ino == identity
+    os.unlink(path)
+
+
+def test_who_waits_when_the_path_is_removed_comes_in(path, monkeypatch):
+    monkeypatch.setattr(descriptors, 'left', lambda: 0)
+    with _router_short_of_descriptors(path) as router:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(10)
+        client.connect(path)
+        monkeypatch.undo()
+        sockets.unbind_ipc(path)
+        assert client.recv(1) == _GREETING
+        client.close()
+        assert not router.closed
+
+
+@contextlib.contextmanager
+def _router_short_of_descriptors(path):
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+
+        def bind(descriptor):
+            router.set(zmq.USE_FD, descriptor)
+            router.bind(f'ipc://{path}')
+
+        doors.bind(path, bind)
+        yield router
+        router.close(linger=0)
+
+
+def test_nobody_comes_in_while_descriptors_are_short(path, monkeypatch,
+                                                     caplog):
+    with _router(path):
+        monkeypatch.setattr(descriptors, 'left', lambda: 5)
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(0.5)
+        client.connect(path)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        waiting.until(lambda: 'short of file descriptors' in caplog.text)
+        monkeypatch.undo()
+        client.settimeout(10)
+        assert client.recv(1) == _GREETING
+        client.close()
+
+
+_CLOSED_WITHOUT_UNBIND = '''
+import socket, sys, zmq
+from zmq_threaded import doors, sockets
+for number in range(20):
+    path = f'{sys.argv[1]}/{number}.sock'
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    sockets.bind_ipc(router, path)
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    client.recv(1)
+    with doors._doors._lock:
+        pass    # nobody is being let in
+    router.close(linger=0)
+    context.term()
+print('fine')
+'''
+
+
+def test_a_socket_that_was_not_unbound_may_be_closed(ipc_dir):
+    ended = subprocess.run([sys.executable, '-c', _CLOSED_WITHOUT_UNBIND,
+                            ipc_dir], env=processes.ENVIRONMENT, timeout=60,
+                           stdout=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stdout) == (0, 'fine\n')
+
+
+def test_a_forked_child_has_doors_of_its_own(path, ipc_dir):
+    with _router(path):
+        pid = os.fork()
+        if not pid:
+            with contextlib.suppress(BaseException):
+                sockets.unbind_ipc(path)
+                own = os.path.join(ipc_dir, 'child.sock')
+                with _router(own):
+                    _greeted(own).close()
+                    os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        for name in os.listdir(ipc_dir):
+            if name.startswith('child'):
+                os.unlink(os.path.join(ipc_dir, name))
+        _greeted(path).close()
+
+
+def test_the_address_is_dead_when_its_process_is(path, ipc_dir):
+    with _router(path):
+        assert not sockets.is_dead(f'ipc://{path}')
+    assert sockets.is_dead(f'ipc://{path}')
+    assert not leaks.ipc_files(ipc_dir)
