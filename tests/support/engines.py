@@ -422,7 +422,7 @@ name, url, key, expire, keep = sys.argv[1:]
 mine = engines.open_matchmaker(name, url, float(expire))
 service = matchmaker.Instance(os.urandom(16), ('tcp://node-1:1',))
 mine.register(service, [key])
-print(service, flush=True)
+print(service.id.hex(), flush=True)
 while keep == 'beat':
     time.sleep(float(expire) / 6)
     with contextlib.suppress(Exception):    # as the directory, which tries on

@@ -92,7 +92,7 @@ def embedded(ipc_dir, expire):
     """
     folder = folders.Folders(os.path.abspath(ipc_dir))
     try:
-        folder.ensure()
+        folder.begin()
     except OSError as error:
         if error.errno not in folders.PASSING:
             raise

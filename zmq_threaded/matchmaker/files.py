@@ -89,7 +89,7 @@ class Driver:
     # As tooz names them
 
     def create_group(self, group):
-        return _Done(self._create(group))
+        return _Done(self._in_folders(self._create, group))
 
     def join_group(self, group, capabilities):
         if os.path.lexists(self._path(group, self._name)):
@@ -98,13 +98,7 @@ class Driver:
 
     def update_capabilities(self, group, capabilities):
         """Put a record in place of the last; nobody finds none in between."""
-        for _ in range(_TRIES):
-            self._create(group)
-            try:
-                return _Done(self._put(group, capabilities))
-            except FileNotFoundError:
-                self._folder.ensure(to_write=True)
-        raise coordination.GroupNotCreated(group)
+        return _Done(self._in_folders(self._put, group, capabilities))
 
     def leave_group(self, group):
         self._joined.discard(group)
@@ -129,20 +123,26 @@ class Driver:
         except records.Malformed:
             return _Done(None)
 
+    def _in_folders(self, step, *args):
+        """Take a step that needs folders which somebody may remove."""
+        for _ in range(_TRIES):
+            try:
+                return step(*args)
+            except FileNotFoundError:
+                self._folder.ensure(to_write=True)
+        return step(*args)
+
     def _create(self, group):
         path = self._path(group)
         metadata = os.path.join(path, _METADATA)
-        if os.path.lexists(metadata):
-            return
-        try:
+        if not os.path.lexists(metadata):
             self._folder.make(path)
             # For earlier releases, which join no group without.
             self._folder.write(f'group-{self._name}', tooz_utils.dumps(
                 {'group_id': group, 'encoded': False}), metadata)
-        except FileNotFoundError:
-            self._folder.ensure(to_write=True)
 
     def _put(self, group, capabilities):
+        self._create(group)
         content = tooz_utils.dumps({
             'capabilities': capabilities, 'member_id': self._member_id,
             'joined_on': datetime.datetime.now(), 'encoded': False,

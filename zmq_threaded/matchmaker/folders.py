@@ -32,10 +32,9 @@ class Folders:
         # Of the IPC directory, for when somebody has removed it.
         self._mode, self._gid = 0o700, -1
 
-    def ensure(self, to_write=False):
-        """Make what is missing.
+    def begin(self):
+        """Make the directory of the registry, if it is missing.
 
-        :param to_write: of what is needed to write, too
         :raises: OSError
         """
         if not os.path.isdir(self._ipc_dir):
@@ -44,6 +43,14 @@ class Folders:
         status = os.stat(self._ipc_dir)
         self._mode, self._gid = stat.S_IMODE(status.st_mode), status.st_gid
         self.make(self.registry)
+
+    def ensure(self, to_write=False):
+        """Make what is missing in it.
+
+        :param to_write: what is needed to write, too
+        :raises: OSError
+        """
+        self.begin()
         self.make(self.groups)
         if to_write:
             self.make(self.tmp)

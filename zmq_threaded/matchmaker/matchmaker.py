@@ -63,7 +63,9 @@ class Matchmaker:
         if bad and self._may_warn.allows():
             LOG.warning(
                 'The registry (%s) holds a record of %s that is of no use, by '
-                'member %.200r: %s', self.place, key, member, bad[0])
+                'member %.200r: %s', self.place, key, member,
+                # As text: a log may keep it, and what it has hold of.
+                str(bad[0]))
         return good
 
     def lost_its_records(self, key=None):
