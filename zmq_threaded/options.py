@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import socket
+import stat
 
 from oslo_config import cfg
 
@@ -327,15 +328,31 @@ def ipc_directory(settings):
 
     :raises: InvalidOption
     """
+    path = _usable_directory(settings)
+    if os.stat(path).st_mode & stat.S_IWOTH:
+        LOG.warning('rpc_zmq_ipc_dir: every user of this machine may write '
+                    'into %s, and so call the services, and take their '
+                    'messages; give it to one user or group (mode 0700 or '
+                    '2770)', path)
+    return path
+
+
+def _usable_directory(settings):
     if settings.ipc_dir:
         path = os.path.abspath(settings.ipc_dir)
         _ensure(path)
         return path
+    is_there = os.path.lexists(_DEFAULT_IPC_DIR)
     try:
         _ensure(_DEFAULT_IPC_DIR)
+        _refuse_read_only(_DEFAULT_IPC_DIR)
         return _DEFAULT_IPC_DIR
-    except InvalidOption:
-        return _private_directory(_FALLBACK_IPC_DIR % os.getuid())
+    except InvalidOption as error:
+        path = _private_directory(_FALLBACK_IPC_DIR % os.getuid())
+        if is_there:
+            LOG.warning('%s; %s is used in its place, where only processes of '
+                        'this user are found', error, path)
+        return path
 
 
 def check_ipc_directory(settings):
@@ -354,8 +371,28 @@ def _ensure(path):
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
         raise InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise InvalidOption(f'rpc_zmq_ipc_dir: no permission for {path}')
+    if os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return
+    if not (_is_read_only(path) and os.access(path, os.R_OK | os.X_OK)):
+        status = os.stat(path)
+        raise InvalidOption(
+            f'rpc_zmq_ipc_dir: no permission for {path} (it belongs to user '
+            f'{status.st_uid} and group {status.st_gid}, mode '
+            f'{stat.S_IMODE(status.st_mode):04o}; this process runs as user '
+            f'{os.geteuid()})')
+    # It may be written again; clients work meanwhile.
+    LOG.warning('rpc_zmq_ipc_dir: %s is on a read-only file system; no service '
+                'can start or be registered there', path)
+
+
+def _refuse_read_only(path):
+    if _is_read_only(path):
+        raise InvalidOption(f'rpc_zmq_ipc_dir: {path} is on a read-only file '
+                            'system')
+
+
+def _is_read_only(path):
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _private_directory(path):

@@ -2,7 +2,8 @@
 """Where the registry is: from what operators write to a tooz URL (pure).
 
 Credentials in these URLs are percent-encoded; tooz does not decode them, the
-matchmaker does.
+matchmaker does. What cannot be parsed is never shown: a password may be
+anywhere in it.
 """
 
 import re
@@ -23,6 +24,20 @@ _OPTION = 'rpc_zmq_matchmaker'
 # Seconds. For an engine that does not answer at all; its client adds retries.
 _SOCKET_TIMEOUT = 3.0
 _LONGEST_RECONNECT_INTERVAL = 1.0
+_ESCAPE = ('characters like / ? # @ [ and % in a name or password are written '
+           'percent-encoded, as %2F for /')
+_NAME = re.compile(r'[\w.+-]*', re.ASCII)
+_IPV6 = re.compile(r'\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[\w.-]*)?\](:\d*)?$')
+_PLACE = re.compile(r'(?P<host>[\w.-]*|\[[\w:.%-]+\])(:(?P<port>\d*))?',
+                    re.ASCII)
+# Of the query of a URL; the values of others may be secrets.
+_SHOWN = {'db', 'sentinel', 'sentinel_fallback', 'timeout', 'socket_timeout',
+          'socket_connect_timeout', 'socket_keepalive', 'ssl', 'sentinel_ssl',
+          'health_check_interval', 'ssl_certfile', 'ssl_ca_certs', 'encoding',
+          'retry_on_timeout', 'membership_timeout', 'lock_timeout', 'hosts',
+          'namespace', 'ca_cert', 'cert_cert', 'api_version', 'use_ssl'}
+# A secret that is shorter is not looked for in texts: it is in most.
+_SHORTEST_SECRET = 3
 
 
 def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
@@ -41,11 +56,13 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
         return _checked(matchmaker)
     name = (scheme or matchmaker.rpartition('.')[2]).lower()
     if name in _EMBEDDED and not scheme:
+        _refuse_hosts(_places(hosts))
         return None
     if name not in _ENGINES:
         where = 'transport_url: zmq+' if scheme else f'{_OPTION}: '
+        shown = name if _NAME.fullmatch(name) else 'what it says'
         raise ValueError(
-            f'{where}{name} is no registry; there are redis, sentinel, etcd '
+            f'{where}{shown} is no registry; there are redis, sentinel, etcd '
             f'and zookeeper, tooz URLs of these in {_OPTION}, and embedded')
     engine, port = _ENGINES[name]
     legacy = legacy or {}
@@ -70,7 +87,10 @@ def of_virtual_host(url, virtual_host):
     """
     if virtual_host in (None, '', '/'):
         return url
-    parts = parse.urlsplit(url)
+    parts = split(url)
+    if '@' in virtual_host:
+        raise ValueError(f'transport_url: its virtual host has an @; '
+                         f'{_ESCAPE}')
     if parts.scheme != 'redis':
         instead = 'a registry' if parts.scheme else 'an rpc_zmq_ipc_dir'
         raise ValueError(
@@ -83,15 +103,60 @@ def of_virtual_host(url, virtual_host):
     return _in_database(parts, int(virtual_host))
 
 
+def split(url):
+    """The parts of a URL: as urlsplit() gives them, which refuses lists of
+    hosts with IPv6 addresses in some Pythons, and shows what it refuses.
+    """
+    scheme, there, rest = url.partition('://')
+    if not there:
+        return parse.SplitResult('', '', url, '', '')
+    rest, _, fragment = rest.partition('#')
+    rest, _, query = rest.partition('?')
+    netloc, slash, path = rest.partition('/')
+    return parse.SplitResult(scheme.lower(), netloc, slash + path, query,
+                             fragment)
+
+
 def without_password(url):
     """The URL as a log may show it."""
-    parts = parse.urlsplit(url)
+    parts = split(url)
     netloc = ','.join(_hidden(place) for place in parts.netloc.split(','))
     query = '&'.join(
-        f'{name}=***' if 'password' in name.lower() else f'{name}={value}'
+        f'{name}={value}' if name in _SHOWN else f'{name}=***'
         for name, value in (each.partition('=')[::2]
                             for each in parts.query.split('&') if each))
     return parse.urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def place(url):
+    """The engine of a tooz URL and where it is, as a log may show it."""
+    parts = split(url)
+    query = parse.parse_qs(parts.query)
+    hosts = [each.rpartition('@')[2] for each in parts.netloc.split(',')]
+    if 'sentinel' in query:
+        hosts += query.get('sentinel_fallback', [])
+        return f'redis by the sentinels {", ".join(hosts)}'
+    engine = parts.scheme.partition('+')[0].replace('etcd3', 'etcd')
+    where = ', '.join(each for each in hosts if each) or parts.path
+    return f'{engine} at {where}' if where else engine
+
+
+def hider(url):
+    """A function that takes the passwords of a URL out of a text."""
+    parts = split(url)
+    found = [parts.netloc.rpartition('@')[0].partition(':')[2]]
+    found += [value for name, _, value in (
+        each.partition('=') for each in parts.query.split('&'))
+        if name not in _SHOWN]
+    secrets = {form for each in found for form in (
+        each, parse.unquote(each), parse.quote(parse.unquote(each)))
+        if len(form) >= _SHORTEST_SECRET}
+
+    def hide(text):
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, '***')
+        return text
+    return hide
 
 
 def options(url, expire):
@@ -101,7 +166,7 @@ def options(url, expire):
     :param expire: seconds
     :returns: dict of name to value
     """
-    parts = parse.urlsplit(url)
+    parts = split(url)
     query = dict(parse.parse_qsl(parts.query))
     if parts.scheme in ('zookeeper', 'kazoo'):
         # Jittered by kazoo; its own limit is a minute.
@@ -130,18 +195,33 @@ def _in_database(parts, number):
         parts._replace(query='&'.join([*query, f'db={number}'])))
 
 
+def _refuse_hosts(places):
+    """With the embedded registry each node would be an island."""
+    if not places:
+        return
+    # Without what may be a password, and without the ports of rabbit.
+    hosts = [host for host, *_ in places
+             if host and _NAME.fullmatch(host)] or ['HOST']
+    meant = (f'zmq+redis://{hosts[0]}:6379' if len(hosts) == 1 else
+             'zmq+sentinel://' + ','.join(f'{host}:26379' for host in hosts))
+    raise ValueError(
+        'transport_url: zmq:// has no host, for its registry is on this '
+        f'machine; for a registry on another one write {meant}, or zmq+etcd:// '
+        'or zmq+zookeeper://, for services on one machine only zmq://')
+
+
 def _checked(url):
     _refuse_ipv6_in_a_list(_hosts(url), _OPTION)
-    try:
-        parts = parse.urlsplit(url)
-    except ValueError as error:
-        raise ValueError(f'{_OPTION}: {error}') from None
+    parts = split(url)
+    if not _NAME.fullmatch(parts.scheme):
+        raise ValueError(f'{_OPTION}: it is no URL of tooz')
     _refuse_engine(parts.scheme)
-    try:
-        # The last host's: urlsplit knows of one only.
-        parts._replace(netloc=parts.netloc.rpartition(',')[2]).port
-    except ValueError as error:
-        raise ValueError(f'{_OPTION}: {error}') from None
+    if parts.fragment or '@' in parts.path:
+        raise ValueError(f'{_OPTION}: it is no URL of tooz; {_ESCAPE}')
+    for each in parts.netloc.split(','):
+        _check_place(_OPTION, each.rpartition('@')[2])
+    for each in parse.parse_qs(parts.query).get('sentinel_fallback', ()):
+        _check_place(f'{_OPTION}: sentinel_fallback', each)
     if parts.scheme == 'redis' and parts.path.strip('/') and parts.netloc:
         raise ValueError(f'{_OPTION}: the number of a redis database is given '
                          'as ?db=NUMBER, not in the path')
@@ -154,20 +234,35 @@ def _checked(url):
 
 
 def _hosts(url):
-    """What stands between the commas, where urlsplit may refuse the URL."""
-    netloc = re.split('[/?#]', url.partition('://')[2], maxsplit=1)[0]
-    return [each.rpartition('@')[2] for each in netloc.split(',')]
+    return [each.rpartition('@')[2] for each in split(url).netloc.split(',')]
 
 
 def _refuse_ipv6_in_a_list(addresses, option):
     """Python's urllib takes them in a list of hosts no more (since 3.11.12,
     3.12.9 and 3.13.2), and so neither oslo.messaging nor tooz.
     """
-    literals = [each for each in addresses if each.startswith('[')]
+    literals = [each for each in addresses if _IPV6.match(each)]
     if literals and len(addresses) > 1:
         raise ValueError(
             f'{option}: an IPv6 address ({literals[0]}) cannot stand in a '
             'list of hosts; give names that lead to these addresses')
+
+
+def _check_place(option, text):
+    """:raises: ValueError, which does not show it"""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise ValueError(f'{option}: a host is not HOST:PORT, with a port from '
+                         f'1 to 65535; {_ESCAPE}')
+    if found['port']:
+        _check_port(option, int(found['port'][:6]))
+    return found['host'].strip('[]') or None, int(found['port'] or 0) or None
+
+
+def _check_port(option, port):
+    if port is not None and not 0 < port < 65536:
+        # Not shown: it may be the beginning of a password.
+        raise ValueError(f'{option}: a port is not from 1 to 65535')
 
 
 def _refuse_engine(scheme):
@@ -197,11 +292,11 @@ def _legacy_places(engine, legacy):
 
 
 def _host_and_port(text):
-    try:
-        parts = parse.urlsplit(f'//{text.strip()}')
-        return parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f'sentinel_hosts: {text!r}: {error}') from None
+    text = text.strip()
+    # An IPv6 address alone has no brackets.
+    if text.count(':') > 1 and not text.startswith('['):
+        text = f'[{text}]'
+    return _check_place('sentinel_hosts', text)
 
 
 def _url(engine, default_port, places, legacy, group):
@@ -210,6 +305,8 @@ def _url(engine, default_port, places, legacy, group):
         hint = ('; use zmq+sentinel:// for several' if engine == 'redis' else
                 '; give a name or address that leads to all of them')
         raise ValueError(f'transport_url: {engine} has one host here{hint}')
+    for _, port, _, _ in places:
+        _check_port('transport_url', port)
     addresses = [_address(host, port or default_port)
                  for host, port, _, _ in places]
     credentials = _credentials(engine, places)
@@ -250,5 +347,7 @@ def _query(engine, addresses, legacy, group):
 
 def _hidden(place):
     credentials, at, address = place.rpartition('@')
-    username = credentials.partition(':')[0]
-    return f'{username}:***{at}{address}' if at else place
+    username, colon, _ = credentials.partition(':')
+    # What stands alone may have been meant as a password.
+    shown = f'{username}:***' if colon else '***'
+    return f'{shown}{at}{address}' if at else place

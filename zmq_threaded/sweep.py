@@ -11,6 +11,9 @@ import time
 
 from zmq_threaded import door
 from zmq_threaded import sockets
+from zmq_threaded.matchmaker import files
+from zmq_threaded.matchmaker import record as records
+from zmq_threaded.matchmaker import stamps
 
 # A record that nobody renewed for so many expiry times is litter.
 _EXPIRY_TIMES = 10
@@ -23,29 +26,43 @@ def sweep(ipc_dir, expire):
 
     :param expire: seconds after which a record that is not renewed is void
     """
-    for part in 'groups', 'tmp':
-        _sweep_registry(os.path.join(ipc_dir, 'registry', part),
-                        time.time() - _EXPIRY_TIMES * expire)
+    registry = os.path.join(ipc_dir, 'registry')
+    life = _EXPIRY_TIMES * expire
+    _sweep_groups(os.path.join(registry, 'groups'), life)
+    _sweep_unfinished(os.path.join(registry, 'tmp'), time.time() - life)
     _sweep_sockets(ipc_dir, time.time() - _BIND_TO_LISTEN)
 
 
-def _sweep_registry(groups, oldest):
+def _sweep_groups(groups, life):
+    oldest = time.time() - life
     for folder, _, names in os.walk(groups, topdown=False):
         for name in names:
             path = os.path.join(folder, name)
-            if name.endswith('.raw') and _is_older(path, oldest):
+            if name.endswith('.raw') and _is_litter(path, life):
                 _remove(path)
         if folder != groups and _is_older(folder, oldest):
-            _remove_empty_group(folder)
+            # Who is about to join it at this very moment makes it again.
+            with contextlib.suppress(OSError):
+                files.remove_empty_group(folder)
 
 
-def _remove_empty_group(folder):
-    # The folder's time is that of its last join or leave, so nobody is about
-    # to join; who does at this very moment finds out with the next beat.
+def _is_litter(path, life):
+    """By the stamp of a record, if it has one: the time of a file says
+    nothing once the clock was set.
+    """
+    try:
+        content, _ = files.read(path)
+        age = stamps.age(content.get('stamp'))
+    except (OSError, records.Malformed):
+        age = None
+    return _is_older(path, time.time() - life) if age is None else age > life
+
+
+def _sweep_unfinished(folder, oldest):
     with contextlib.suppress(OSError):
-        if os.listdir(folder) == ['.metadata']:
-            os.unlink(os.path.join(folder, '.metadata'))
-            os.rmdir(folder)
+        for entry in os.scandir(folder):
+            if _is_older(entry.path, oldest):
+                _remove(entry.path)
 
 
 def _sweep_sockets(ipc_dir, oldest):

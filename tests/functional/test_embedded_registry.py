@@ -19,6 +19,7 @@ from tests.support import waiting
 from zmq_threaded import matchmaker
 from zmq_threaded import sweep
 from zmq_threaded import topic
+from zmq_threaded.matchmaker import stamps
 from zmq_threaded.service import executors
 
 RPC_TOPIC = topic.rpc('openstack', 'topic')
@@ -62,8 +63,28 @@ def only_record(ipc_dir):
 
 def age(path, seconds):
     """As if it was last written so long ago."""
-    then = time.time() - seconds
+    if path.endswith('.raw') and os.path.getsize(path):
+        restamp(path, seconds)
+    set_time(path, time.time() - seconds)
+
+
+def set_time(path, then):
+    """As a clock that was set shows it."""
     os.utime(path, (then, then), follow_symlinks=False)
+
+
+def restamp(path, seconds):
+    """As if a record was renewed so long ago, by the clock of all."""
+    with open(path, 'r+b') as file:
+        content = file.read()
+        file.seek(len(content) - stamps.SIZE)
+        file.write(stamped(seconds))
+
+
+def stamped(seconds):
+    now = stamps.now()
+    then = int.from_bytes(now[-8:], 'big') - int(seconds * 1e9)
+    return now[:-8] + (then % (1 << 64)).to_bytes(8, 'big')
 
 
 def ids(instances):
@@ -133,9 +154,12 @@ def test_record_that_cannot_be_changed_stays_as_it_was(registry, ipc_dir):
     mine.register(first, [KEY])
     folder = os.path.join(ipc_dir, 'registry', 'tmp')
     os.rename(folder, folder + '.away')
+    with open(folder, 'w'):
+        pass
     with pytest.raises(Exception):
         mine.register(second, [KEY])
     assert registry().lookup(KEY) == [first]
+    os.unlink(folder)
     mine.beat()
     assert ids(registry().lookup(KEY)) == ids([first, second])
 

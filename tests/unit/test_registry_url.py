@@ -313,3 +313,112 @@ def test_all_sentinels_are_passed_on():
     url = backend('zmq+sentinel://h1,h2,h3')
     assert registry_url.options(url, 30)['sentinel_fallback'] == [
         'h2:26379', 'h3:26379']
+
+
+# Hosts for which there is no registry, and ports that are none
+
+
+@pytest.mark.parametrize('url, meant', [
+    ('zmq://host1:5672,host2:5672', 'zmq+sentinel://host1:26379,host2:26379'),
+    ('zmq://guest:guest@h/', 'zmq+redis://h:6379'),
+    ('zmq://guest:guest@h:5672/', 'zmq+redis://h:6379'),
+    ('zmq://localhost', 'zmq+redis://localhost:6379'),
+    ('zmq://:5672', 'zmq+redis://HOST:6379')])
+def test_hosts_without_a_registry_are_refused_with_what_was_meant(url, meant):
+    with pytest.raises(errors.ConfigurationError,
+                       match='^transport_url: ') as refusal:
+        registry_of(url)
+    assert f' {meant}, ' in str(refusal.value)
+    assert 'guest' not in str(refusal.value)
+
+
+@pytest.mark.parametrize('port', [0, 65536, 99999])
+def test_port_that_is_none_is_refused_by_name(port):
+    for option, url, matchmaker, hosts in [
+            ('transport_url', f'zmq+redis://h:{port}', 'embedded', []),
+            ('transport_url', f'zmq+sentinel://h1:1,h2:{port}', 'x', []),
+            ('rpc_zmq_matchmaker', 'zmq://', f'redis://h:{port}', []),
+            ('rpc_zmq_matchmaker', 'zmq://', f'zookeeper://a:{port},b', []),
+            ('rpc_zmq_matchmaker', 'zmq://', 'redis://h:1?sentinel=x'
+             f'&sentinel_fallback=h2:{port}', []),
+            ('sentinel_hosts', 'zmq://', 'sentinel', [f'h:{port}'])]:
+        with pytest.raises(ValueError, match=f'^{option}: .*port'):
+            backend(url, matchmaker, legacy={'sentinel_hosts': hosts})
+
+
+@pytest.mark.parametrize('url', [
+    'zookeeper://a:1,[::1]:2', 'zookeeper://[::1]:2,a:1',
+    'zookeeper://u:p@[fe80::1]:2,[::1]'])
+def test_ipv6_addresses_in_lists_of_hosts(url):
+    assert backend(matchmaker=url) == url
+    assert '[::1]' in registry_url.place(url)
+
+
+def test_ipv6_addresses_of_sentinels():
+    url = backend(matchmaker='sentinel',
+                  legacy={'sentinel_hosts': ['::1', '[::2]:7', 'h']})
+    assert registry_url.place(url) == (
+        'redis by the sentinels [::1]:26379, [::2]:7, h:26379')
+
+
+# No part of a password in what is refused or shown
+
+
+UNPARSABLE = [
+    'redis://:{}/word@127.0.0.1:1', 'redis://:{}#x@127.0.0.1:1',
+    'redis://:{}?x@127.0.0.1:1', 'redis://[{}@h', 'redis://:x]{}@h:p',
+    'redis://:12345678/{}@h', 'redis://:1/{}@h', 'redis://u:{}@h:port',
+    'redis://:{}@h/0', 'redis://:{}@h1,h2', 'zookeeper://u:{}/x@h',
+    'zookeeper://u:{}#@h', ':{}@h://', 'redis:{}@h',
+    'etcd3+http://u:{}@h', 'redis://h?sentinel_fallback=u:{}@x',
+    'redis://{}@h:x', 'file://:{}@/x', 'mysql://u:{}@h/x']
+
+
+@pytest.mark.parametrize('url', UNPARSABLE)
+@pytest.mark.parametrize('secret', ['s3cr3tPW', '87654321', 's3c,r3t'])
+def test_no_part_of_a_password_is_in_a_refusal(url, secret):
+    try:
+        registry_of('zmq://', rpc_zmq_matchmaker=url.format(secret))
+    except errors.ConfigurationError as refusal:
+        error, texts = refusal, ''
+        while error is not None:
+            texts += str(error)
+            error = error.__cause__ or error.__context__
+        assert secret not in texts and secret[:5] not in texts
+        assert texts.startswith('rpc_zmq_matchmaker: ')
+
+
+def test_no_part_of_a_password_is_in_a_refused_virtual_host():
+    with pytest.raises(errors.ConfigurationError) as refusal:
+        registry_of('zmq+redis://:1234/s3cret@h:1')
+    assert 's3cret' not in str(refusal.value)
+
+
+@pytest.mark.parametrize('name', ['passwd', 'sentinel_kwargs', 'token', 'x',
+                                  'sentinel_password', 'ssl_keyfile'])
+def test_values_that_may_be_secrets_are_not_shown(name):
+    shown = registry_url.without_password(f'redis://h?{name}=s3cret&db=1')
+    assert shown == f'redis://h?{name}=***&db=1'
+
+
+def test_a_name_that_stands_alone_may_be_a_password():
+    assert registry_url.without_password('redis://s3cret@h') == (
+        'redis://***@h')
+
+
+@pytest.mark.parametrize('url, place', [
+    ('redis://u:p%2Fw@h:1?db=2', 'redis at h:1'),
+    ('redis:///run/redis.sock', 'redis at /run/redis.sock'),
+    ('zookeeper://u:p@a:1,b', 'zookeeper at a:1, b'),
+    ('etcd3+https://h:1', 'etcd at h:1'),
+    ('redis://:p@h1:1?sentinel=x&sentinel_fallback=h2:2',
+     'redis by the sentinels h1:1, h2:2')])
+def test_place_of_the_registry(url, place):
+    assert registry_url.place(url) == place
+
+
+def test_passwords_are_taken_out_of_texts():
+    hide = registry_url.hider('redis://u:p%40ss%2Fword@h?token=t0ken&db=12')
+    assert hide('p@ss/word, p%40ss%2Fword, t0ken, db 12') == (
+        '***, ***, ***, db 12')
+    assert registry_url.hider('redis://h')('redis') == 'redis'

@@ -13,9 +13,9 @@ import queue
 import random
 import time
 
-from zmq_threaded import counters as counting
 from zmq_threaded import logs
 from zmq_threaded import threads
+from zmq_threaded.client import health
 from zmq_threaded.client import view
 
 LOG = logs.get(__name__)
@@ -29,13 +29,14 @@ AT_ONCE, IN_HASTE, AT_LEISURE = 0.5, 2.0, math.inf
 # While there are services (fanouts look first), also as multiples of what a
 # look-up takes: large topics are read less often.
 _LIVE_SPACING, _LIVE_REST = 0.02, 10
-_REGISTER_TIMEOUT = 5.0
+# Longer than an answer of the registry is waited for, so that there is a reason.
+_REGISTER_TIMEOUT = 6.0
 _UNREGISTER_TIMEOUT = 2.0
 # A registration is looked at soon: a deletion may have come in between.
 _FIRST_BEAT = 1.0
-# Pauses of a registry that fails, doubling, in update periods; at random up to
-# a half shorter, for thousands of processes see it come back.
-_FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.4
+# Seconds between two turns, of which there is one in each second at least,
+# after which a third of the life of a record says that the process stood still.
+_LONGEST_TURN = 2.0
 # Update periods after which all topics are looked at when it is back: by then
 # the services have seen it too.
 _LOOK_AGAIN = 0.4, 0.6
@@ -83,11 +84,9 @@ class Directory:
         self._tick = min(1.0, update / 4)
         self._next_tick = self._next_housekeeping = now
         self._next_beat = now + self._beat_interval()
-        self._pause, self._paused_until = 0.0, 0.0
+        self._health = health.Health(update, matchmaker.explain, counters)
         self._doubted_until = 0.0
-        self._may_warn = counting.Seldom()
-        # Since when the registry fails, and how; for explain().
-        self._trouble = None
+        self._last_turn = math.inf
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
 
@@ -121,7 +120,7 @@ class Directory:
         """Why nobody of a topic can be reached: text for a log line or an
         error, of bounded length.
         """
-        return self._view.explain(topic, self._trouble)
+        return self._view.explain(topic, self._health.trouble())
 
     def resolve(self, topic, deadline, attempts=None):
         """Choose an instance; wait for one if there is none.
@@ -176,14 +175,23 @@ class Directory:
         self._loop.start()
         if not self._do(lambda: self._register(instance, keys),
                         _REGISTER_TIMEOUT):
-            LOG.warning('The registry did not take a service yet; trying on')
+            LOG.warning('The registry did not take %s yet, trying on; until '
+                        'then nobody finds it: %s', instance,
+                        self._health.why or 'it is busy')
 
     def unregister(self, instance):
         """Take an instance off the list; waits a bounded time for it."""
         if not self._do(lambda: self._unregister(instance),
                         _UNREGISTER_TIMEOUT):
-            LOG.warning('The registry did not take a service off its list; '
-                        'its record will expire')
+            LOG.warning('The registry did not take %s off its list, its '
+                        'record will expire: %s', instance,
+                        self._health.why or 'it is busy')
+
+    def trouble(self):
+        """Why the registry fails, for whoever finds nobody; '' if it does
+        not.
+        """
+        return self._health.why
 
     # Stopping
 
@@ -213,6 +221,7 @@ class Directory:
 
     def _turn(self):
         self._do_tasks(block=True)
+        self._notice_pause()
         self._beat_if_due()
         for entry in list(self._waited_for.values()):
             if entry.next_lookup <= time.monotonic():
@@ -225,7 +234,17 @@ class Directory:
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + 1.0
             self._view.tidy()
+            self._look_after_records()
             self._housekeeping()
+
+    def _notice_pause(self):
+        """If this process stood still, others may have done so as well, and
+        none of them could renew a record.
+        """
+        now = time.monotonic()
+        if now - self._last_turn > max(_LONGEST_TURN, self._expire / 3):
+            self._doubt()
+        self._last_turn = now
 
     def _do_more_urgent(self):
         """Between two look-ups: there may be thousands, and each may take a
@@ -274,7 +293,7 @@ class Directory:
         self._waited_for.pop(entry.key, None)
         waiting, entry.waiting = entry.waiting, []
         began = time.monotonic()
-        answered = self._attempt(self._read, entry)
+        answered = self._attempt(health.READING, self._read, entry)
         now = entry.looked_up_at = time.monotonic()
         entry.spacing = self._spacing(entry, now - began, answered)
         entry.next_lookup = now + entry.spacing
@@ -297,11 +316,12 @@ class Directory:
         found = tuple(self._matchmaker.lookup(entry.key))
         if time.monotonic() - began > self._expire / 3:
             self._doubt()       # nobody else could renew a record either
-        self._view.absorb(entry, found, self._is_doubtful)
+        self._view.absorb(entry, found, lambda: self._is_doubtful(entry.key),
+                          self._matchmaker.expired)
 
-    def _is_doubtful(self):
+    def _is_doubtful(self, key):
         return (time.monotonic() < self._doubted_until
-                or self._matchmaker.lost_its_records())
+                or self._matchmaker.lost_its_records(key))
 
     def _doubt(self):
         self._doubted_until = time.monotonic() + self._expire
@@ -322,7 +342,7 @@ class Directory:
 
     def _forget(self, entry):
         """Not while the registry is down: it could not be found again."""
-        if not self._attempt(self._read, entry):
+        if not self._attempt(health.READING, self._read, entry):
             entry.next_refresh = time.monotonic() + self._update
         elif entry.is_forgotten():      # nobody came meanwhile
             self._view.forget(entry)
@@ -330,66 +350,71 @@ class Directory:
     # Registrations
 
     def _register(self, instance, keys):
-        listed = self._try(self._matchmaker.register, instance, keys)
+        listed = self._try(health.WRITING, self._matchmaker.register,
+                           instance, keys, is_told=True)
         if listed:
             self._next_beat = min(self._next_beat,
                                   time.monotonic() + _FIRST_BEAT)
         return listed
 
     def _unregister(self, instance):
-        return self._try(self._matchmaker.unregister, instance)
+        return self._try(health.WRITING, self._matchmaker.unregister,
+                         instance, is_told=True)
 
     def _beat_if_due(self):
         if time.monotonic() < self._next_beat:
             return
         if (not self._matchmaker.has_records()
-                or self._attempt(self._matchmaker.beat)):
+                or self._attempt(health.WRITING, self._matchmaker.beat)):
             self._next_beat = time.monotonic() + self._beat_interval()
         else:
-            self._next_beat = self._paused_until
+            self._next_beat = self._health.paused_until(health.WRITING)
 
     def _beat_interval(self):
         return self._expire / 3 * random.uniform(0.9, 1.0)
 
+    def _look_after_records(self):
+        """Put back at once what is seen to be gone."""
+        if (self._matchmaker.has_records()
+                and self._health.may_try(health.WRITING)):
+            self._try(health.READING, self._beat_at_once_if_lost)
+
+    def _beat_at_once_if_lost(self):
+        if not self._matchmaker.is_intact():
+            self._next_beat = min(self._next_beat, time.monotonic())
+        return False    # no sign of a registry that answers
+
     # A registry that fails
 
-    def _attempt(self, operation, *args):
+    def _attempt(self, kind, operation, *args):
         """As _try(), but one that has just failed is left alone."""
-        return (time.monotonic() >= self._paused_until
-                and self._try(operation, *args))
+        return (self._health.may_try(kind)
+                and self._try(kind, operation, *args))
 
-    def _try(self, operation, *args):
+    def _try(self, kind, operation, *args, is_told=False):
         """Whether the operation succeeded; the engines' clients raise what
         they like, see matchmaker.
+
+        :param is_told: whoever wants it warns when it fails
         """
         try:
-            operation(*args)
+            # What says False had nothing to ask the registry.
+            was_asked = operation(*args) is not False
         except Exception as error:
-            self._failed(error)
+            self._failed(kind, error, is_told)
             return False
-        if self._pause:
+        if was_asked and self._health.succeeded(kind):
             self._recovered()
         return True
 
-    def _failed(self, error):
-        self._counters.add('registry_errors')
-        since = self._trouble[0] if self._trouble else time.monotonic()
-        self._trouble = since, f'{type(error).__name__}: {error}'
+    def _failed(self, kind, error, is_told):
+        self._health.failed(kind, error, is_told)
         self._doubt()
-        self._pause = min(max(2 * self._pause, _FIRST_PAUSE * self._update),
-                          _LAST_PAUSE * self._update)
-        self._paused_until = (time.monotonic()
-                              + self._pause * random.uniform(0.5, 1.0))
-        self._next_beat = min(self._next_beat, self._paused_until)
-        if self._may_warn.allows():
-            # As text: the error itself has hold of the connection.
-            LOG.warning('The registry fails, going on with what is known: '
-                        '%s: %s', type(error).__name__, str(error))
+        if kind == health.WRITING:
+            self._next_beat = min(self._next_beat,
+                                  self._health.paused_until(kind))
 
     def _recovered(self):
-        LOG.info('The registry answers again')
-        self._pause = self._paused_until = 0.0
-        self._trouble = None
         now = time.monotonic()
         for entry in self._view.entries():
             entry.next_refresh = now + self._update * random.uniform(

@@ -211,17 +211,19 @@ class View:
     def forget(self, entry):
         del self._entries[entry.key]
 
-    def absorb(self, entry, found, is_doubtful):
+    def absorb(self, entry, found, is_doubtful, expired=frozenset()):
         """Take over what the registry says.
 
         :param found: tuple of Instance
         :param is_doubtful: called when somebody is missing who was listed;
             whether that says nothing, for the registry lost its records
+        :param expired: ids of those who are missing, but did not take
+            themselves off the list
         """
         missing = self._missing(entry, found)
         self._vanished.note(entry.key, missing, found)
         if missing and not is_doubtful():
-            missing = ()
+            missing = self._perhaps_alive(found, missing, expired)
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
             entry.choose_anew()
@@ -233,6 +235,16 @@ class View:
         there = {instance.id for instance in found}
         return [instance for instance in entry.listed
                 if instance.id not in there]
+
+    def _perhaps_alive(self, found, missing, expired):
+        """One that dies beside others is nothing special. If many expire at
+        once, or all, the clock of the registry may have been set; then those
+        count who were not found to be unreachable.
+        """
+        expired = [instance for instance in missing if instance.id in expired
+                   and instance.id not in self._avoided
+                   and _way(instance) not in self._avoided]
+        return expired if len(expired) > 1 or not found else ()
 
     def _still_listed(self, entry, missing):
         now = time.monotonic()

@@ -7,7 +7,9 @@ of its instances there.
 
     matchmaker.py   look-ups and registrations   member.py    what tooz is told
     patience.py     the thread that may block    engines.py   what differs
-    record.py       instances, written down      files.py     their engine
+    record.py       instances, written down      reading.py   records, as read
+    files.py        the embedded engine          folders.py   its directories
+    stamps.py       the age of its records       troubles.py  errors, in words
 """
 
 from zmq_threaded.matchmaker import engines

@@ -1,31 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engines, as tooz has them: what differs, and how each is opened."""
 
-import contextlib
-import datetime
 import functools
-import glob
 import importlib.metadata
 import importlib.util
 import logging
 import os
-import threading
-import time
 from urllib import parse
 
-import fasteners
 from stevedore import driver
-from tooz import utils as tooz_utils
 
 from zmq_threaded import counters
-from zmq_threaded import logs
 from zmq_threaded import registry_url
 from zmq_threaded.matchmaker import files
+from zmq_threaded.matchmaker import folders
 from zmq_threaded.matchmaker import matchmaker
 from zmq_threaded.matchmaker import member
 from zmq_threaded.matchmaker import patience
-
-LOG = logs.get(__name__)
+from zmq_threaded.matchmaker import reading
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
@@ -36,14 +28,6 @@ _PATIENCE = 5.0
 # and notice soon when their engine is back; kazoo can wait for an answer of a
 # server that was just starting for as long as its session may live.
 _STUCK, _SESSION_STUCK = 60.0, 6.0
-
-# tooz's file driver keeps class-wide locks that a forked child would inherit
-# in whatever state they are: no fork while an operation runs on files. (Not
-# so for the other engines: a fork would wait for one that hangs.)
-_operation = threading.RLock()
-os.register_at_fork(before=_operation.acquire,
-                    after_in_parent=_operation.release,
-                    after_in_child=_operation.release)
 
 
 class MissingLibrary(Exception):
@@ -56,7 +40,7 @@ def check(url):
     :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
         has no such engine
     """
-    scheme = parse.urlsplit(url).scheme
+    scheme = registry_url.split(url).scheme
     library, extra = _LIBRARIES.get(scheme, (None, None))
     if library and importlib.util.find_spec(library) is None:
         raise MissingLibrary(
@@ -72,31 +56,51 @@ def distributed(url, expire):
 
     :param expire: seconds after which a record that is not renewed is gone
     """
-    connect = functools.partial(_connect, url, expire)
-    if parse.urlsplit(url).scheme in ('zookeeper', 'kazoo'):
+    scheme = registry_url.split(url).scheme
+    differs, stuck = {}, _STUCK
+    if scheme in ('zookeeper', 'kazoo'):
         # It warns of each connection that it tries.
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
-        engine = member.Engine(connect, expire, keeps_sessions=True,
-                               release=_close_kazoo)
-        stuck = _SESSION_STUCK
-    else:
-        engine, stuck = member.Engine(connect, expire), _STUCK
-    return matchmaker.Matchmaker(engine, patience.Patient(
-        'zmq-registry', min(_PATIENCE, expire / 2), stuck))
+        differs, stuck = {'keeps_sessions': True,
+                          'release': _close_kazoo}, _SESSION_STUCK
+    engine = member.Engine(
+        functools.partial(_connect, url, expire), expire,
+        reader=_readers(scheme, expire),
+        place=registry_url.place(url), **differs)
+    return matchmaker.Matchmaker(
+        engine, patience.Patient('zmq-registry', min(_PATIENCE, expire / 2),
+                                 stuck), registry_url.hider(url))
+
+
+def _readers(scheme, expire):
+    if scheme.startswith('etcd'):
+        return lambda: reading.ETCD
+    if scheme in ('zookeeper', 'kazoo'):
+        return lambda: reading.ZOOKEEPER
+
+    def make():
+        watched = reading.Expired(expire)
+        return reading.Reader(watched.group, watched.one, watched.watch,
+                              watched.tend)
+    return make
 
 
 def embedded(ipc_dir, expire):
-    """The Matchmaker of one machine: files, and no server."""
-    folder = os.path.join(os.path.abspath(ipc_dir), 'registry')
-    os.makedirs(folder, exist_ok=True)
-    # tooz joins, leaves and deletes under this lock, but creates without it.
-    # Its own lock, taken inside, ends this one: good for one such step only.
-    lock = fasteners.InterProcessLock(os.path.join(folder, '.driver_lock'))
+    """The Matchmaker of one machine: files, and no server.
+
+    :raises: OSError, unless what is wrong may end by itself
+    """
+    folder = folders.Folders(os.path.abspath(ipc_dir))
+    try:
+        folder.begin()
+    except OSError as error:
+        if error.errno not in folders.PASSING:
+            raise
     engine = member.Engine(
-        functools.partial(_open_files, folder, expire), expire, forgets=False,
-        creation_lock=lock,
-        repair=functools.partial(_remove_unreadable, folder, lock))
-    return matchmaker.Matchmaker(engine, _Here(expire / 2))
+        functools.partial(files.Driver, folder, expire), expire,
+        forgets=False, place=f'files in {folder.registry}')
+    return matchmaker.Matchmaker(engine, patience.Patient(
+        'zmq-registry', min(_PATIENCE, expire / 2), _STUCK))
 
 
 def _may_log_kazoo(record, seldom=counters.Seldom()):
@@ -105,35 +109,6 @@ def _may_log_kazoo(record, seldom=counters.Seldom()):
 
 def _close_kazoo(coordinator):
     coordinator._coord.close()      # tooz only stops it
-
-
-class _Here:
-    """Runs operations in the thread that asks for them.
-
-    :param longest: seconds; a process that is paused in the middle of one
-        keeps all others from renewing their records, so that it would find
-        nobody afterwards
-    """
-
-    def __init__(self, longest):
-        self._longest = longest
-
-    def run(self, operation):
-        began = time.monotonic()
-        with _operation:
-            result = operation()
-        took = time.monotonic() - began
-        if took > self._longest:
-            raise patience.Unanswered(f'what took {took:.1f} s is out of date')
-        return result
-
-    finish = run
-
-    def gave_up(self, release):
-        return False
-
-    def hurry(self):
-        """They are short."""
 
 
 class _Decoded(parse.SplitResult):
@@ -150,38 +125,25 @@ class _Decoded(parse.SplitResult):
 
 def _connect(url, expire, member_id):
     # As coordination.get_coordinator() does it, but for the decoding.
-    parts = _Decoded(*parse.urlsplit(url))
+    parts = _Decoded(*registry_url.split(url))
     options = registry_url.options(url, expire)
-    return driver.DriverManager(
+    made = driver.DriverManager(
         'tooz.backends', parts.scheme, invoke_on_load=True,
         invoke_args=(member_id, parts, options)).driver
+    if parts.scheme == 'redis':
+        made._make_client = functools.partial(_impatient, made._make_client)
+    return made
 
 
-def _open_files(folder, expire, member_id):
-    # Not by URL: a path may have characters that mean something there.
-    return files.Driver(member_id,
-                        parse.SplitResult('file', '', folder, '', ''),
-                        {'timeout': [str(int(expire))], 'executor': ['sync']})
-
-
-def _remove_unreadable(folder, lock):
-    """One unreadable file, of a process that was killed while it wrote, would
-    keep tooz from reading all the others.
+def _impatient(make_client, *args):
+    """A client of redis that tries once more at once, and then says what is
+    wrong; its own pauses, fifteen times over, hide that for minutes.
     """
-    with lock:
-        for path in glob.glob(os.path.join(glob.escape(folder), 'groups', '*',
-                                           '*.raw')):
-            if not _is_record(path):
-                LOG.warning('Removed an unreadable record: %s', path)
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-
-
-def _is_record(path):
-    try:
-        with open(path, 'rb') as record_file:
-            record = tooz_utils.loads(record_file.read())
-        return (isinstance(record['member_id'], bytes)
-                and isinstance(record['joined_on'], datetime.datetime))
-    except Exception:
-        return False    # whatever msgpack makes of bytes that are none
+    from redis import backoff
+    from redis import retry
+    client = make_client(*args)
+    once = retry.Retry(backoff.NoBackoff(), 1)
+    sentinels = getattr(client.connection_pool, 'sentinel_manager', None)
+    for each in (client, *(sentinels.sentinels if sentinels else ())):
+        each.set_retry(once)
+    return client

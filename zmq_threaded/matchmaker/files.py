@@ -1,41 +1,353 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tooz's file driver, and what it lacks: changing a record in place."""
+"""The engine of the embedded registry: a record is a file.
+
+The files are those of tooz's file driver, which earlier releases use: each
+reads what the other writes. But there is no lock here: a record comes and goes
+in one step, by rename() and unlink(), and a group that is not empty cannot be
+removed. So nobody who stands still holds up others, and a fork finds no lock.
+"""
 
 import datetime
+import errno
+import functools
+import hashlib
+import math
 import os
+import stat
+import time
+import weakref
 
 from tooz import coordination
 from tooz import utils as tooz_utils
-from tooz.drivers import file
+
+from zmq_threaded.matchmaker import folders
+from zmq_threaded.matchmaker import record as records
+from zmq_threaded.matchmaker import stamps
+
+# Somebody may remove a group between our making and joining it.
+_TRIES = 100
+_METADATA = '.metadata'
+_SUFFIX = '.raw'
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Records of earlier releases whose renewals are remembered.
+_REMEMBERED = 10_000
 
 
-class Driver(file.FileDriver):
-    """Replaces a record at once: nobody finds the group without it.
+class Driver:
+    """What matchmaker.member asks of a coordinator of tooz.
 
-    Leaving the group and joining it again cannot be made one step by a lock
-    around both: POSIX drops all locks that a process has on a file as soon as
-    it closes any descriptor of it, which tooz does after each of the two.
+    :param folder: folders.Folders
+    :param expire: seconds after which a record that is not renewed is void
+    :param member_id: bytes
+
+    Thread: one at a time.
     """
 
-    def update_capabilities(self, group_id, capabilities):
-        return file.FileFutureResult(self._executor.submit(
-            self._replace, group_id, capabilities))
+    def __init__(self, folder, expire, member_id):
+        self._folder = folder
+        self._expire = expire
+        self._member_id = member_id
+        self._name = _safe(member_id) + _SUFFIX
+        self._joined = set()
+        self._ages = Ages(expire)
+        self._held = _Held(folder.groups)
+        self._lost_until = 0.0
 
-    def _replace(self, group_id, capabilities):
-        name = f'{self._safe_member_id}.raw'
-        path = os.path.join(self._group_dir,
-                            self._make_filesystem_safe(group_id), name)
-        # Not made by tempfile, for others than its owner are to read it.
-        new = os.path.join(self._tmpdir, name)
-        with self._driver_lock:
-            if not os.path.isfile(path):
-                raise coordination.MemberNotJoined(group_id, self._member_id)
-            with open(new, 'wb') as record:
-                record.write(self._record(capabilities))
-            os.replace(new, path)
+    def start(self):
+        self._folder.ensure()
+        self._held.hold()
 
-    def _record(self, capabilities):
-        """As join_group() writes it, for the member ids that are bytes."""
-        return tooz_utils.dumps({
+    def _stop(self):
+        self._held.release()
+
+    def heartbeat(self):
+        """Renew the records that are still there."""
+        for group in self._joined:
+            _renew(self._path(group, self._name))
+
+    def is_intact(self):
+        """Whether all that was joined is still there."""
+        return all(os.path.lexists(self._path(group, self._name))
+                   for group in self._joined)
+
+    def was_emptied(self, group):
+        """Whether somebody removed records who did not own them: the registry
+        was made anew less than the life of a record ago, or the group is
+        there without a record. (Who leaves last removes the group.)
+        """
+        if not self._held.is_in_place():
+            self._held.hold()
+            self._lost_until = time.monotonic() + self._expire
+        if time.monotonic() < self._lost_until:
+            return True
+        try:
+            return not any(name.endswith(_SUFFIX)
+                           for name in os.listdir(self._path(group)))
+        except OSError:
+            return False
+
+    # As tooz names them
+
+    def create_group(self, group):
+        return _Done(self._in_folders(self._create, group))
+
+    def join_group(self, group, capabilities):
+        if os.path.lexists(self._path(group, self._name)):
+            raise coordination.MemberAlreadyExist(group, self._member_id)
+        return self.update_capabilities(group, capabilities)
+
+    def update_capabilities(self, group, capabilities):
+        """Put a record in place of the last; nobody finds none in between."""
+        return _Done(self._in_folders(self._put, group, capabilities))
+
+    def leave_group(self, group):
+        self._joined.discard(group)
+        try:
+            return _Done(os.unlink(self._path(group, self._name)))
+        except FileNotFoundError:
+            raise coordination.MemberNotJoined(group,
+                                               self._member_id) from None
+
+    def delete_group(self, group):
+        return _Done(remove_empty_group(self._path(group)))
+
+    def get_members_with_capabilities(self, group):
+        return _Done(self._read(group))
+
+    def get_member_capabilities(self, group, member_id):
+        path = self._path(group, _safe(member_id) + _SUFFIX)
+        try:
+            return _Done(read(path)[0]['capabilities'])
+        except FileNotFoundError:
+            raise coordination.MemberNotJoined(group, member_id) from None
+        except records.Malformed:
+            return _Done(None)
+
+    def _in_folders(self, step, *args):
+        """Take a step that needs folders which somebody may remove."""
+        for _ in range(_TRIES):
+            try:
+                return step(*args)
+            except FileNotFoundError:
+                self._folder.ensure(to_write=True)
+        return step(*args)
+
+    def _create(self, group):
+        path = self._path(group)
+        metadata = os.path.join(path, _METADATA)
+        if not os.path.lexists(metadata):
+            self._folder.make(path)
+            # For earlier releases, which join no group without.
+            self._folder.write(f'group-{self._name}', tooz_utils.dumps(
+                {'group_id': group, 'encoded': False}), metadata)
+
+    def _put(self, group, capabilities):
+        self._create(group)
+        content = tooz_utils.dumps({
             'capabilities': capabilities, 'member_id': self._member_id,
-            'joined_on': datetime.datetime.now(), 'encoded': False})
+            'joined_on': datetime.datetime.now(), 'encoded': False,
+            # The last, for _renew(). Earlier releases overlook it.
+            'stamp': stamps.now()})
+        self._folder.write(self._name, content, self._path(group, self._name))
+        self._joined.add(group)
+
+    def _read(self, group):
+        """:returns: dict of member to record, or to what is wrong with it"""
+        found = {}
+        try:
+            with os.scandir(self._path(group)) as entries:
+                for entry in entries:
+                    if entry.name.endswith(_SUFFIX):
+                        self._read_one(entry, found)
+        except FileNotFoundError:
+            raise coordination.GroupNotCreated(group) from None
+        return found
+
+    def _read_one(self, entry, found):
+        try:
+            if not entry.is_file(follow_symlinks=False):
+                raise records.Malformed('it is no regular file')
+            content, status = read(entry.path)
+            if self._ages.is_young(entry.path, content, status):
+                found[content['member_id']] = content['capabilities']
+        except FileNotFoundError:
+            pass
+        except records.Malformed as problem:
+            found[entry.path] = problem
+
+    def _path(self, group, *name):
+        return os.path.join(self._folder.groups, _safe(group), *name)
+
+
+class _Held:
+    """A directory that stays the same one while it has this name: what is
+    held open keeps its number, though it be removed.
+
+    Thread: one.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self._release = None
+
+    def hold(self):
+        self.release()
+        try:
+            self._descriptor = os.open(self._path, os.O_PATH | os.O_DIRECTORY
+                                       | os.O_CLOEXEC)
+        except OSError:
+            return
+        # In a forked child, too, which only drops what its parent had.
+        self._release = weakref.finalize(self, os.close, self._descriptor)
+
+    def release(self):
+        if self._release:
+            self._release()
+            self._release = None
+
+    def is_in_place(self):
+        try:
+            return self._release is not None and os.path.samestat(
+                os.fstat(self._descriptor), os.stat(self._path))
+        except OSError:
+            return False
+
+
+class Ages:
+    """Which records were renewed within their life.
+
+    :param expire: seconds of that
+
+    Thread: one.
+    """
+
+    def __init__(self, expire):
+        self._expire = expire
+        self._renewed = {}
+
+    def is_young(self, path, content, status):
+        """:param content: of the record, unpacked
+        :param status: os.stat_result of its file
+        """
+        age = stamps.age(content.get('stamp'))
+        if age is None:
+            return self._was_renewed(path, status.st_mtime)
+        return age <= self._expire or (age != math.inf
+                                       and _is_read_only(path))
+
+    def _was_renewed(self, path, modified):
+        """By the time of the file, which is that of a clock that may step: a
+        file that was seen to change was renewed, whatever its time says.
+        """
+        now = time.monotonic()
+        known, young_until = self._renewed.get(path, (None, 0.0))
+        if modified != known:
+            age = abs(time.time() - modified)
+            left = self._expire - (age if age <= self._expire else 0.0)
+            is_young = age <= self._expire or known is not None
+            young_until = now + left if is_young else 0.0
+            self._remember(path, modified, young_until)
+        return now < young_until
+
+    def _remember(self, path, modified, young_until):
+        if len(self._renewed) >= _REMEMBERED:
+            self._renewed.clear()
+        self._renewed[path] = modified, young_until
+
+
+class _Done:
+    """What is done already, as tooz gives what is still to be done."""
+
+    def __init__(self, result):
+        self._result = result
+
+    def get(self, timeout):
+        return self._result
+
+
+@functools.lru_cache(1000)
+def _safe(name):
+    """As tooz makes names of files."""
+    return hashlib.sha1(name, usedforsecurity=False).hexdigest()
+
+
+def read(path):
+    """Read a record file, which anybody may have put there.
+
+    :raises: FileNotFoundError; Malformed
+    :returns: dict of the record, and the os.stat_result of its file
+    """
+    try:
+        descriptor = os.open(path, _READ_FLAGS)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise records.Malformed('it is no regular file')
+            if status.st_size > records.LONGEST:
+                raise records.Malformed(f'it has {status.st_size} bytes')
+            raw = os.read(descriptor, records.LONGEST)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise records.Malformed(folders.explained(error)) from None
+    content = records.unpack(raw)
+    if not (isinstance(content, dict) and 'capabilities' in content
+            and isinstance(content.get('member_id'), bytes)):
+        raise records.Malformed('it is no record of a member')
+    return content, status
+
+
+def _renew(path):
+    """In place: that needs no room, and touches the file, whose time is what
+    earlier releases look at.
+    """
+    stamp = stamps.now()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW
+                             | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO,
+                           errno.EISDIR):
+            return      # the look at what is there puts it right
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if stamp and status.st_size > stamps.SIZE:
+            os.pwrite(descriptor, stamp[-stamps.TIME_SIZE:],
+                      status.st_size - stamps.TIME_SIZE)
+        else:
+            os.utime(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_empty_group(path):
+    """Remove the folder of a group, unless somebody has joined it."""
+    try:
+        if set(os.listdir(path)) <= {_METADATA}:
+            _unlink(os.path.join(path, _METADATA))
+            os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _unlink(path):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _is_read_only(path):
+    """Then nobody can renew anything."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False

@@ -5,10 +5,14 @@ import functools
 
 from zmq_threaded import counters
 from zmq_threaded import logs
-from zmq_threaded.matchmaker import member as members
+from zmq_threaded.matchmaker import member as membership
 from zmq_threaded.matchmaker import record as records
+from zmq_threaded.matchmaker import troubles
 
 LOG = logs.get(__name__)
+
+# Seconds between two warnings of records that are of no use.
+_SELDOM = 60.0
 
 
 class Matchmaker:
@@ -16,16 +20,24 @@ class Matchmaker:
 
     :param engine: Engine
     :param runner: runs an operation, in the thread that it is to have
+    :param hide: takes secrets out of a text
+    :ivar place: what the registry is and where, for the operator
+    :ivar expired: the ids of those instances that the last look-up found
+        registered, but not renewed: they are dead, or the clock of the engine
+        was set
 
     Thread: directory; and any for hurry().
     """
 
-    def __init__(self, engine, runner):
+    def __init__(self, engine, runner, hide=str):
+        self.place = engine.place
+        self._hide = hide
         self._engine = engine
         self._runner = runner
-        self._member = members.Member(engine)
+        self._member = membership.Member(engine)
         self._wanted = {}
-        self._may_warn = counters.Seldom()
+        self._may_warn = counters.Seldom(_SELDOM)
+        self.expired = frozenset()
 
     def lookup(self, key):
         """The instances registered under a key.
@@ -33,25 +45,52 @@ class Matchmaker:
         :raises: Exception, whatever the engine's client raises
         :returns: list of Instance, in a stable order
         """
-        found = {}
-        for member, record in self._run(members.Member.lookup, key).items():
-            try:
-                # Twice, if its process had to begin a new life.
-                found.update((instance.id, instance)
-                             for instance in records.decode(record))
-            except records.Malformed:
-                if self._may_warn.allows():
-                    LOG.warning('The registry holds a record that is none of '
-                                'ours: %r', member)
+        members, expired = self._run(membership.Member.lookup, key)
+        found, gone = {}, {}
+        for member, record in members.items():
+            # Twice, if its process had to begin a new life.
+            (gone if member in expired else found).update(
+                (instance.id, instance)
+                for instance in self._decoded(key, member, record))
+        self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
 
-    def lost_its_records(self):
+    def _decoded(self, key, member, record):
+        try:
+            good, bad = records.decode(record)
+        except records.Malformed as problem:
+            good, bad = [], [problem]
+        if bad and self._may_warn.allows():
+            LOG.warning(
+                'The registry (%s) holds a record of %s that is of no use, by '
+                'member %.200r: %s', self.place, key, member,
+                # As text: a log may keep it, and what it has hold of.
+                str(bad[0]))
+        return good
+
+    def lost_its_records(self, key=None):
         """Whether the engine has come back without its records, less than
-        about the life of a record ago: then absence says nothing yet.
+        about the life of a record ago, or somebody has removed those of this
+        key: then absence says nothing yet.
 
         :raises: Exception, whatever the engine's client raises
         """
-        return self._run(members.Member.lost_its_records)
+        return self._run(membership.Member.lost_its_records, key)
+
+    def is_intact(self):
+        """Whether nothing that was registered is known to be lost; beat()
+        puts it back. Asks no server.
+        """
+        if self._member.lacks_records():
+            return False
+        return self._engine.forgets or self._run(membership.Member.is_intact)
+
+    def explain(self, error):
+        """What an operation has raised, for the operator; without secrets.
+
+        :returns: text, with the place of the registry
+        """
+        return f'{self.place}: {self._hide(troubles.text(error))}'
 
     def register(self, instance, keys):
         """Make an instance known under each key; repeating it is harmless.
@@ -60,24 +99,26 @@ class Matchmaker:
         :raises: Exception, whatever the engine's client raises
         """
         self._wanted[instance.id] = (instance, tuple(keys))
-        self._run(members.Member.settle, self._records())
+        self._run(membership.Member.settle, self._records())
 
     def unregister(self, instance):
         """Remove the records of an instance, and the groups left empty. If
         it fails, beat() tries again.
 
+        :returns: whether the engine had to be asked
         :raises: Exception, whatever the engine's client raises
         """
-        if self._wanted.pop(instance.id, None):
-            self._run(members.Member.settle, self._records())
+        return (self._wanted.pop(instance.id, None) is not None
+                and self._run(membership.Member.settle, self._records()))
 
     def beat(self):
         """Renew all that is registered, and put right what is not as it
         should be.
 
+        :returns: whether the engine had to be asked
         :raises: Exception, whatever the engine's client raises
         """
-        self._run(members.Member.settle, self._records(), True)
+        return self._run(membership.Member.settle, self._records(), True)
 
     def has_records(self):
         """Whether there is anything to renew, or to take off the list."""
@@ -92,7 +133,7 @@ class Matchmaker:
         a moment for it.
         """
         self._wanted.clear()
-        member, self._member = self._member, members.Member(self._engine)
+        member, self._member = self._member, membership.Member(self._engine)
         self._runner.finish(member.close)
 
     def _records(self):
@@ -105,6 +146,6 @@ class Matchmaker:
 
     def _run(self, operation, *args):
         if self._runner.gave_up(self._member.abandon):
-            self._member = members.Member(self._engine)
+            self._member = membership.Member(self._engine)
         return self._runner.run(functools.partial(operation, self._member,
                                                   *args))

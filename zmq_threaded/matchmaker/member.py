@@ -3,12 +3,16 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import time
 
 from tooz import coordination
-from tooz import utils as tooz_utils
+
+from zmq_threaded import logs
+from zmq_threaded.matchmaker import reading
+from zmq_threaded.matchmaker import record as records
+
+LOG = logs.get(__name__)
 
 # Somebody may delete an empty group between our creating and joining it.
 _JOIN_TRIES = 5
@@ -29,10 +33,10 @@ class Engine:
         blocks), and is of no use any more after an error: the session may be
         one that the server never takes back
     :ivar release: gives back what a stopped coordinator leaves open
-    :ivar forgets: it may come back without its records
-    :ivar creation_lock: held while a group is made, where its deletion could
-        come in between
-    :ivar repair: called when a group cannot be read, before a second try
+    :ivar forgets: it may come back without its records, and has a mark by
+        which that is seen; without, its coordinator sees it
+    :ivar reader: makes the Reader of a session
+    :ivar place: what it is and where, for the operator
     """
 
     connect: object
@@ -40,8 +44,8 @@ class Engine:
     keeps_sessions: bool = False
     release: object = lambda coordinator: None
     forgets: bool = True
-    creation_lock: object = contextlib.nullcontext()
-    repair: object = None
+    reader: object = lambda: reading.FILES
+    place: str = ''
 
 
 class _Abandoned(Exception):
@@ -58,29 +62,48 @@ class Member:
     def __init__(self, engine):
         self._engine = engine
         self._id = None
-        self._coordinator = None
+        self._coordinator = self._reader = None
         self._is_abandoned = False
         self._there = {}
+        self._lost = set()
         self._marked_until = 0.0
 
     def lookup(self, key):
-        """:returns: dict of member id to record"""
+        """:returns: dict of member to record, and the members among them who
+            have expired
+        """
         with self._session() as coordinator:
             try:
-                return self._read(coordinator.get_members_with_capabilities,
-                                  key)
+                found = self._reader.group(coordinator, key.encode())
             except coordination.GroupNotCreated:
-                return {}
-            except tooz_utils.SerializationError:
-                return self._readable(coordinator, key)
+                found = {}, frozenset()
+            if (self._there.get(key) is not None
+                    and self._id not in found[0]):
+                self._lost.add(key)
+            return found
 
-    def lost_its_records(self):
-        """Whether the engine came back without them, not long ago."""
-        if not self._engine.forgets:
-            return False
+    def lacks_records(self):
+        """Whether a look-up found that the engine has lost records of ours,
+        which settle() puts back. In any thread.
+        """
+        return bool(self._lost)
+
+    def is_intact(self):
+        """Whether nothing of ours was removed; of an engine that sees it."""
+        coordinator = self._coordinator
+        return coordinator is None or coordinator.is_intact()
+
+    def lost_its_records(self, key=None):
+        """Whether the engine came back without its records, not long ago; or
+        somebody removed those of this key.
+        """
         with self._session() as coordinator:
+            if not self._engine.forgets:
+                return key is not None and coordinator.was_emptied(
+                    key.encode())
             try:
-                return bool(self._read(coordinator.get_members, _MARK))
+                return bool(self._wait(coordinator.get_members(
+                    _MARK.encode())))
             except coordination.GroupNotCreated:
                 return True
 
@@ -90,21 +113,38 @@ class Member:
         :param wanted: dict of key to record
         :param verify: look whether it still has what it was given: no engine
             brings back by itself what it has lost
+        :returns: whether there was anything to do
         """
         if not wanted and not self._there:
-            return
+            return False
         with self._session() as coordinator:
             if not self._engine.keeps_sessions:
                 # First: a life that is over takes no new records.
                 coordinator.heartbeat()
             for key in self._there.keys() - wanted.keys():
                 self._leave(key)
-            for key, record in wanted.items():
-                if verify and key in self._there:
-                    self._there[key] = self._stored(key)
-                if self._there.get(key) != record:
-                    self._put(key, record)
+            lost = sum(self._settle_one(key, record, verify)
+                       for key, record in wanted.items())
+            if lost:
+                LOG.warning('The registry (%s) had lost %d of the %d records '
+                            'of this process; they were put back',
+                            self._engine.place, lost, len(wanted))
             self._tend_mark(bool(wanted))
+            self._reader.tend(coordinator)
+        return True
+
+    def _settle_one(self, key, record, verify):
+        """:returns: whether it had been lost"""
+        if key in self._there and (verify or key in self._lost):
+            known, self._there[key] = self._there[key], self._stored(key)
+            is_lost = known is not None and self._there[key] is None
+        else:
+            is_lost = False
+        self._lost.discard(key)
+        if self._there.get(key) == record:
+            return False
+        self._put(key, record)
+        return is_lost
 
     def has_records(self):
         """In any thread."""
@@ -140,6 +180,7 @@ class Member:
     def _start(self):
         self._id = os.urandom(8).hex().encode()
         self._coordinator = self._engine.connect(self._id)
+        self._reader = self._engine.reader()
         try:
             self._coordinator.start()
         except Exception:
@@ -149,7 +190,7 @@ class Member:
 
     def _end(self):
         coordinator, self._coordinator = self._coordinator, None
-        self._there = {}
+        self._there, self._lost = {}, set()
         if coordinator is not None:
             # Not tooz's stop(), which first waits, without any limit, for
             # leaving the groups.
@@ -160,8 +201,9 @@ class Member:
     def _put(self, key, record):
         """Join a group, making it if need be; or change our record in it."""
         group = key.encode()
-        if key not in self._there or self._there[key] is None:
+        if self._there.get(key) is None:
             self._look_for_mark()
+            self._reader.watch(self._coordinator, group)
         self._there[key] = None     # unknown, until it is done
         for _ in range(_JOIN_TRIES):
             try:
@@ -183,11 +225,10 @@ class Member:
 
     def _create(self, group):
         """:returns: whether it was not there"""
-        with self._engine.creation_lock:
-            try:
-                self._wait(self._coordinator.create_group(group))
-            except coordination.GroupAlreadyExist:
-                return False
+        try:
+            self._wait(self._coordinator.create_group(group))
+        except coordination.GroupAlreadyExist:
+            return False
         return True
 
     def _leave(self, key):
@@ -207,10 +248,10 @@ class Member:
         # then in it is found by nobody, but by ourselves.
         self._create(key.encode())
         try:
-            return self._read(functools.partial(
-                self._coordinator.get_member_capabilities,
-                member_id=self._id), key)
-        except (coordination.MemberNotJoined, coordination.GroupNotCreated):
+            raw = self._reader.one(self._coordinator, key.encode(), self._id)
+            return records.unpack(raw) if isinstance(raw, bytes) else raw
+        except (coordination.MemberNotJoined, coordination.GroupNotCreated,
+                records.Malformed):
             return None
 
     def _look_for_mark(self):
@@ -224,27 +265,6 @@ class Member:
                 stays and time.monotonic() < self._marked_until):
             self._marked_until = 0.0
             self._leave(_MARK)
-
-    def _readable(self, coordinator, key):
-        """One by one, for one record that cannot be read hides all."""
-        found = {}
-        for member in self._read(coordinator.get_members, key):
-            with contextlib.suppress(tooz_utils.SerializationError,
-                                     coordination.MemberNotJoined):
-                found[member] = self._wait(
-                    coordinator.get_member_capabilities(key.encode(), member))
-        return found
-
-    def _read(self, operation, key):
-        try:
-            return self._wait(operation(key.encode()))
-        except (coordination.GroupNotCreated, coordination.MemberNotJoined):
-            raise
-        except Exception:
-            if self._engine.repair is None:
-                raise
-            self._engine.repair()
-            return self._wait(operation(key.encode()))
 
     def _wait(self, result):
         if self._is_abandoned:

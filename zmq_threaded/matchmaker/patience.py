@@ -7,14 +7,12 @@ import queue
 import threading
 import time
 
+from zmq_threaded.matchmaker import troubles
+
 # Seconds. Once something is known to be wrong it is only looked whether there
 # is an answer yet.
 _LITTLE_PATIENCE = 0.25
 _END_LIMIT = 2.0
-
-
-class Unanswered(Exception):
-    """No answer yet; the operation goes on."""
 
 
 class Patient:
@@ -86,6 +84,7 @@ class _Worker:
 
     def __init__(self, name):
         self.answers = True
+        self._late = ''
         self._busy_since = None
         self._outcome = queue.SimpleQueue()
         self._tasks = queue.SimpleQueue()
@@ -95,7 +94,8 @@ class _Worker:
 
     def run(self, operation, patience):
         if self._busy_since is not None:
-            raise Unanswered(f'no answer for {self.busy_for():.1f} s')
+            raise troubles.Unanswered(
+                f'no answer for {self.busy_for():.1f} s', self._late)
         # Of its own: the outcome of an earlier one may come any time.
         outcome = self._outcome = queue.SimpleQueue()
         self._busy_since = time.monotonic()
@@ -104,7 +104,8 @@ class _Worker:
             result, error = outcome.get(timeout=patience)
         except queue.Empty:
             self.answers = False
-            raise Unanswered(f'no answer within {patience} s') from None
+            raise troubles.Unanswered(
+                f'no answer within {patience} s', self._late) from None
         try:
             if error is not None:
                 raise error
@@ -117,7 +118,7 @@ class _Worker:
         return 0.0 if since is None else time.monotonic() - since
 
     def interrupt(self):
-        self._outcome.put((None, Unanswered('interrupted')))
+        self._outcome.put((None, troubles.Unanswered('interrupted')))
 
     def end(self, operation=lambda: None):
         self._tasks.put((operation, queue.SimpleQueue()))
@@ -133,6 +134,8 @@ class _Worker:
             except Exception as raised:
                 error = raised
             self.answers = error is None
+            # As text: the error itself has hold of the connection.
+            self._late = troubles.text(error) if error else ''
             self._busy_since = None
             outcome.put((result, error))
             # Not to be kept while waiting for the next.

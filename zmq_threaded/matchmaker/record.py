@@ -1,9 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the registry holds: instances, and the records of them (pure)."""
+"""What the registry holds: instances, and the records of them (pure).
+
+Anybody who may write to the registry may write anything into it. So a record
+is looked at before it is touched, and what is of no use in it costs nothing
+but a warning.
+"""
 
 import dataclasses
+import ipaddress
+import re
+
+import msgpack
 
 from zmq_threaded import texts
+
+# Bytes of a record, and of the file of one.
+LONGEST = 1 << 18
+_MOST_INSTANCES, _MOST_ENDPOINTS, _LONGEST_TEXT = 1000, 16, 4096
+_LONGEST_ENDPOINT = 300
+# Bytes of the path of a Unix socket.
+_LONGEST_PATH = 107
+_HOST_NAME = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?')
+_ZONE = re.compile(r'[A-Za-z0-9_.-]{1,15}')
 
 # Characters of a name in a text.
 _SHOWN = 255
@@ -41,7 +59,7 @@ class Instance:
 
 
 class Malformed(Exception):
-    """Anybody who may write to the registry may write nonsense into it."""
+    """A record, or an instance of one, is of no use; the text says why."""
 
 
 def encode(instances):
@@ -53,14 +71,48 @@ def encode(instances):
         instances, key=lambda instance: instance.id)]}
 
 
-def decode(record):
-    """:raises: Malformed
-    :returns: list of Instance
+def unpack(raw):
+    """What msgpack wrote, of its own types only: nothing is made of an
+    extension, which may mean an endless iterator.
+
+    :param raw: bytes
+    :raises: Malformed
     """
+    if len(raw) > LONGEST:
+        raise Malformed(f'it has {len(raw)} bytes')
     try:
-        return [_instance(fields) for fields in record['instances']]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise Malformed() from None
+        return msgpack.unpackb(raw, raw=False, strict_map_key=True,
+                               max_array_len=_MOST_INSTANCES)
+    except Exception as error:
+        # It raises what it likes; its texts may have the content in them.
+        raise Malformed(
+            f'it is no msgpack ({type(error).__name__})') from None
+
+
+def decode(record):
+    """The instances of a record, and what is wrong with the others.
+
+    :param record: as encode() made it, or unpacked, or packed; or Malformed,
+        where it could not even be read
+    :raises: Malformed
+    :returns: list of Instance, list of Malformed
+    """
+    if isinstance(record, Malformed):
+        raise record
+    if isinstance(record, bytes):
+        record = unpack(record)
+    listed = record.get('instances') if isinstance(record, dict) else None
+    if not isinstance(listed, list):
+        raise Malformed('it is no record of ours')
+    if len(listed) > _MOST_INSTANCES:
+        raise Malformed(f'it has {len(listed)} instances')
+    good, bad = [], []
+    for fields in listed:
+        try:
+            good.append(_instance(fields))
+        except Malformed as problem:
+            bad.append(problem)
+    return good, bad
 
 
 def _fields(instance):
@@ -81,15 +133,76 @@ def _fields(instance):
 
 
 def _instance(fields):
-    instance = Instance(fields['id'], tuple(fields['endpoints']),
-                        str(fields.get('pool', '')),
-                        bool(fields.get('receiver')),
-                        fields.get('replies') == 2,
-                        str(fields.get('host', '')),
-                        str(fields.get('server', '')),
-                        bool(fields.get('sparing')))
-    if not (isinstance(instance.id, bytes) and len(instance.id) == 16
-            and isinstance(fields['endpoints'], list) and instance.endpoints
-            and all(isinstance(each, str) for each in instance.endpoints)):
-        raise ValueError()
-    return instance
+    if not isinstance(fields, dict):
+        raise Malformed('an instance has no fields')
+    number = fields.get('id')
+    if not isinstance(number, bytes) or len(number) != 16:
+        raise Malformed('an instance has no id of 16 bytes')
+    return Instance(number, _endpoints(fields.get('endpoints')),
+                    _text(fields, 'pool'), bool(fields.get('receiver')),
+                    fields.get('replies') == 2, _text(fields, 'host'),
+                    _text(fields, 'server'), bool(fields.get('sparing')))
+
+
+def _text(fields, name):
+    text = fields.get(name, '')
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        raise Malformed(f'the {name} of an instance is no text, or too long')
+    return text
+
+
+def _endpoints(listed):
+    """Those that can be connected to; others may be of a later release."""
+    if not isinstance(listed, list) or len(listed) > _MOST_ENDPOINTS:
+        raise Malformed('the endpoints of an instance are no list, or a long '
+                        'one')
+    problems = [problem_of(each) for each in listed]
+    good = tuple(each for each, problem in zip(listed, problems)
+                 if not problem)
+    if not good:
+        raise Malformed(problems[0] if problems
+                        else 'an instance has no endpoint')
+    return good
+
+
+def problem_of(endpoint):
+    """Why nobody can connect to an endpoint; '' if perhaps somebody can."""
+    if not isinstance(endpoint, str):
+        return 'an endpoint is no text'
+    if len(endpoint) > _LONGEST_ENDPOINT or not endpoint.isprintable():
+        return 'an endpoint is too long, or not printable'
+    transport, _, address = endpoint.partition('://')
+    if transport == 'ipc':
+        return _problem_of_path(address)
+    if transport == 'tcp':
+        return _problem_of_address(address)
+    return f'{endpoint!r} is neither ipc:// nor tcp://'
+
+
+def _problem_of_path(path):
+    if not path.startswith('/'):
+        return f'ipc://{path} has no absolute path'
+    if len(path.encode('utf-8', 'surrogatepass')) > _LONGEST_PATH:
+        return f'ipc://{path} is too long'
+    return ''
+
+
+def _problem_of_address(address):
+    host, _, port = address.rpartition(':')
+    if not (port.isascii() and port.isdigit() and len(port) <= 5
+            and 0 < int(port) < 65536):
+        return f'tcp://{address} has no port from 1 to 65535'
+    if not _is_host(host):
+        return f'tcp://{address} has no name or address of a host'
+    return ''
+
+
+def _is_host(host):
+    if not (host.startswith('[') and host.endswith(']')):
+        return bool(_HOST_NAME.fullmatch(host)) and host != '0.0.0.0'
+    address, percent, zone = host[1:-1].partition('%')
+    try:
+        return (not ipaddress.IPv6Address(address).is_unspecified
+                and (not percent or bool(_ZONE.fullmatch(zone))))
+    except ValueError:
+        return False

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the records of a group as they are stored.
+
+tooz gives them unpacked, one that cannot be hides all others, and some make
+objects of any size. So each engine has its own way here to the bytes.
+"""
+
+import contextlib
+import dataclasses
+import time
+
+from tooz import coordination
+
+_TIMEOUT = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """How the records of an engine are read; each function is given the
+    coordinator of tooz.
+
+    :ivar group: of (coordinator, group): dict of member to record, and the
+        set of those members among them who have expired
+    :ivar one: of (coordinator, group, member): the record
+    :ivar watch: of (coordinator, group): notice who in it may be dead
+    :ivar tend: of (coordinator): remove them, where the engine does not
+
+    They raise what tooz raises when there is no such group, or member.
+
+    Thread: one at a time.
+    """
+
+    group: object
+    one: object
+    watch: object = lambda coordinator, group: None
+    tend: object = lambda coordinator: None
+
+
+def _group(coordinator, group):
+    result = coordinator.get_members_with_capabilities(group)
+    return result.get(timeout=_TIMEOUT), frozenset()
+
+
+def _one(coordinator, group, member):
+    return coordinator.get_member_capabilities(group, member).get(
+        timeout=_TIMEOUT)
+
+
+class Expired:
+    """Members of a redis who are in a group and do not beat.
+
+    Redis lets beats expire by a wall clock, which may be set forward; then
+    all members are gone at once, until each beats again. Who is dead does not
+    come back. So they are removed only when they were seen without a beat for
+    the life of a record.
+
+    :param expire: seconds of that
+    """
+
+    def __init__(self, expire):
+        self._expire = expire
+        self._since = {}
+
+    def group(self, coordinator, group):
+        key = coordinator._encode_group_id(group)
+        records = coordinator._client.hgetall(key)
+        if not records:
+            raise coordination.GroupNotCreated(group)
+        records.pop(coordinator.GROUP_EXISTS, None)
+        expired = self._without_beat(coordinator, records)
+        self._watch(key, expired, records)
+        self._remove_old(coordinator, key)
+        return records, expired
+
+    def watch(self, coordinator, group):
+        with contextlib.suppress(coordination.GroupNotCreated):
+            self.group(coordinator, group)
+
+    def one(self, coordinator, group, member):
+        record = coordinator._client.hget(
+            coordinator._encode_group_id(group), member)
+        if record is None:
+            raise coordination.MemberNotJoined(group, member)
+        return record
+
+    def tend(self, coordinator):
+        """Remove those who are dead."""
+        for key in {key for key, _ in self._since}:
+            self._remove_old(coordinator, key)
+
+    @staticmethod
+    def _without_beat(coordinator, members):
+        members = list(members)
+        if not members:
+            return frozenset()
+        beats = coordinator._client.mget(
+            [coordinator._encode_beat_id(member) for member in members])
+        return frozenset(member for member, beat in zip(members, beats)
+                         if beat is None
+                         and member != coordinator._member_id)
+
+    def _watch(self, key, expired, members):
+        for member in members:
+            if member not in expired:
+                self._since.pop((key, member), None)
+        now = time.monotonic()
+        for member in expired:
+            self._since.setdefault((key, member), now)
+
+    def _remove_old(self, coordinator, key):
+        before = time.monotonic() - self._expire
+        old = [member for of, member in self._since
+               if of == key and self._since[of, member] < before]
+        if not old:
+            return
+        dead = self._without_beat(coordinator, old)
+        for member in old:
+            del self._since[key, member]
+        if dead:
+            coordinator._client.hdel(key, *dead)
+
+
+def _etcd_group(coordinator, group):
+    prefix = coordinator._prefix_group(group)
+    found = {meta['key']: record for record, meta
+             in coordinator.client.get_prefix(prefix.decode())}
+    if found.pop(prefix, None) is None:
+        raise coordination.GroupNotCreated(group)
+    return {key[len(prefix):]: record
+            for key, record in found.items()}, frozenset()
+
+
+def _etcd_one(coordinator, group, member):
+    found = coordinator.client.get(
+        (coordinator._prefix_group(group) + member).decode())
+    if not found:
+        raise coordination.MemberNotJoined(group, member)
+    return found[0]
+
+
+def _zookeeper_group(coordinator, group):
+    from kazoo import exceptions
+    client, path = coordinator._coord, coordinator._path_group(group)
+    try:
+        names = client.get_children_async(path).get(timeout=_TIMEOUT)
+    except exceptions.NoNodeError:
+        raise coordination.GroupNotCreated(group) from None
+    found = {}
+    # All at once: thousands of round trips take seconds.
+    for name, reading in [(name, client.get_async(f'{path}/{name}'))
+                          for name in names]:
+        try:
+            found[name.encode()] = reading.get(timeout=_TIMEOUT)[0]
+        except exceptions.NoNodeError:
+            pass    # left meanwhile
+    return found, frozenset()
+
+
+def _zookeeper_one(coordinator, group, member):
+    from kazoo import exceptions
+    path = coordinator._path_member(group, member)
+    try:
+        return coordinator._coord.get_async(path).get(timeout=_TIMEOUT)[0]
+    except exceptions.NoNodeError:
+        raise coordination.MemberNotJoined(group, member) from None
+
+
+FILES = Reader(_group, _one)
+ZOOKEEPER = Reader(_zookeeper_group, _zookeeper_one)
+ETCD = Reader(_etcd_group, _etcd_one)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an error of an engine says to an operator, in one line (pure)."""
+
+import tooz
+
+from zmq_threaded.matchmaker import folders
+
+_LONGEST = 300
+
+
+class Unanswered(Exception):
+    """No answer yet; the operation goes on.
+
+    :param late: what an earlier operation ended with that was not waited for
+        to its end, as text; '' for nothing
+    """
+
+    def __init__(self, text, late=''):
+        super().__init__(f'{text}; the client library says: {late}'
+                         if late else text)
+
+
+def text(error):
+    """The name and the text of an error: of its cause, where tooz has only
+    wrapped it; of a file, its path and whose it is.
+    """
+    if isinstance(error, tooz.ToozError) and error.__cause__ is not None:
+        error = error.__cause__
+    said = (folders.explained(error)
+            if isinstance(error, OSError) and error.filename is not None
+            else str(error))
+    # One line that a terminal shows as it is.
+    said = ''.join(each if each.isprintable() else ' ' for each in said)
+    return f'{type(error).__name__}: {said[:_LONGEST]}'
