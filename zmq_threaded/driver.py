@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: oslo.messaging's face of zmq_threaded."""
 
-import atexit
 import dataclasses
-import functools
 import math
-from multiprocessing import util
 import os
 import queue
 import sys
 import threading
 import time
-import weakref
 
 from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common
 
 from zmq_threaded import errors
+from zmq_threaded import exits
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import options
@@ -24,6 +21,7 @@ from zmq_threaded import payload
 from zmq_threaded import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sockets
+from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -36,7 +34,10 @@ LOG = logs.get(__name__)
 
 _FOR_EVER = 10 * 365 * 86400
 
-_drivers = weakref.WeakSet()
+# How often a thread may open a driver while it opens one: a signal handler or
+# a log handler comes in between, and ends.
+_NESTED_LIMIT = 2
+_opening = threading.local()
 
 
 class ZmqDriver(base.BaseDriver):
@@ -54,9 +55,13 @@ class ZmqDriver(base.BaseDriver):
         _refuse_patched_threads()
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = _settings(conf, url)
-        self._runtime = None
-        self._locks = {}
-        _drivers.add(self)
+        # By pid. No lock: log handlers may come in between, and wait for
+        # another thread that comes here.
+        self._runtimes = {}
+        exits.prepare()
+
+    def __getstate__(self):
+        return {**self.__dict__, '_runtimes': {}}
 
     # Sending
 
@@ -90,18 +95,19 @@ class ZmqDriver(base.BaseDriver):
             expires=time.monotonic() + self._settings.message_ttl,
             attempts=attempts, waiter=waiter, spread=kind != wire.CAST)
         deadline = time.monotonic() + self._settings.cast_timeout
-        problem = self._parts().outbox.post(delivery, deadline)
+        outbox = self._parts().outbox
+        problem = outbox.post(delivery, deadline)
         if problem:
             raise errors.MessageDeliveryFailure(f'{delivery}: {problem}')
         if waiter is not None:
-            self._wait_until_taken(delivery, deadline)
+            self._wait_until_taken(outbox, delivery, deadline)
 
-    def _wait_until_taken(self, delivery, deadline):
+    def _wait_until_taken(self, outbox, delivery, deadline):
         try:
             event, detail = delivery.waiter.get(
                 timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            self._parts().outbox.withdraw(delivery)
+            outbox.withdraw(delivery)
             event, detail = deliveries.FAILED, (
                 'no service confirmed it within rpc_cast_timeout; it may have '
                 'been executed')
@@ -112,6 +118,10 @@ class ZmqDriver(base.BaseDriver):
 
     def _call(self, topic, body, flags, deadline, attempts, monitor_timeout):
         chosen = None
+        if not threads.may_wait():
+            raise errors.MessageDeliveryFailure(
+                f'A call to {topic} was made by a thread of the zmq driver, '
+                f'{threading.current_thread().name}, which must not wait')
         if not monitor_timeout:
             try:
                 return self._parts().requests.call(topic, body, flags,
@@ -133,17 +143,25 @@ class ZmqDriver(base.BaseDriver):
             kind=wire.CALL, topic=topic, body=body, flags=flags,
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
             client_timeout=float(monitor_timeout), chosen=chosen)
-        problem = self._parts().outbox.post(delivery, deadline)
+        outbox = self._parts().outbox
+        try:
+            return self._wait_for_reply(outbox, delivery, deadline,
+                                        monitor_timeout or _FOR_EVER)
+        except BaseException:
+            # It may have been interrupted; if it has ended, this does nothing.
+            outbox.withdraw(delivery)
+            raise
+
+    def _wait_for_reply(self, outbox, delivery, deadline, longest_silence):
+        problem = outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')
-        longest_silence = monitor_timeout or _FOR_EVER
         silence_until = time.monotonic() + longest_silence
         while True:
             try:
                 event, detail = delivery.waiter.get(timeout=max(
                     0.0, min(deadline, silence_until) - time.monotonic()))
             except queue.Empty:
-                self._parts().outbox.withdraw(delivery)
                 event, detail = deliveries.EXPIRED, None
             if event == deliveries.EXPIRED:
                 self._parts().counters.add('calls_timed_out')
@@ -219,8 +237,8 @@ class ZmqDriver(base.BaseDriver):
                 batch=batches.Batch(batch_size or 1, batch_timeout))
         except sockets.BindError as error:
             raise errors.ListenError(str(error)) from None
-        return listener.ZmqListener(service, parts.forget, batch_size,
-                                    batch_timeout)
+        return listener.ZmqListener(service, parts.stopped, parts.forget,
+                                    batch_size, batch_timeout)
 
     # The parts of this process
 
@@ -228,22 +246,18 @@ class ZmqDriver(base.BaseDriver):
         """Close everything; what is not acknowledged gets rpc_cast_timeout
         before. A later use opens everything anew.
         """
-        self._close(time.monotonic() + self._settings.cast_timeout)
-
-    def _close(self, flush_deadline):
-        parts = self._runtime
-        if parts is not None and parts.pid == os.getpid():
+        parts = self._runtimes.get(os.getpid())
+        if parts is not None:
             try:
-                parts.close(min(flush_deadline, time.monotonic()
-                                + self._settings.cast_timeout))
+                parts.close(time.monotonic() + self._settings.cast_timeout)
             finally:
                 self._drop(parts)
 
     def _drop(self, parts):
         # One that was not closed to its end is left for the exit to close.
         # Another thread may have opened the next one already.
-        if parts.is_closed and self._runtime is parts:
-            self._runtime = None
+        if parts.is_closed and self._runtimes.get(parts.pid) is parts:
+            del self._runtimes[parts.pid]
 
     def counters(self):
         """What happened so far in this process, and what there is now: a dict
@@ -261,24 +275,39 @@ class ZmqDriver(base.BaseDriver):
         return self._parts().outbox.survey(timeout)
 
     def _parts(self):
-        parts = self._runtime
-        if parts is None or parts.pid != os.getpid():
-            parts = self._new_parts()
+        parts = self._runtimes.get(os.getpid())
+        if parts is None or parts.is_closed:
+            parts = self._new_parts(parts)
         return parts
 
-    def _new_parts(self):
-        # A lock for each pid: one that was held during a fork stays locked
-        # in the child. Reentrant, for a signal handler may come here too.
-        with self._locks.setdefault(os.getpid(), threading.RLock()):
-            if self._runtime is None or self._runtime.pid != os.getpid():
-                # Processes of multiprocessing (cotyledon's workers) end
-                # without atexit, but with this.
-                util.Finalize(None, _cleanup_at_exit, exitpriority=10)
-                try:
-                    self._runtime = runtime.Runtime(self._settings)
-                except options.InvalidOption as error:
-                    raise errors.ConfigurationError(str(error)) from None
-            return self._runtime
+    def _new_parts(self, closed):
+        if closed is not None:
+            self._drop(closed)
+        if exits.is_ending():
+            raise errors.MessageDeliveryFailure(
+                'This process is ending, and the zmq driver was closed')
+        exits.prepare()
+        exits.close_unused()
+        made = self._open()
+        parts = self._runtimes.setdefault(made.pid, made)
+        if parts is made:
+            parts.tell()
+        else:
+            made.close(time.monotonic())
+        return parts
+
+    def _open(self):
+        depth = _opening.__dict__.setdefault('depth', 0)
+        if depth >= _NESTED_LIMIT:
+            raise errors.MessageDeliveryFailure(
+                'The zmq driver is just being opened by this thread')
+        _opening.depth = depth + 1
+        try:
+            return runtime.Runtime(self._settings, owner=self)
+        except options.InvalidOption as error:
+            raise errors.ConfigurationError(str(error)) from None
+        finally:
+            _opening.depth = depth
 
 
 def _deadline(timeout):
@@ -339,13 +368,3 @@ def _settings(conf, url):
             ValueError) as error:
         raise errors.ConfigurationError(str(error)) from None
     return settings
-
-
-@atexit.register
-def _cleanup_at_exit():
-    """Daemon threads end with the process: deliver what they hold first."""
-    now = time.monotonic()
-    # One time limit for all: they wait at the same time.
-    runtime.do_all(functools.partial(driver._close,
-                                     now + driver._settings.cast_timeout)
-                   for driver in list(_drivers))
