@@ -200,10 +200,17 @@ class ZmqDriver(base.BaseDriver):
         # the listener gets the message itself either way.
         topic = topics.notifications(self._exchange(target), target.topic)
         body, flags = self._encode(ctxt, message)
+        # oslo.messaging logs that one failed, and its log handler makes a
+        # notification of that: which must not fail as well, and so on.
+        tells_of_one = getattr(sys.exc_info()[1], 'is_of_notification', False)
+        attempts = None if tells_of_one else _attempts(retry)
         try:
-            self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
+            self._keep(wire.NOTIFY, topic, body, flags, attempts)
         except directory.Nobody as nobody:
-            raise _nobody(nobody, topic, message, None, False) from None
+            raise _of_notification(
+                _nobody(nobody, topic, message, None, False)) from None
+        except errors.MessageDeliveryFailure as error:
+            raise _of_notification(error) from None
 
     # Listening
 
@@ -287,7 +294,7 @@ class ZmqDriver(base.BaseDriver):
             raise errors.MessageDeliveryFailure(
                 'This process is ending, and the zmq driver was closed')
         exits.prepare()
-        exits.close_unused()
+        exits.close_forgotten()
         made = self._open()
         parts = self._runtimes.setdefault(made.pid, made)
         if parts is made:
@@ -329,6 +336,11 @@ def _nobody(nobody, topic, message, timeout, at_least_once):
     if at_least_once:
         return errors.undeliverable(topic, message, why)
     return errors.MessageDeliveryFailure(f'{why}, or none could be reached')
+
+
+def _of_notification(error):
+    error.is_of_notification = True
+    return error
 
 
 def _raise_if_failed(event, detail, delivery):

@@ -98,12 +98,10 @@ def server_stopped():
         threads.do_all([runtime.flush_for_exit for runtime in _mine()])
 
 
-def close_unused():
-    """Close what was never used and belongs to nobody any more. What was used
-    has threads that see to it.
-    """
+def close_forgotten():
+    """Close what belongs to nobody any more and has nothing left to do."""
     for runtime in _mine():
-        runtime.close_if_unused()
+        runtime.close_if_forgotten()
 
 
 def close_all(limit=None):

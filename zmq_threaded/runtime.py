@@ -173,7 +173,8 @@ class Runtime:
         began = time.monotonic()
         last = min(_LAST_FLUSH_LIMIT,
                    max(0.0, _LAST_FLUSH * (flush_deadline - began)))
-        return (lambda: self._flush(flush_deadline - last, is_exit, began),
+        return (lambda: self._flush(flush_deadline - last, is_exit, began,
+                                    flush_deadline),
                 self._close_services,
                 lambda: self.outbox.refuse(
                     'this process is ending' if is_exit
@@ -194,10 +195,11 @@ class Runtime:
         now = time.monotonic()
         self._flush(now + self.exit_limit, True, now)
 
-    def _flush(self, deadline, is_exit, until=math.inf):
+    def _flush(self, deadline, is_exit, until=math.inf, in_all=None):
+        """:param in_all: when the last flush ends, for the log"""
         flush = self.outbox.begin_flush(until)
         if not flush.wait(min(deadline, time.monotonic() + _SILENCE)):
-            self._tell_what_is_waited_for(deadline, is_exit)
+            self._tell_what_is_waited_for(in_all or deadline, is_exit)
             flush.wait(deadline)
 
     def _tell_what_is_waited_for(self, deadline, is_exit):
@@ -209,16 +211,21 @@ class Runtime:
             waiting = self.outbox.survey(min(left, _SURVEY_LIMIT))
         except errors.MessagingTimeout as error:
             waiting = str(error)
-        LOG.warning('zmq: %s up to %.1f s for messages to be acknowledged: %s',
-                    'the exit of this process waits (rpc_zmq_exit_timeout)'
-                    if is_exit else 'cleanup() waits (rpc_cast_timeout)',
-                    left, _by_topic(waiting))
+        LOG.warning('zmq: %s waits up to %.1f s (%s) for messages to be '
+                    'acknowledged: %s',
+                    'the exit of this process' if is_exit else 'cleanup()',
+                    left, 'rpc_zmq_exit_timeout' if is_exit
+                    else 'rpc_cast_timeout', _by_topic(waiting))
 
     # Without its driver
 
-    def close_if_unused(self):
-        """Close it if it was never used and belongs to nobody any more."""
-        if self._is_forgotten() and not self._is_used:
+    def close_if_forgotten(self):
+        """Close it if its driver was forgotten and nothing is left to do."""
+        if not self._is_forgotten():
+            return
+        if self._is_used:
+            self._close_in_background(time.monotonic())
+        else:
             self.close(time.monotonic())
 
     def _is_forgotten(self):
@@ -263,8 +270,7 @@ class Runtime:
 
     def _housekeeping(self):
         self._is_used = True
-        if self._is_forgotten():
-            self._close_in_background(time.monotonic())
+        self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
         self._look_for_receiver()
@@ -279,7 +285,7 @@ def _by_topic(waiting):
     if not isinstance(waiting, dict):
         return waiting
     told = sorted(waiting.items(), key=lambda each: -each[1]['count'])
-    text = ', '.join(f'{each["count"]} for {topic}'
+    text = ', '.join(f'{each["count"]} for topic {topic}'
                      for topic, each in told[:_TOPICS_TOLD])
     return text + (f', and for {len(told) - _TOPICS_TOLD} more topics'
                    if len(told) > _TOPICS_TOLD else '')
