@@ -108,7 +108,8 @@ class Loop:
     def __init__(self, name, turn, wake, counters, finish=None):
         self._turn = turn
         self._wake = wake
-        self._finish = finish
+        # Whoever takes it out does it.
+        self._finishes = [finish] if finish else []
         self._counters = counters
         self._name = name
         self._stopping = False
@@ -180,11 +181,18 @@ class Loop:
         self._end()
 
     def _end(self):
-        if self._finish:
-            self._survive(self._finish)
+        with contextlib.suppress(IndexError):
+            self._finish(self._finishes.pop())
         # The owner and its Loop refer to each other; part them, so that
         # memory goes at once and not with the next garbage collection.
-        self._turn = self._finish = self._wake = None
+        self._turn = self._wake = None
+
+    def _finish(self, step):
+        try:
+            self._survive(step)
+        except BaseException:
+            self._finishes.append(step)     # for the next stop()
+            raise
 
     def _survive(self, step):
         try:
