@@ -6,6 +6,7 @@ made it: a forked child drops the parent's objects without using them.
 """
 
 import contextlib
+import io
 import os
 import threading
 import time
@@ -27,7 +28,11 @@ class Wakeup:
     """
 
     def __init__(self):
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # In one step for exceptions that come at any line, and owned by an
+        # object from the beginning: a bare number is never closed.
+        self._file = next(map(io.FileIO, map(os.eventfd, (0,), (
+            os.EFD_NONBLOCK | os.EFD_CLOEXEC,)), ('r+',)))
+        self.fd = self._file.fileno()
         self._signalled = False
         # Reentrant: a signal handler may interrupt its own thread in set().
         self._lock = threading.RLock()
@@ -58,9 +63,8 @@ class Wakeup:
         to whatever got this number next.
         """
         with self._lock:
-            fd, self.fd = self.fd, None
-        if fd is not None:
-            os.close(fd)
+            self.fd = None
+        self._file.close()
 
 
 def may_wait():
