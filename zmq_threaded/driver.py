@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: oslo.messaging's face of zmq_threaded."""
 
-import atexit
 import dataclasses
-import functools
 import math
-from multiprocessing import util
 import os
 import queue
 import sys
 import threading
 import time
-import weakref
 
 from oslo_messaging._drivers import base
 
 from zmq_threaded import descriptors
 from zmq_threaded import errors
+from zmq_threaded import exits
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import options
@@ -25,6 +22,7 @@ from zmq_threaded import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sizes
 from zmq_threaded import sockets
+from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -38,7 +36,10 @@ LOG = logs.get(__name__)
 
 _FOR_EVER = 10 * 365 * 86400
 
-_drivers = weakref.WeakSet()
+# How often a thread may open a driver while it opens one: a signal handler or
+# a log handler comes in between, and ends.
+_NESTED_LIMIT = 2
+_opening = threading.local()
 
 
 class ZmqDriver(base.BaseDriver):
@@ -56,9 +57,13 @@ class ZmqDriver(base.BaseDriver):
         _refuse_patched_threads()
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = _settings(conf, url)
-        self._runtime = None
-        self._locks = {}
-        _drivers.add(self)
+        # By pid. No lock: log handlers may come in between, and wait for
+        # another thread that comes here.
+        self._runtimes = {}
+        exits.prepare()
+
+    def __getstate__(self):
+        return {**self.__dict__, '_runtimes': {}}
 
     # Sending
 
@@ -92,18 +97,19 @@ class ZmqDriver(base.BaseDriver):
             expires=time.monotonic() + self._settings.message_ttl,
             attempts=attempts, waiter=waiter, spread=kind != wire.CAST)
         deadline = time.monotonic() + self._settings.cast_timeout
-        problem = self._parts().outbox.post(delivery, deadline)
+        outbox = self._parts().outbox
+        problem = outbox.post(delivery, deadline)
         if problem:
             raise errors.MessageDeliveryFailure(f'{delivery}: {problem}')
         if waiter is not None:
-            self._wait_until_taken(delivery, deadline)
+            self._wait_until_taken(outbox, delivery, deadline)
 
-    def _wait_until_taken(self, delivery, deadline):
+    def _wait_until_taken(self, outbox, delivery, deadline):
         try:
             event, detail = delivery.waiter.get(
                 timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            self._parts().outbox.withdraw(delivery)
+            outbox.withdraw(delivery)
             event, detail = deliveries.FAILED, (
                 'no service confirmed it within rpc_cast_timeout; it may have '
                 f'been executed{_because(delivery)}')
@@ -114,6 +120,10 @@ class ZmqDriver(base.BaseDriver):
 
     def _call(self, topic, body, flags, deadline, attempts, monitor_timeout):
         chosen = None
+        if not threads.may_wait():
+            raise errors.MessageDeliveryFailure(
+                f'A call to {topic} was made by a thread of the zmq driver, '
+                f'{threading.current_thread().name}, which must not wait')
         if not monitor_timeout:
             try:
                 return self._parts().requests.call(topic, body, flags,
@@ -136,17 +146,25 @@ class ZmqDriver(base.BaseDriver):
             expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
             client_timeout=min(float(monitor_timeout), wire.LONGEST_TIMEOUT),
             chosen=chosen)
-        problem = self._parts().outbox.post(delivery, deadline)
+        outbox = self._parts().outbox
+        try:
+            return self._wait_for_reply(outbox, delivery, deadline,
+                                        monitor_timeout or _FOR_EVER)
+        except BaseException:
+            # It may have been interrupted; if it has ended, this does nothing.
+            outbox.withdraw(delivery)
+            raise
+
+    def _wait_for_reply(self, outbox, delivery, deadline, longest_silence):
+        problem = outbox.post(delivery, deadline)
         if problem:
             raise errors.MessagingTimeout(f'{delivery}: {problem}')
-        longest_silence = monitor_timeout or _FOR_EVER
         silence_until = time.monotonic() + longest_silence
         while True:
             try:
                 event, detail = delivery.waiter.get(timeout=max(
                     0.0, min(deadline, silence_until) - time.monotonic()))
             except queue.Empty:
-                self._parts().outbox.withdraw(delivery)
                 event, detail = deliveries.EXPIRED, None
             if event == deliveries.EXPIRED:
                 self._parts().counters.add('calls_timed_out')
@@ -169,7 +187,7 @@ class ZmqDriver(base.BaseDriver):
 
     def _explain(self, topic):
         # Not _parts(): after cleanup() that would open everything anew.
-        parts = self._runtime
+        parts = self._runtimes.get(os.getpid())
         return parts.explain(topic) if parts else 'the driver was closed'
 
     def _encode(self, ctxt, message, topic):
@@ -192,11 +210,18 @@ class ZmqDriver(base.BaseDriver):
         # the listener gets the message itself either way.
         topic = topics.notifications(self._exchange(target), target.topic)
         body, flags = self._encode(ctxt, message, topic)
+        # oslo.messaging logs that one failed, and its log handler makes a
+        # notification of that: which must not fail as well, and so on.
+        tells_of_one = getattr(sys.exc_info()[1], 'is_of_notification', False)
+        attempts = None if tells_of_one else _attempts(retry)
         try:
-            self._keep(wire.NOTIFY, topic, body, flags, _attempts(retry))
+            self._keep(wire.NOTIFY, topic, body, flags, attempts)
         except directory.Nobody as nobody:
-            raise _nobody(nobody, topic, message, None, False,
-                          self._explain(topic)) from None
+            raise _of_notification(
+                _nobody(nobody, topic, message, None, False,
+                        self._explain(topic))) from None
+        except errors.MessageDeliveryFailure as error:
+            raise _of_notification(error) from None
 
     # Listening
 
@@ -235,9 +260,8 @@ class ZmqDriver(base.BaseDriver):
             LOG.error('Nobody will listen on %s: %s',
                       ', '.join(map(str, addresses)), error)
             raise _as_ours(error) from None
-            raise errors.ListenError(str(error)) from None
-        return listener.ZmqListener(service, parts.forget, batch_size,
-                                    batch_timeout)
+        return listener.ZmqListener(service, parts.stopped, parts.forget,
+                                    batch_size, batch_timeout)
 
     # The parts of this process
 
@@ -245,22 +269,18 @@ class ZmqDriver(base.BaseDriver):
         """Close everything; what is not acknowledged gets rpc_cast_timeout
         before. A later use opens everything anew.
         """
-        self._close(time.monotonic() + self._settings.cast_timeout)
-
-    def _close(self, flush_deadline):
-        parts = self._runtime
-        if parts is not None and parts.pid == os.getpid():
+        parts = self._runtimes.get(os.getpid())
+        if parts is not None:
             try:
-                parts.close(min(flush_deadline, time.monotonic()
-                                + self._settings.cast_timeout))
+                parts.close(time.monotonic() + self._settings.cast_timeout)
             finally:
                 self._drop(parts)
 
     def _drop(self, parts):
         # One that was not closed to its end is left for the exit to close.
         # Another thread may have opened the next one already.
-        if parts.is_closed and self._runtime is parts:
-            self._runtime = None
+        if parts.is_closed and self._runtimes.get(parts.pid) is parts:
+            del self._runtimes[parts.pid]
 
     def counters(self):
         """What happened so far in this process, and what there is now: a dict
@@ -278,27 +298,42 @@ class ZmqDriver(base.BaseDriver):
         return self._parts().outbox.survey(timeout)
 
     def _parts(self):
-        parts = self._runtime
-        if parts is None or parts.pid != os.getpid():
-            parts = self._new_parts()
+        parts = self._runtimes.get(os.getpid())
+        if parts is None or parts.is_closed:
+            parts = self._new_parts(parts)
         return parts
 
-    def _new_parts(self):
-        # A lock for each pid: one that was held during a fork stays locked
-        # in the child. Reentrant, for a signal handler may come here too.
-        with self._locks.setdefault(os.getpid(), threading.RLock()):
-            if self._runtime is None or self._runtime.pid != os.getpid():
-                # Processes of multiprocessing (cotyledon's workers) end
-                # without atexit, but with this.
-                util.Finalize(None, _cleanup_at_exit, exitpriority=10)
-                try:
-                    self._runtime = runtime.Runtime(self._settings)
-                except options.InvalidOption as error:
-                    raise errors.ConfigurationError(str(error)) from None
-                except sockets.FAILURES as error:
-                    raise errors.OutOfResources(
-                        f'The zmq driver cannot be opened: {error}') from None
-            return self._runtime
+    def _new_parts(self, closed):
+        if closed is not None:
+            self._drop(closed)
+        if exits.is_ending():
+            raise errors.MessageDeliveryFailure(
+                'This process is ending, and the zmq driver was closed')
+        exits.prepare()
+        exits.close_forgotten()
+        made = self._open()
+        parts = self._runtimes.setdefault(made.pid, made)
+        if parts is made:
+            parts.tell()
+        else:
+            made.close(time.monotonic())
+        return parts
+
+    def _open(self):
+        depth = _opening.__dict__.setdefault('depth', 0)
+        if depth >= _NESTED_LIMIT:
+            raise errors.MessageDeliveryFailure(
+                'The zmq driver is just being opened by this thread')
+        _opening.depth = depth + 1
+        try:
+            return runtime.Runtime(self._settings, owner=self)
+        except options.InvalidOption as error:
+            raise errors.ConfigurationError(str(error)) from None
+        except sockets.FAILURES as error:
+            raise errors.OutOfResources(
+                f'The zmq driver cannot be opened: {error}') from None
+        finally:
+            _opening.depth = depth
 
 
 def _because(delivery=None):
@@ -340,6 +375,11 @@ def _nobody(nobody, topic, message, timeout, at_least_once, why):
     return errors.MessageDeliveryFailure(text)
 
 
+def _of_notification(error):
+    error.is_of_notification = True
+    return error
+
+
 def _raise_if_failed(event, detail, delivery):
     if event == deliveries.NOBODY:
         raise directory.Nobody(attempts_used_up=True)
@@ -377,13 +417,3 @@ def _settings(conf, url):
             ValueError) as error:
         raise errors.ConfigurationError(str(error)) from None
     return settings
-
-
-@atexit.register
-def _cleanup_at_exit():
-    """Daemon threads end with the process: deliver what they hold first."""
-    now = time.monotonic()
-    # One time limit for all: they wait at the same time.
-    runtime.do_all(functools.partial(driver._close,
-                                     now + driver._settings.cast_timeout)
-                   for driver in list(_drivers))

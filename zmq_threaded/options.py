@@ -101,9 +101,14 @@ _OPTIONS = [
                'the oldest message is dropped and reported.'),
     _live(cfg.FloatOpt, 'rpc_cast_timeout', default=30.0, min=-1.0,
           help='Longest time in seconds for which a cast waits for room in '
-               'the outbox, and for which cleanup() and the exit of the '
-               'process wait for outstanding acknowledgements. -1, for ever '
-               'in the drivers of old, is read as 30.'),
+               'the outbox, and for which cleanup() waits for outstanding '
+               'acknowledgements. -1, for ever in the drivers of old, is '
+               'read as 30.'),
+    _live(cfg.FloatOpt, 'rpc_zmq_exit_timeout', default=10.0, min=0.0,
+          help='Longest time in seconds for which the exit of a process waits '
+               'for outstanding acknowledgements; never longer than '
+               'rpc_cast_timeout. Most supervisors kill a process that takes '
+               '30 seconds.'),
     _live(cfg.IntOpt, 'rpc_message_ttl', default=300, min=1,
           help='Seconds after which a message that nobody took is dropped '
                'and reported, and for which a service remembers what it has '
@@ -181,6 +186,7 @@ class Settings:
     max_message_size: int
     outbox_limit: int
     cast_timeout: float
+    exit_timeout: float
     message_ttl: float
     linger: float
     expire: float
@@ -270,6 +276,8 @@ def _settings(value, matchmaker):
         max_message_size=value['rpc_zmq_max_message_size'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
         cast_timeout=_cast_timeout(value['rpc_cast_timeout']),
+        exit_timeout=min(value['rpc_zmq_exit_timeout'],
+                         _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),

@@ -5,7 +5,8 @@ Nothing here is created at import, and everything belongs to the process that
 made it: a forked child drops the parent's objects without using them.
 """
 
-import itertools
+import contextlib
+import io
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from zmq_threaded import logs
 LOG = logs.get(__name__)
 
 _PAUSE_AFTER_ERROR = 0.1
+OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
+_NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
 
 
 class Wakeup:
@@ -25,7 +28,11 @@ class Wakeup:
     """
 
     def __init__(self):
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # In one step for exceptions that come at any line, and owned by an
+        # object from the beginning: a bare number is never closed.
+        self._file = next(map(io.FileIO, map(os.eventfd, (0,), (
+            os.EFD_NONBLOCK | os.EFD_CLOEXEC,)), ('r+',)))
+        self.fd = self._file.fileno()
         self._signalled = False
         # Reentrant: a signal handler may interrupt its own thread in set().
         self._lock = threading.RLock()
@@ -43,11 +50,12 @@ class Wakeup:
 
         :param ready: what epoll returned
         """
-        if not any(fd == self.fd for fd, _ in ready):
-            return
-        os.eventfd_read(self.fd)
+        if any(fd == self.fd for fd, _ in ready):
+            os.eventfd_read(self.fd)
         # Only after the read: a set() in between has its work in place and
         # may stay silent; the other order would leave the flag set for ever.
+        # And always: a set() that an exception ended before it wrote would
+        # silence all later ones.
         self._signalled = False
 
     def close(self):
@@ -55,9 +63,25 @@ class Wakeup:
         to whatever got this number next.
         """
         with self._lock:
-            fd, self.fd = self.fd, None
-        if fd is not None:
-            os.close(fd)
+            self.fd = None
+        self._file.close()
+
+
+def may_wait():
+    """Whether this thread may wait for the outbox or the directory: not if it
+    is one of them. They may run code of anybody, for the garbage collector
+    does.
+    """
+    return threading.current_thread().name not in _NEVER_WAIT
+
+
+def do_all(steps):
+    """Call each in turn, though earlier ones raise whatever it be (a signal
+    handler may); the last exception is raised at the end.
+    """
+    with contextlib.ExitStack() as stack:
+        for step in reversed(list(steps)):
+            stack.callback(step)
 
 
 def wait_for_quiet(last_moved, quiet, limit):
@@ -88,22 +112,36 @@ class Loop:
     def __init__(self, name, turn, wake, counters, finish=None):
         self._turn = turn
         self._wake = wake
-        self._finish = finish
+        # Whoever takes it out does it.
+        self._finishes = [finish] if finish else []
         self._counters = counters
+        self._name = name
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name,
-                                        daemon=True)
-        self._claims = itertools.count()
+        # More than one only if a start() was interrupted; all but the first
+        # to run end at once.
+        self._threads = []
+        self._starter, self._runner = {}, {}
         self._begun = False
 
     def start(self):
         """Start the thread; by any number of threads, it happens once, and
-        not at all after stop().
+        not at all after stop(). If an exception interrupts it, or no thread
+        can be made, the next caller starts it.
         """
-        if self._begun or self._stopping or next(self._claims):
+        if self._begun or self._stopping:
             return
-        self._begun = True
-        self._thread.start()
+        me = object()
+        try:
+            if self._starter.setdefault('is', me) is me:
+                thread = threading.Thread(target=self._run, name=self._name,
+                                          daemon=True)
+                self._threads.append(thread)
+                thread.start()
+                self._begun = True
+        except BaseException:
+            if self._starter.get('is') is me:
+                del self._starter['is']
+            raise
 
     def stop(self):
         """Ask the thread to end; does not wait. Twice is fine. If it was
@@ -112,7 +150,7 @@ class Loop:
         self._stopping = True
         # Read once: the thread may end, and drop it, at any time.
         wake = self._wake
-        if not next(self._claims):
+        if self._runner.setdefault('is', 'stop') == 'stop':
             self._end()
         elif wake:
             wake()
@@ -123,30 +161,42 @@ class Loop:
         :param deadline: monotonic seconds
         :returns: False when it still runs
         """
-        if not self._begun or self.is_current():
+        if self.is_current():
             return True
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive():
-            LOG.warning('Thread %s did not end in time', self._thread.name)
-        return not self._thread.is_alive()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if self.is_alive():
+            LOG.warning('Thread %s did not end in time', self._name)
+        return not self.is_alive()
 
     def is_current(self):
-        return threading.current_thread() is self._thread
+        return threading.current_thread() in self._threads
 
     def is_alive(self):
-        return self._thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads)
 
     def _run(self):
+        me = threading.get_ident()
+        if self._runner.setdefault('is', me) != me:
+            return
         while not self._stopping:
             self._survive(self._turn)
         self._end()
 
     def _end(self):
-        if self._finish:
-            self._survive(self._finish)
+        with contextlib.suppress(IndexError):
+            self._finish(self._finishes.pop())
         # The owner and its Loop refer to each other; part them, so that
         # memory goes at once and not with the next garbage collection.
-        self._turn = self._finish = self._wake = None
+        self._turn = self._wake = None
+
+    def _finish(self, step):
+        try:
+            self._survive(step)
+        except BaseException:
+            self._finishes.append(step)     # for the next stop()
+            raise
 
     def _survive(self, step):
         try:
@@ -154,5 +204,5 @@ class Loop:
         except Exception:
             self._counters.add('loop_errors')
             LOG.exception('Thread %s goes on after an unexpected error',
-                          self._thread.name)
+                          self._name)
             time.sleep(_PAUSE_AFTER_ERROR)

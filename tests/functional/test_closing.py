@@ -13,7 +13,7 @@ import zmq
 from tests.support import ids
 from tests.support import rpc
 from tests.support import waiting
-from zmq_threaded import driver as drivers
+from zmq_threaded import exits
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
@@ -295,12 +295,12 @@ def test_a_driver_that_fails_at_exit_keeps_no_other_from_closing(
         node, monkeypatch):
     (bad, failing), (good, parts) = (
         a_cast_to_nobody(node, rpc_cast_timeout=1) for _ in range(2))
-    monkeypatch.setattr(drivers, '_drivers',
-                        [rpc.driver(bad), rpc.driver(good)])
+    monkeypatch.setattr(exits, '_open', {failing, parts})
+    monkeypatch.setattr(exits, '_ending_in', None)
     with monkeypatch.context() as patch:
-        patch.setattr(failing, 'close', lambda deadline: 1 / 0)
+        patch.setattr(failing, 'close', lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            drivers._cleanup_at_exit()
+            exits.close_all()
     assert parts.counters.snapshot()['dropped'] == 1
 
 

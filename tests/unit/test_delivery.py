@@ -256,20 +256,51 @@ def test_senders_that_gave_up_are_not_kept_for_ever():
     assert not destination._waiting
 
 
-def test_pending_is_counted_by_all_threads():
-    destination = delivery.Destination(10)
-
-    def add_and_finish():
-        for _ in range(5000):
-            destination.add(1)
-            destination.finish()
-
-    threads = [threading.Thread(target=add_and_finish) for _ in range(4)]
-    for thread in threads:
+def test_a_ticket_is_either_answered_or_given_up():
+    for _ in range(200):
+        ticket, outcome = delivery.Ticket(), []
+        thread = threading.Thread(
+            target=lambda: outcome.append(ticket.admit()))
         thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert destination.pending == 0
+        was_called = ticket.wait(0.0)
+        thread.join()
+        assert outcome == [was_called] != [ticket.abandoned]
+
+
+def test_a_ticket_is_answered_once():
+    ticket = delivery.Ticket()
+    assert ticket.admit()
+    ticket.refuse('too late')
+    assert not ticket.abandon()
+    assert ticket.wait(0.0) and ticket.refusal is None
+
+
+def test_all_who_wait_can_be_refused():
+    destination = full()
+    tickets = waiters(destination, 3)
+    destination.refuse_all('because')
+    assert destination.pending == 1
+    for ticket in tickets:
+        assert ticket.wait(0.0) and ticket.refusal == 'because'
+
+
+def test_who_looks_again_may_find_it_full_again():
+    destination, looked = full(), []
+    ticket = delivery.Ticket(looked.append)
+    destination.wait(ticket)
+    destination.call_next()
+    assert looked == [ticket] and not is_called(ticket)
+
+
+def test_idle_with_nothing_under_way_and_nobody_waiting():
+    destination = full()
+    assert not destination.is_idle()
+    waiters(destination, 1)
+    destination._limit = 0
+    destination.add(-1)
+    assert not destination.is_idle()
+    destination.call_next()
+    assert destination.is_idle()
 
 
 def test_senders_that_gave_up_do_not_pile_up():

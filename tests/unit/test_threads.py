@@ -238,7 +238,65 @@ def test_the_owner_of_an_ended_loop_goes_without_garbage_collection():
         gc.enable()
 
 
+class Interrupted(BaseException):
+    pass
+
+
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_a_start_that_is_interrupted_can_be_repeated(turns, monkeypatch,
+                                                     moment):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if moment == 'after':
+            start(thread)
+        raise Interrupted
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', interrupted)
+        with pytest.raises(Interrupted):
+            turns.loop.start()
+    turns.loop.start()
+    for _ in range(3):
+        turns.turn()
+    assert len(set(turns.turns)) == 1
+    waiting.until(lambda: sum(thread.name == 'zmq-test' for thread
+                              in threading.enumerate()) == 1)
+
+
+def test_without_a_thread_to_be_had_the_next_start_tries_again(turns,
+                                                               monkeypatch):
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', fail)
+        with pytest.raises(RuntimeError):
+            turns.loop.start()
+    turns.loop.start()
+    turns.turn()
+
+
+def test_all_steps_are_done_though_some_raise():
+    done = []
+    with pytest.raises(ZeroDivisionError):
+        threads.do_all([lambda: done.append(1), lambda: 1 / 0,
+                        lambda: done.append(2)])
+    assert done == [1, 2]
+
+
 # The wake-up
+
+
+def test_a_set_that_was_interrupted_silences_no_later_one(
+        wakeup, epoll, monkeypatch):
+    def interrupted(*_):
+        raise Interrupted
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'eventfd_write', interrupted)
+        with pytest.raises(Interrupted):
+            wakeup.set()
+    wakeup.clear_if(epoll.poll(0))
+    wakeup.set()
+    assert epoll.poll(DEADLINE)
 
 
 @pytest.fixture

@@ -86,9 +86,15 @@ class Custody:
         return (not len(self._waiting) and not len(self._spreading)
                 and self._lanes.is_idle())
 
-    def hopeless(self):
-        """How many messages are not worth waiting for at the end."""
-        return self._waiting.hopeless()
+    def oldest(self):
+        """When the oldest message was posted, in monotonic seconds; None if
+        there is none.
+        """
+        return min((delivery.since for delivery in self._all()), default=None)
+
+    def hasten(self):
+        """Look soon for all that waits: the driver is about to close."""
+        self._waiting.hasten()
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""

@@ -3,8 +3,8 @@
 
 import collections
 import dataclasses
+import itertools
 import queue
-import threading
 import time
 
 from zmq_threaded import wire
@@ -154,49 +154,86 @@ LOST = 'lost'                    # the server of a call is gone
 
 
 class Ticket:
-    """A sender that waits until there is room in the outbox.
+    """A sender that waits until there is room in the outbox for its message.
 
-    Thread: caller for wait(); outbox for the rest.
+    Either the sender gives up or the outbox admits or refuses it, whoever
+    comes first.
+
+    :param on_call: called with the ticket when there may be room; by default
+        it is admitted
+    :ivar refusal: why it was refused, or None
+
+    Thread: caller for wait() and abandon(); outbox for the rest.
     """
 
-    def __init__(self):
+    def __init__(self, on_call=None):
+        self._on_call = on_call or Ticket.admit
         self._answers = queue.SimpleQueue()
+        self._claims = itertools.count()
         self.abandoned = False
+        self.refusal = None
 
     def wait(self, deadline):
-        """:returns: False at the deadline, in monotonic seconds"""
+        """:returns: False if there was no answer at the deadline, in
+        monotonic seconds
+        """
         try:
             return self._answers.get(
                 timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            self.abandoned = True
-            return False
+            return not self.abandon()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self):
+        """:returns: False if it was answered already"""
+        self.abandoned = not next(self._claims)
+        return self.abandoned
 
     def call(self):
+        self._on_call(self)
+
+    def admit(self):
+        """:returns: False if the sender has given up"""
+        return self._answer(None)
+
+    def refuse(self, reason):
+        self._answer(reason)
+
+    def _answer(self, refusal):
+        if next(self._claims):
+            return False
+        self.refusal = refusal
         self._answers.put(True)
+        return True
 
 
 class Destination:
     """How much is under way to one topic, so that it stays bounded.
 
+    Only one thread counts: an exception that interrupts a sender at any line
+    leaves no count behind.
+
     :ivar pending: messages in custody
 
-    Thread: any for is_full() and add(); outbox for the rest.
+    Thread: outbox; any for reading pending.
     """
 
     def __init__(self, limit):
         self._limit = limit
-        # Reentrant for the sake of signal handlers.
-        self._lock = threading.RLock()
         self._waiting = collections.deque()
         self.pending = 0
 
     def is_full(self):
         return self.pending >= self._limit
 
+    def is_idle(self):
+        """Whether nothing is under way, and nobody waits for room."""
+        return not self.pending and not self._waiting
+
     def add(self, count):
-        with self._lock:
-            self.pending += count
+        self.pending += count
 
     def finish(self):
         """One message has left custody."""
@@ -220,3 +257,8 @@ class Destination:
             ticket = self._waiting.popleft()
             if not ticket.abandoned:
                 return ticket.call()
+
+    def refuse_all(self, reason):
+        """Tell all senders that there will be no room."""
+        while self._waiting:
+            self._waiting.popleft().refuse(reason)

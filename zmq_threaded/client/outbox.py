@@ -3,14 +3,17 @@
 
 Casts, fanouts and calls that may get more than one message go over DEALER
 sockets, one for each instance, all owned by this thread.
+
+A sender's only act is to append to the inbox, which is one step: a message is
+there or not, whatever exception ends the sender. Only this thread counts.
 """
 
 import collections
 import contextlib
 import functools
+import math
 import queue
 import select
-import threading
 import time
 
 from zmq_threaded import errors
@@ -18,19 +21,21 @@ from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import flushes
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
 _FORGET_EVERY = 60.0
 _POLL = 0.002
 # Senders without the time to wait could ask for room faster than the thread
-# can answer.
+# can answer. Who has waited for so many seconds gets into the line anyway.
 _INBOX_LIMIT, _INBOX_WAIT = 1000, 1.0
 # A turn that takes longer than it should, in seconds: the process was paused.
 _PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
+_CLOSED = 'the driver was closed'
 
 
 class Outbox:
@@ -42,21 +47,25 @@ class Outbox:
     """
 
     def __init__(self, context, settings, directory, counters, name):
-        self._settings = settings
+        self._limit = settings.outbox_limit
         # Its own: settled ids speak for the messages of one outbox.
         self._new_id = wire.id_maker()
+        # Deliveries that were accepted, and what else is to be done.
         self._inbox = collections.deque()
         self._destinations = {}
-        # Reentrant for the sake of signal handlers.
-        self._lock = threading.RLock()
-        self._flushers = []
+        self._refusal = None
         self._finished = False
         self._next_tick = self._next_forgetting = self._turned_at = 0.0
-        self._wakeup = threads.Wakeup()
-        self._epoll = select.epoll()
-        self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-        self._custody = custody.Custody(context, settings, directory,
-                                        counters, self._epoll, self._tell)
+        with contextlib.ExitStack() as undo:
+            self._wakeup = threads.Wakeup()
+            undo.callback(self._wakeup.close)
+            self._epoll = select.epoll()
+            undo.callback(self._epoll.close)
+            self._epoll.register(self._wakeup.fd, select.EPOLLIN)
+            self._custody = custody.Custody(context, settings, directory,
+                                            counters, self._epoll, self._tell)
+            undo.pop_all()
+        self._flushers = flushes.Flushes(self._custody, self.pending)
         self._loop = threads.Loop(name, self._turn, self._wakeup.set,
                                   counters, finish=self._finish)
 
@@ -67,17 +76,53 @@ class Outbox:
             when a living service is slow
         :returns: None, or why it was not taken
         """
+        if self._refusal:
+            return self._refusal
         delivery.id = self._new_id()
         self._loop.start()
-        destination = self._destination(delivery.topic)
-        if destination.is_full() and not self._make_room(destination,
-                                                         room_deadline):
-            return ('no room in the outbox within rpc_cast_timeout, its '
-                    'services are too slow')
-        delivery.destination = self._count_in(delivery.topic)
-        self._tell(functools.partial(self._custody.route, delivery))
+        if self._has_room(delivery.topic):
+            self._tell(delivery)
+            problem = None
+        else:
+            problem = self._post_when_there_is_room(delivery, room_deadline)
         # Looked at last, so that nothing is posted behind the thread's end.
-        return 'the driver was closed' if self._finished else None
+        return self._refusal or _CLOSED if self._finished else problem
+
+    def _has_room(self, topic):
+        pending = self._pending_for(topic)
+        # The inbox is counted only near the limit.
+        return (pending + len(self._inbox) < self._limit
+                or pending < self._limit and pending + sum(
+                    each.topic.key == topic.key for each in self._posted())
+                < self._limit)
+
+    def _post_when_there_is_room(self, delivery, deadline):
+        if not threads.may_wait():
+            return (f'no room in the outbox: {self._limit} messages wait for '
+                    f'{delivery.topic}, and this thread of the driver must '
+                    'not wait for them')
+        if not self._gets_into_the_line(deadline):
+            return ('no room in the outbox within rpc_cast_timeout: it is '
+                    f'behind itself, {len(self._inbox)} messages and '
+                    'questions wait for its thread')
+        ticket = deliveries.Ticket(functools.partial(self._call_again,
+                                                     delivery))
+        self._tell(functools.partial(self._admit, delivery, ticket))
+        if ticket.wait(deadline):
+            return ticket.refusal
+        return ('no room in the outbox within rpc_cast_timeout: '
+                f'{self._pending_for(delivery.topic)} messages wait for '
+                f'{delivery.topic}, its services are too slow '
+                '(rpc_zmq_outbox_limit)')
+
+    def _gets_into_the_line(self, deadline):
+        in_line_at = time.monotonic() + _INBOX_WAIT
+        while (len(self._inbox) > _INBOX_LIMIT
+               and time.monotonic() < in_line_at):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        return True
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more; forget it."""
@@ -91,8 +136,8 @@ class Outbox:
         """
         watch = deliveries.Watch(instance, message_id)
         self._loop.start()
-        self._tell(functools.partial(self._custody.watch, watch))
         try:
+            self._tell(functools.partial(self._custody.watch, watch))
             yield watch
         finally:
             self._tell(functools.partial(self._custody.unwatch, watch))
@@ -105,6 +150,8 @@ class Outbox:
         """
         if not self.pending():
             return {}
+        if self._loop.is_current():
+            return self._custody.survey()
         answer = queue.SimpleQueue()
         self._tell(lambda: answer.put(self._custody.survey()))
         try:
@@ -116,25 +163,38 @@ class Outbox:
 
     def pending(self):
         """How many messages are in custody."""
-        return sum(destination.pending
-                   for destination in list(self._destinations.values()))
+        # In this order: whoever leaves the inbox was counted before.
+        in_inbox = sum(1 for _ in self._posted())
+        return in_inbox + sum(destination.pending for destination
+                              in list(self._destinations.values()))
+
+    def begin_flush(self, until=math.inf):
+        """Hurry to deliver what is in custody.
+
+        :param until: only what was posted before, in monotonic seconds
+        :returns: client.flushes.Flush
+        """
+        flush = flushes.Flush(until)
+        self._tell(lambda: self._flushers.add(flush))
+        # Nobody waits for a thread that has nothing to do, was never started,
+        # has ended, or would wait for itself.
+        if (not self.pending() or self._finished or self._loop.is_current()):
+            flush.has_ended = True
+        return flush
 
     def flush(self, deadline):
-        """Wait until nothing is in custody but notifications for which nobody
-        listens.
+        """Wait until nothing is in custody.
 
         :param deadline: monotonic seconds
         :returns: how many messages are left
         """
-        if self.pending():
-            empty = queue.SimpleQueue()
-            self._tell(lambda: self._flushers.append(empty))
-            # Not with get(timeout): that of CPython waits for ever when a
-            # signal handler takes longer than what is left.
-            while (empty.empty() and not self._finished
-                   and time.monotonic() < deadline):
-                time.sleep(_POLL)
+        self.begin_flush().wait(deadline)
         return self.pending()
+
+    def refuse(self, reason):
+        """Take no more messages, also of those who wait for room."""
+        self._refusal = reason
+        self._tell(self._refuse_all)
 
     def stop(self):
         self._loop.stop()
@@ -143,44 +203,20 @@ class Outbox:
         """:param deadline: monotonic seconds"""
         return self._loop.join(deadline)
 
-    def _destination(self, topic):
+    def _pending_for(self, topic):
         destination = self._destinations.get(topic.key)
-        if destination is None:
-            destination = self._destinations.setdefault(
-                topic.key, deliveries.Destination(self._settings.outbox_limit))
-        return destination
+        return destination.pending if destination else 0
 
-    def _count_in(self, topic):
-        """One message more to a topic; never to a destination that is being
-        forgotten as idle, of which pending() would not know.
-        """
-        with self._lock:
-            destination = self._destination(topic)
-            destination.add(1)
-        return destination
-
-    def _make_room(self, destination, deadline):
-        while destination.is_full():
-            if not self._is_keeping_up():
-                return False
-            ticket = deliveries.Ticket()
-            self._tell(functools.partial(self._custody.make_room, destination,
-                                         ticket))
-            if not ticket.wait(deadline):
-                return not destination.is_full()
-        return True
-
-    def _is_keeping_up(self):
-        deadline = time.monotonic() + _INBOX_WAIT
-        while len(self._inbox) > _INBOX_LIMIT:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL)
-        return True
+    def _posted(self):
+        # One step, which no other thread can interrupt: list() of a deque.
+        return [each for each in list(self._inbox)
+                if type(each) is deliveries.Delivery]
 
     def _tell(self, task):
         self._inbox.append(task)
         self._wakeup.set()
+
+    # The outbox thread
 
     def _turn(self):
         wait = self._time_to_wait()
@@ -188,7 +224,7 @@ class Outbox:
         self._wakeup.clear_if(ready)
         self._custody.pump(ready)
         for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
-            self._inbox.popleft()()
+            self._do_next()
         self._custody.pump_queued()
         now = time.monotonic()
         if now - self._turned_at > wait + _PAUSED:
@@ -200,30 +236,69 @@ class Outbox:
         if now >= self._next_forgetting:
             self._next_forgetting = now + _FORGET_EVERY
             self._forget_idle_destinations()
-        if self._flushers and self.pending() <= self._custody.hopeless():
-            self._release_flushers()
+        self._flushers.look(now)
 
-    def _release_flushers(self):
-        while self._flushers:
-            self._flushers.pop().put(True)
+    def _do_next(self):
+        task = self._inbox[0]
+        if type(task) is deliveries.Delivery:
+            # Before it leaves the inbox, so that pending() knows it always.
+            self._count(task)
+            self._inbox.popleft()
+            self._custody.route(task)
+        else:
+            self._inbox.popleft()()
+
+    def _count(self, delivery):
+        delivery.destination = self._destination(delivery.topic)
+        delivery.destination.add(1)
+
+    def _destination(self, topic):
+        destination = self._destinations.get(topic.key)
+        if destination is None:
+            destination = deliveries.Destination(self._limit)
+            self._destinations[topic.key] = destination
+        return destination
+
+    def _call_again(self, delivery, ticket):
+        # Later: this is called wherever a message ends.
+        self._tell(functools.partial(self._admit, delivery, ticket))
+
+    def _admit(self, delivery, ticket):
+        """A sender wants room for this message."""
+        destination = self._destination(delivery.topic)
+        if self._refusal or self._finished:
+            ticket.refuse(self._refusal or _CLOSED)
+        elif destination.is_full():
+            if not ticket.abandoned:
+                self._custody.make_room(destination, ticket)
+        elif ticket.admit():
+            self._count(delivery)
+            self._custody.route(delivery)
+        else:
+            destination.call_next()
+
+    def _refuse_all(self):
+        for destination in self._destinations.values():
+            destination.refuse_all(self._refusal or _CLOSED)
 
     def _time_to_wait(self):
         if self._inbox:
             return 0.0
-        busy = self._flushers or not self._custody.is_empty()
-        return _TICK if busy else _IDLE_TICK
+        if self._flushers:
+            return flushes.LOOK_EVERY
+        return _IDLE_TICK if self._custody.is_empty() else _TICK
 
     def _forget_idle_destinations(self):
         for key, destination in list(self._destinations.items()):
-            with self._lock:
-                if not destination.pending:
-                    self._destinations.pop(key, None)
+            if destination.is_idle():
+                del self._destinations[key]
 
     def _finish(self):
         self._finished = True
         while self._inbox:
-            self._inbox.popleft()()
+            self._do_next()
+        self._refuse_all()
         self._custody.close()
-        self._release_flushers()
+        self._flushers.end_all()
         self._epoll.close()
         self._wakeup.close()

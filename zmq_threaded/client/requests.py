@@ -108,8 +108,13 @@ class _Connection:
             self._receive_timeout = milliseconds
 
     def close(self):
-        self.socket.close(linger=0)
-        self._counters.add('sockets', -1)
+        counters, self._counters = self._counters, None
+        if counters is not None:
+            self.socket.close(linger=0)
+            counters.add('sockets', -1)
+
+    # An exception may end the thread that has it at any line.
+    __del__ = close
 
 
 class Requests:

@@ -26,10 +26,8 @@ class Waiting:
         self._route = route
         self._give_up = give_up
         self._by_key = {}
-        # Where look-ups found nobody; and where the registry said so itself,
-        # when it last answered.
+        # Where look-ups found nobody.
         self._stranded = set()
-        self._nobody = set()
 
     def __len__(self):
         return len(self._by_key)
@@ -75,9 +73,9 @@ class Waiting:
                      if looked_at is None
                      or self._may_wait(delivery, looked_at)]
         if remaining:
-            self._found_nobody(topic, remaining, looked_at is not None)
+            self._found_nobody(topic, remaining)
         else:
-            self._forget(topic)
+            self._stranded.discard(topic.key)
 
     def go_on(self, delivery):
         """There may be somebody for it, but this turn was long enough."""
@@ -86,7 +84,7 @@ class Waiting:
 
     def _route_all(self, topic):
         """In their order, until one has to wait again."""
-        self._forget(topic)
+        self._stranded.discard(topic.key)
         waiting = self._by_key.pop(topic.key, ())
         while waiting:
             self._route(waiting.popleft())
@@ -96,22 +94,14 @@ class Waiting:
                 self._by_key[topic.key] = waiting
                 return
 
-    def _found_nobody(self, topic, remaining, answered):
+    def _found_nobody(self, topic, remaining):
         self._by_key[topic.key] = collections.deque(remaining)
         self._stranded.add(topic.key)
-        if self._directory.listed(topic):
-            self._nobody.discard(topic.key)     # only passed over for now
-        elif answered:
-            self._nobody.add(topic.key)
         remaining[0].destination.call_next()
         somebody_waits = any(delivery.waiter is not None
                              for delivery in remaining)
         self._ask(topic, directories.IN_HASTE if somebody_waits
                   else directories.AT_LEISURE)
-
-    def _forget(self, topic):
-        self._stranded.discard(topic.key)
-        self._nobody.discard(topic.key)
 
     def _may_wait(self, delivery, looked_at):
         if delivery.kind == wire.FANOUT and delivery.spread:
@@ -126,13 +116,11 @@ class Waiting:
         self._give_up(delivery, deliveries.NOBODY)
         return False
 
-    def hopeless(self):
-        """How many notifications have no listener in any pool, as the
-        registry says, and never had one that is still known.
-        """
-        return sum(delivery.kind == wire.NOTIFY and delivery.spread
-                   for key in self._nobody
-                   for delivery in self._by_key.get(key, ()))
+    def hasten(self):
+        """Look for all topics soon, and not when it is convenient."""
+        for waiting in list(self._by_key.values()):
+            if waiting:
+                self._directory.ask(waiting[0].topic, lambda looked_at: None)
 
     def pop_stranded(self, destination):
         """Take out the oldest message of a destination for which nobody was

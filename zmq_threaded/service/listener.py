@@ -10,14 +10,17 @@ class ZmqListener(base.Listener):
     """The Listener of one service; the server's executor does the work.
 
     :param service: service.service.Service, bound
+    :param stopped: called with the service when it has stopped
     :param forget: called with the service when it is cleaned up
 
     Thread: any.
     """
 
-    def __init__(self, service, forget, batch_size, batch_timeout):
+    def __init__(self, service, stopped, forget, batch_size,
+                 batch_timeout):
         super().__init__(batch_size, batch_timeout)
         self._service = service
+        self._stopped = stopped
         self._forget = forget
 
     def start(self, on_incoming_callback):
@@ -29,6 +32,7 @@ class ZmqListener(base.Listener):
         """When this returns, the callback is not called again."""
         self._service.stop()
         super().stop()
+        self._stopped(self._service)
 
     def cleanup(self):
         self._service.cleanup()

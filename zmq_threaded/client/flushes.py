@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who waits until what is in custody has left it."""
+
+import math
+import time
+
+_POLL = 0.002
+# Seconds between two looks for services, and at what is left, while somebody
+# waits.
+HASTE, LOOK_EVERY = 0.5, 0.05
+
+
+class Flush:
+    """Somebody waits until what is in custody has left it.
+
+    :param until: only for what was posted before, in monotonic seconds
+
+    Thread: outbox; any for wait().
+    """
+
+    def __init__(self, until=math.inf):
+        self._until = until
+        self.has_ended = False
+
+    def wait(self, deadline):
+        """:param deadline: monotonic seconds
+        :returns: False at the deadline
+        """
+        # Not with get(timeout): that of CPython waits for ever when a signal
+        # handler takes longer than what is left.
+        while not self.has_ended:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def ends_with(self, oldest):
+        """:param oldest: when the oldest message that is left was posted; None
+            if none is left
+        """
+        return oldest is None or oldest > self._until
+
+
+class Flushes:
+    """Those who wait now; while there are any, services are looked for in
+    haste.
+
+    :param custody: client.custody.Custody
+    :param pending: returns how many messages are in custody
+
+    Thread: outbox.
+    """
+
+    def __init__(self, custody, pending):
+        self._custody = custody
+        self._pending = pending
+        self._waiting = []
+        self._next_haste = self._next_look = 0.0
+
+    def __bool__(self):
+        return bool(self._waiting)
+
+    def add(self, flush):
+        self._waiting.append(flush)
+
+    def look(self, now):
+        """To be called often."""
+        if not self._waiting:
+            return
+        if now >= self._next_haste:
+            self._next_haste = now + HASTE
+            self._custody.hasten()
+        is_empty = not self._pending()
+        if is_empty or now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            self._end_some(None if is_empty else self._custody.oldest() or 0.0)
+
+    def _end_some(self, oldest):
+        for flush in list(self._waiting):
+            if flush.ends_with(oldest):
+                self._waiting.remove(flush)
+                flush.has_ended = True
+
+    def end_all(self):
+        self._end_some(None)
