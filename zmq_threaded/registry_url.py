@@ -27,8 +27,9 @@ _LONGEST_RECONNECT_INTERVAL = 1.0
 _ESCAPE = ('characters like / ? # @ [ and % in a name or password are written '
            'percent-encoded, as %2F for /')
 _NAME = re.compile(r'[\w.+-]*', re.ASCII)
-_IPV6 = re.compile(r'\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[\w.-]*)?\](:\d*)?$')
-_PLACE = re.compile(r'(?P<host>[\w.-]*|\[[\w:.%-]+\])(:(?P<port>\d*))?',
+_LITERAL = r'\[[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%[\w.-]*)?\]'
+_IPV6 = re.compile(rf'{_LITERAL}(:\d*)?$', re.ASCII)
+_PLACE = re.compile(rf'(?P<host>[\w.-]*|{_LITERAL})(:(?P<port>\d*))?',
                     re.ASCII)
 # Of the query of a URL; the values of others may be secrets.
 _SHOWN = {'db', 'sentinel', 'sentinel_fallback', 'timeout', 'socket_timeout',

@@ -143,9 +143,7 @@ def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
     near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
     world.directory.known[OTHER.key] = [near]
     lane = world.can_reach(near)
-    began = time.perf_counter()
     waiting = [world.post() for _ in range(300)]
-    first = time.perf_counter() - began
     tried = [len(world.directory.passed_over)]
     while world.tasks:
         world.turn()
@@ -154,7 +152,6 @@ def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
         tried.append(len(world.directory.passed_over))
     assert max(after - before for before, after
                in zip([0, *tried], tried)) <= custodies._TRIES
-    assert first < 0.5
     assert tried[-1] == 5000
     assert list(world.custody._waiting) == waiting
     assert not world.counters.snapshot()
