@@ -32,7 +32,7 @@ def run(project, *arguments, path=(), **environment):
     path = os.pathsep.join([*map(str, path), '/usr/bin', '/bin'])
     return subprocess.run(
         [project / 'tools' / 'venv', *arguments], text=True, cwd='/',
-        capture_output=True, timeout=60,
+        capture_output=True, timeout=120,
         env={'HOME': '/nonexistent', 'PATH': path, **environment})
 
 
