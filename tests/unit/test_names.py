@@ -235,3 +235,17 @@ def test_many_threads_ask_for_the_same_name_once(dns, eager_switching):
         asker.join()
     assert found == [('10.0.0.4',)] * 50
     assert dns.asked == ['node']
+
+
+def test_a_forked_child_has_places_of_its_own():
+    from tests.support import forks
+    from zmq_threaded import places
+    before = places.of_process()
+
+    def resolve():
+        mine = places.of_process()
+        return mine is not before and [
+            host for host, _ in mine.wait('tcp://localhost:1', _soon())]
+    with before._names._lock:       # which the child would inherit locked
+        found = forks.Forked(resolve).result()
+    assert '127.0.0.1' in found

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a caller gets a connection: which address, and why none."""
 
+import contextlib
 import time
 
 from zmq_threaded import names
@@ -92,18 +93,13 @@ class Opening:
             raise Unreachable(places.mute(endpoint, address))
 
 
-class _closed_on_error:
-    """Closes a socket if the block raises whatever it be."""
-
-    def __init__(self, socket):
-        self._socket = socket
-
-    def __enter__(self):
-        return self._socket
-
-    def __exit__(self, kind, *_):
-        if kind is not None:
-            self._socket.close(linger=0)
+@contextlib.contextmanager
+def _closed_on_error(socket):
+    try:
+        yield
+    except BaseException:
+        socket.close(linger=0)
+        raise
 
 
 def _found(endpoint, tried):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The address to which a link of the outbox connects, found without waiting."""
+"""The address to which a link connects, found without waiting."""
 
 import time
 
