@@ -37,6 +37,8 @@ _SHOWN = {'db', 'sentinel', 'sentinel_fallback', 'timeout', 'socket_timeout',
           'health_check_interval', 'ssl_certfile', 'ssl_ca_certs', 'encoding',
           'retry_on_timeout', 'membership_timeout', 'lock_timeout', 'hosts',
           'namespace', 'ca_cert', 'cert_cert', 'api_version', 'use_ssl'}
+# As oslo.utils reads it.
+_TRUE = ('1', 't', 'true', 'on', 'y', 'yes')
 # A secret that is shorter is not looked for in texts: it is in most.
 _SHORTEST_SECRET = 3
 
@@ -134,10 +136,13 @@ def place(url):
     parts = split(url)
     query = parse.parse_qs(parts.query)
     hosts = [each.rpartition('@')[2] for each in parts.netloc.split(',')]
+    # Who speaks TLS to a server that does not waits in vain.
+    tls = (' with TLS' if parts.scheme.endswith('https')
+           or query.get('ssl', [''])[0].lower() in _TRUE else '')
     if 'sentinel' in query:
         hosts += query.get('sentinel_fallback', [])
-        return f'redis by the sentinels {", ".join(hosts)}'
-    engine = parts.scheme.partition('+')[0].replace('etcd3', 'etcd')
+        return f'redis{tls} by the sentinels {", ".join(hosts)}'
+    engine = parts.scheme.partition('+')[0].replace('etcd3', 'etcd') + tls
     where = ', '.join(each for each in hosts if each) or parts.path
     return f'{engine} at {where}' if where else engine
 

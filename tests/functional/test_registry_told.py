@@ -117,7 +117,7 @@ def wrong_user(redis):
 
 def tls_to_plain(redis):
     return (f'redis://:{SECRET}@127.0.0.1:{redis._port}?ssl=true',
-            f'127.0.0.1:{redis._port}', 'SSL')
+            f'redis with TLS at 127.0.0.1:{redis._port}', 'Timeout')
 
 
 def refused(_, scheme='redis'):

@@ -2,6 +2,7 @@
 """The options: where they may be given, what is refused, and the directory.
 """
 
+import ctypes
 import math
 import os
 import socket
@@ -466,6 +467,59 @@ def test_default_falls_back_to_a_private_directory(private):
     for _ in range(2):
         assert options.ipc_directory(settings()) == private
         assert mode(private) == 0o700
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records
+            if record.levelname == 'WARNING']
+
+
+def test_default_that_is_there_and_unusable_is_a_warning_with_the_reason(
+        private, ipc_dir, monkeypatch, caplog):
+    default = os.path.join(ipc_dir, 'default')
+    open(default, 'w').close()
+    monkeypatch.setattr(options, '_DEFAULT_IPC_DIR', default)
+    assert options.ipc_directory(settings()) == private
+    line, = warnings(caplog)
+    assert default in line and private in line and 'File exists' in line
+
+
+def test_default_that_is_not_there_is_no_warning(private, caplog):
+    assert options.ipc_directory(settings()) == private
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize('bits, warned', [
+    (0o700, False), (0o2770, False), (0o755, False), (0o777, True),
+    (0o1777, True), (0o703, True)])
+def test_directory_that_everybody_may_write_is_a_warning(ipc_dir, caplog,
+                                                         bits, warned):
+    os.chmod(ipc_dir, bits)
+    options.ipc_directory(settings(ipc_dir))
+    assert [ipc_dir in line and 'every user' in line
+            for line in warnings(caplog)] == [True] * warned
+
+
+def test_refused_directory_says_whose_it_is(ipc_dir):
+    if os.getuid() != 0:
+        pytest.skip('setuid is for root')
+    refused = as_nobody(directory_or_error, ipc_dir)
+    assert 'user 0' in refused and '0700' in refused
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='mount is for root')
+def test_directory_on_a_read_only_file_system_says_so(ipc_dir):
+    def child():
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x20000) == 0       # CLONE_NEWNS
+        for arguments in ((b'none', b'/', None, 0x44000, None),
+                          (b'x', ipc_dir.encode(), b'tmpfs', 1, None)):
+            assert libc.mount(*arguments) == 0, ctypes.get_errno()
+        said = []
+        options.LOG.warning = lambda *args: said.append(args[0] % args[1:])
+        return [options.ipc_directory(settings(ipc_dir)), *said]
+    path, said = forks.Forked(child).result()[:2]
+    assert path == ipc_dir and 'read-only file system' in said
 
 
 def test_ordinary_user_falls_back_to_tmp(monkeypatch):

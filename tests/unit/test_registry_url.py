@@ -409,7 +409,9 @@ def test_a_name_that_stands_alone_may_be_a_password():
     ('redis://u:p%2Fw@h:1?db=2', 'redis at h:1'),
     ('redis:///run/redis.sock', 'redis at /run/redis.sock'),
     ('zookeeper://u:p@a:1,b', 'zookeeper at a:1, b'),
-    ('etcd3+https://h:1', 'etcd at h:1'),
+    ('etcd3+https://h:1', 'etcd with TLS at h:1'),
+    ('redis://h:1?ssl=true', 'redis with TLS at h:1'),
+    ('redis://h:1?ssl=false', 'redis at h:1'),
     ('redis://:p@h1:1?sentinel=x&sentinel_fallback=h2:2',
      'redis by the sentinels h1:1, h2:2')])
 def test_place_of_the_registry(url, place):

@@ -109,6 +109,7 @@ class View:
         self._avoided = pauses.Avoided()
         self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
+        self._reached = {}
 
     def choose(self, topic):
         """The next live instance of a topic in turn, or None."""
@@ -178,6 +179,7 @@ class View:
 
     def reached(self, instance):
         """The instance answers: forget earlier failures."""
+        self._reached[instance.id] = time.monotonic()
         if self._avoided:
             self._avoided.remove(instance)
 
@@ -223,7 +225,11 @@ class View:
         missing = self._missing(entry, found)
         self._vanished.note(entry.key, missing, found)
         if missing and not is_doubtful():
-            missing = self._perhaps_alive(found, missing, expired)
+            missing = [each for each in missing if each.id in expired
+                       and self._may_live(each)]
+            if len(missing) == 1 and found and not self._lives(missing[0],
+                                                               entry):
+                missing = ()    # one that dies beside others
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
             entry.choose_anew()
@@ -236,15 +242,19 @@ class View:
         return [instance for instance in entry.listed
                 if instance.id not in there]
 
-    def _perhaps_alive(self, found, missing, expired):
-        """One that dies beside others is nothing special. If many expire at
-        once, or all, the clock of the registry may have been set; then those
-        count who were not found to be unreachable.
+    def _may_live(self, instance):
+        """Who has expired may live all the same: the clock of the registry
+        was set, and its owner is about to renew its record.
         """
-        expired = [instance for instance in missing if instance.id in expired
-                   and instance.id not in self._avoided
-                   and _way(instance) not in self._avoided]
-        return expired if len(expired) > 1 or not found else ()
+        return not self._avoided.why(instance)
+
+    def _lives(self, instance, entry):
+        """Its record has not been renewed for longer than this, so it has
+        answered since; or it expired together with others.
+        """
+        reached = self._reached.get(instance.id, -math.inf)
+        return (instance.id in entry.doubted
+                or time.monotonic() - reached < self._expire / 2)
 
     def _still_listed(self, entry, missing):
         now = time.monotonic()
@@ -257,6 +267,10 @@ class View:
 
     def tidy(self):
         """Pauses end, and those who are no longer listed are forgotten."""
+        before = time.monotonic() - self._expire
+        for instance_id, reached in list(self._reached.items()):
+            if reached < before:
+                self._reached.pop(instance_id, None)
         if self._avoided:
             self._avoided.tidy(instance for entry in self.entries()
                                for instance in entry.listed)

@@ -5,7 +5,7 @@ import tooz
 
 from zmq_threaded.matchmaker import folders
 
-_LONGEST = 300
+_LONGEST = 400
 
 
 class Unanswered(Exception):
@@ -24,11 +24,17 @@ def text(error):
     """The name and the text of an error: of its cause, where tooz has only
     wrapped it; of a file, its path and whose it is.
     """
-    if isinstance(error, tooz.ToozError) and error.__cause__ is not None:
-        error = error.__cause__
+    error = _root(error)
     said = (folders.explained(error)
             if isinstance(error, OSError) and error.filename is not None
             else str(error))
     # One line that a terminal shows as it is.
     said = ''.join(each if each.isprintable() else ' ' for each in said)
     return f'{type(error).__name__}: {said[:_LONGEST]}'
+
+
+def _root(error):
+    if isinstance(error, tooz.ToozError) and error.__cause__ is not None:
+        return _root(error.__cause__)
+    cause = error.__cause__ or error.__context__
+    return error if str(error) or cause is None else _root(cause)
