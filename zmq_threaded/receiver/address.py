@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the receiver of a node and the services behind it are found."""
 
+import contextlib
 import hashlib
 import os
 
@@ -19,6 +20,17 @@ def service_path(ipc_dir, instance_id):
         cannot lead out of the directory
     """
     return os.path.join(ipc_dir, f'{instance_id.hex()}.sock')
+
+
+def listed(ipc_dir):
+    """Set of the ids of all services that have a Unix socket here."""
+    found = set()
+    for name in os.listdir(ipc_dir):
+        stem, extension = os.path.splitext(name)
+        if extension == '.sock':
+            with contextlib.suppress(ValueError):
+                found.add(bytes.fromhex(stem))
+    return found
 
 
 def receiver_path(settings, ipc_dir):
