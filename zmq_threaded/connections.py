@@ -51,7 +51,8 @@ def _described(fd, socket):
         return None
     taken, received = struct.unpack_from('=QQ', info, _BYTES_AT)
     return Connection(fd, os.fstat(fd).st_ino,
-                      str(socket.getpeername()[0]), taken, received)
+                      socket.getpeername()[0].removeprefix('::ffff:'), taken,
+                      received)
 
 
 def end(fd, local, key=None):

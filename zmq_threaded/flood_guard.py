@@ -21,10 +21,13 @@ from zmq_threaded import logs
 LOG = logs.get(__name__)
 
 _MEGABYTE = 1024 * 1024
-# libzmq takes about 300 MB of memory for frames in a second.
-_TICK = 0.2
+# libzmq takes 300 MB of memory for small frames in a second, and more for big
+# ones.
+_TICK, _WATCHING_TICK = 0.1, 0.05
+# Looking at all connections may take this part of the time.
+_SHARE = 0.2
 # From this growth on the guard watches, and from this one on it acts.
-_WATCH_FROM, _ACT_FROM = 64 * _MEGABYTE, 192 * _MEGABYTE
+_WATCH_FROM, _ACT_FROM = 48 * _MEGABYTE, 128 * _MEGABYTE
 # What nobody has to answer for: an ordinary message may be on its way.
 _INNOCENT = 16 * 1024
 # An empty frame has two bytes on the wire and 64 in memory; what has grown by
@@ -41,11 +44,11 @@ class FloodGuard:
     :param longest: bytes that a message may have
     :param is_alone: nothing else in this process takes memory
     :ivar tick: check() is to be called so often, in seconds
-    :ivar is_watching: what is read and written is to be told to note() and
-        wrote()
+    :ivar is_watching: what is read and written is to be told to note(),
+        read() and wrote()
     :ivar is_acting: the memory has grown too much
 
-    Thread: one for check() and wrote(), the reader's for note().
+    Thread: one for check() and wrote(), the reader's for note() and read().
     """
 
     def __init__(self, port, longest, counters, is_alone=False):
@@ -56,16 +59,28 @@ class FloodGuard:
         self._is_alone = is_alone
         self._calm = _resident()
         self._next = self._since = 0.0
-        self._marks = {}
-        self._fds = {}
-        self._heard = set()
-        self._written = collections.Counter()
+        self._forget()
         self.is_watching = self.is_acting = False
 
+    def _forget(self):
+        self._marks, self._fds, self._latest = {}, {}, None
+        self._ended = set()
+        self._read = collections.Counter()
+        self._written = collections.Counter()
+
     def note(self, fd, client):
-        """A message of this routing id has come over this connection."""
-        self._heard.add(fd)
+        """A message of this routing id comes over this connection."""
+        self._latest = fd
         self._fds[client] = fd
+
+    def read(self, frames):
+        """The message that was noted last is this one.
+
+        :returns: whether it is of use; one of a connection that was ended is
+            not, for to handle it would take longer than to send another
+        """
+        self._read[self._latest] += sum(map(len, frames))
+        return frames[0] not in self._ended
 
     def wrote(self, client, size):
         """An answer of so many bytes was given to libzmq."""
@@ -81,7 +96,6 @@ class FloodGuard:
         now = time.monotonic()
         if self._port is None or now < self._next:
             return
-        self._next = now + _TICK
         grown = _resident() - self._calm
         if grown < 0:
             self._calm += grown
@@ -90,6 +104,12 @@ class FloodGuard:
             self._watch(now, grown, is_reading)
         elif grown > _WATCH_FROM:
             self._since, self.is_watching = now, True
+        self._next = now + self._time_to_rest(time.monotonic() - now)
+
+    def _time_to_rest(self, took):
+        if self.is_watching:
+            return max(_WATCHING_TICK, took / _SHARE)
+        return _TICK
 
     def _watch(self, now, grown, is_reading):
         held = self._held(is_reading)
@@ -107,21 +127,23 @@ class FloodGuard:
 
     def _held(self, is_reading):
         """List of (bytes that it makes this process hold, Connection)."""
-        heard, self._heard = self._heard, set()
         marks, self._marks = self._marks, {}
         sizes = []
         for each in connections.accepted(self._port):
-            received, taken, written = marks.get(
-                each.key, (each.received, each.taken, self._written[each.fd]))
-            if each.fd in heard or not is_reading:
-                received = each.received
-            self._marks[each.key] = received, taken, written
-            unread = (self._written[each.fd] - written) - (each.taken - taken)
-            sizes.append((each.received - received + max(0, unread), each))
+            unread = each.received - self._read[each.fd]
+            untaken = self._written[each.fd] - each.taken
+            # Least of all so far, for what was there before is not known.
+            least, least_out = marks.get(each.key, (unread, untaken))
+            self._marks[each.key] = (min(least, unread) if is_reading
+                                     else unread, min(least_out, untaken))
+            sizes.append((unread - self._marks[each.key][0]
+                          + untaken - self._marks[each.key][1], each))
         return sizes
 
     def _end(self, worst):
         for size, each in worst:
+            self._ended |= {client for client, fd in list(self._fds.items())
+                            if fd == each.fd}
             if connections.end(each.fd, {self._port}, each.key):
                 self._counters.add('floods_ended')
                 LOG.warning(
@@ -131,17 +153,18 @@ class FloodGuard:
 
     def _rest(self):
         self.is_watching = False
-        self._marks, self._fds, self._heard = {}, {}, set()
-        self._written.clear()
+        self._forget()
         if not self._is_alone:
             self._calm = _resident()
 
 
 def _worst(held, total):
-    """Those that have the most, together half of all."""
+    """Those that have megabytes, or else those that together have half of
+    all.
+    """
     worst, share = [], 0
     for size, each in sorted(held, key=lambda pair: -pair[0]):
-        if size <= _INNOCENT or share > total / 2:
+        if size <= _INNOCENT or size < _MEGABYTE and share > total / 2:
             break
         worst.append((size, each))
         share += size

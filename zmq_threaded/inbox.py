@@ -43,23 +43,26 @@ class Inbox:
         self.is_behind = False
 
     def receive(self):
-        """Read a multipart, or throw a slice of one away.
+        """Read a multipart, or throw one away, or a slice of it.
 
         :raises: zmq.Again when there is none
-        :returns: list of frames; None after a slice, when is_behind says
-            whether there are more
+        :returns: list of frames; None for what was thrown away
         """
         if self.is_behind:
             self.is_behind = not sockets.skip(self._socket, _SLICE)
             return None
         try:
             if self._guard and self._guard.is_watching:
-                return self._receive(self._socket, note=self._guard.note)
+                return self._watched()
             return self._receive(self._socket)
         except sockets.TooManyFrames as error:
             self.is_behind = True
             self._refuse(error)
             return None
+
+    def _watched(self):
+        frames = self._receive(self._socket, note=self._guard.note)
+        return frames if self._guard.read(frames) else None
 
     def _refuse(self, error):
         # It would go on: to read all that is more work than to send it.

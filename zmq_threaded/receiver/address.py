@@ -32,6 +32,17 @@ def service_path(ipc_dir, instance_id):
     return os.path.join(ipc_dir, f'{instance_id.hex()}.sock')
 
 
+def listed(ipc_dir):
+    """Set of the ids of all services that have a Unix socket here."""
+    found = set()
+    for name in os.listdir(ipc_dir):
+        stem, extension = os.path.splitext(name)
+        if extension == '.sock':
+            with contextlib.suppress(ValueError):
+                found.add(bytes.fromhex(stem))
+    return found
+
+
 def receiver_path(settings, ipc_dir):
     """The Unix socket of the receiver, for clients of the same node.
 

@@ -33,6 +33,8 @@ _TICK = 0.5
 _READ_AT_ONCE = 100
 _ROUNDS = 20
 _FEWEST_DESCRIPTORS = 1024
+# Instances that are looked for one by one.
+_MANY = 64
 # What is bigger is refused while memory is short.
 _SMALL = 64 * 1024
 _JOIN_LIMIT = 5.0
@@ -193,7 +195,9 @@ class Receiver:
             except zmq.Again:
                 return True
             if frames is None:
-                return False
+                if self._inbox.is_behind:
+                    return False
+                continue
             self._last_moved = time.monotonic()
             try:
                 self._forward(route.route(frames))
@@ -204,13 +208,22 @@ class Receiver:
     def _forward(self, request):
         # Questions are about what was forwarded, and are answered to the end.
         is_late = self._is_closing and request.kind != wire.QUERY
-        for instance_id in request.instances:
+        for instance_id in self._known(request.instances):
             outcome = (backends.UNREACHABLE if is_late
                        else self._forward_to(instance_id, request))
             if outcome is backends.TAKEN:
                 self.counters.add('forwarded')
             else:
                 self._refuse(request, instance_id, outcome)
+
+    def _known(self, instances):
+        """Of many instances those that are here. The others are not refused
+        one by one, which would take too long: who asks for them is told.
+        """
+        if len(instances) <= _MANY:
+            return instances
+        here = address.listed(self._ipc_dir) | self._backends.keys()
+        return [each for each in instances if each in here]
 
     def _forward_to(self, instance_id, request):
         try:

@@ -46,6 +46,7 @@ class SharedRouter:
             socket, counters, sockets.receive_request, self.guard,
             sockets.own_addresses(port, path))
         self._wake_reader = wake_reader
+        self._is_behind = False
         self._lock = threading.Lock()
         self._closings = itertools.count()
         self.fd = socket.fd
@@ -60,24 +61,27 @@ class SharedRouter:
             is_behind() says so, and then the reader is woken
         """
         received = []
+        self._is_behind = False
         with self._lock:
-            while (len(received) < limit
-                   and sockets.events(self._socket) & sockets.POLLIN):
+            for _ in range(limit):
+                if not sockets.events(self._socket) & sockets.POLLIN:
+                    return received
                 frames = self._inbox.receive()
-                if frames is None:
+                if frames is not None:
+                    received.append(frames)
+                if self._inbox.is_behind:
                     break
-                received.append(frames)
-            else:
-                return received
-        time.sleep(_TURN_OF_THE_WRITER)
-        self._wake_reader()
+        if len(received) < limit:
+            self._is_behind = True
+            time.sleep(_TURN_OF_THE_WRITER)
+            self._wake_reader()
         return received
 
     def is_behind(self):
         """Whether there is more to read, though receive() has read less than
-        it might: a multipart of too many frames is being thrown away.
+        it might: something is being thrown away.
         """
-        return self._inbox.is_behind
+        return self._is_behind
 
     def send(self, batch):
         """Write some multiparts, each to the client that its first frame

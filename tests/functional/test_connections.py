@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections that libzmq has accepted, found and ended."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+import zmq
+
+from tests.support import ids
+from tests.support import raw_peer
+from tests.support import waiting
+from zmq_threaded import connections
+from zmq_threaded import counters
+from zmq_threaded import flood_guard
+from zmq_threaded import inbox
+from zmq_threaded import sockets
+
+_MEGABYTE = 1024 * 1024
+
+
+class Bound:
+    """A ROUTER on a TCP port and a path."""
+
+    def __init__(self, context, settings, ipc_dir):
+        self.socket = sockets.router_socket(context, settings)
+        self.path = os.path.join(ipc_dir, 'router.sock')
+        sockets.bind_ipc(self.socket, self.path)
+        self.port = self.socket.bind_to_random_port('tcp://127.0.0.1')
+        self.counters = counters.Counters()
+
+    def peer(self, way='tcp'):
+        return raw_peer.RawPeer(self.path if way == 'ipc'
+                                else ('127.0.0.1', self.port))
+
+    def inbox(self, **kwargs):
+        return inbox.Inbox(self.socket, self.counters,
+                           local={self.port, self.path}, **kwargs)
+
+    def read_all(self, box):
+        """All multiparts that are there."""
+        read = []
+        with contextlib.suppress(zmq.Again):
+            while True:
+                frames = box.receive()
+                if frames is not None:
+                    read.append(frames)
+        return read
+
+
+@pytest.fixture
+def bound(node, ipc_dir):
+    context = zmq.Context()
+    made = Bound(context, node.settings(), ipc_dir)
+    yield made
+    made.socket.close(linger=0)
+    context.term()
+    os.unlink(made.path)
+
+
+def _is_ended(peer):
+    with contextlib.suppress(ConnectionError):
+        return peer.socket.recv(1) == b''
+    return True
+
+
+def test_accepted_connections_and_their_bytes(bound):
+    with bound.peer() as one, bound.peer() as other, bound.peer('ipc'):
+        one.send(b'', b'x' * 1000)
+        waiting.until(lambda: sorted(
+            each.received > 1000
+            for each in connections.accepted(bound.port)) == [False, True])
+        assert {each.peer for each in connections.accepted(
+            bound.port)} == {'127.0.0.1'}
+        assert not _is_readable(other)
+    waiting.until(lambda: not connections.accepted(bound.port))
+
+
+def _is_readable(peer):
+    peer.socket.settimeout(0.01)
+    try:
+        return peer.socket.recv(1) is not None
+    except TimeoutError:
+        return False
+
+
+def test_only_what_was_accepted_here_is_ended(bound):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull) as file, bound.peer() as peer:
+        each, = connections.accepted(bound.port)
+        for fd in (ours.fileno(), file.fileno(), peer.socket.fileno(), 9999):
+            assert not connections.end(fd, {bound.port, bound.path})
+        assert not connections.end(each.fd, {bound.port}, each.key + 1)
+        assert not connections.end(each.fd, {bound.port + 1})
+        before = len(os.listdir('/proc/self/fd'))
+        assert connections.end(each.fd, {bound.port}, each.key)
+        assert _is_ended(peer)
+        assert len(os.listdir('/proc/self/fd')) <= before
+        ours.send(b'still there')
+        assert theirs.recv(20) == b'still there'
+
+
+@pytest.mark.parametrize('way', ['tcp', 'ipc'])
+@pytest.mark.parametrize('receive', [sockets.receive,
+                                     sockets.receive_uncopied])
+@pytest.mark.parametrize('count', [17, 1000, 5432])
+def test_who_sends_too_many_frames_is_ended_and_others_are_read(
+        bound, way, receive, count):
+    box = bound.inbox(receive=receive)
+    with bound.peer(way) as hostile, bound.peer(way) as honest:
+        hostile.send(*[b'f'] * count)
+        assert bound.socket.poll(5000)
+        honest.send(b'', b'message', b'unknown')
+        read = []
+        waiting.until(lambda: read.extend(bound.read_all(box)) or read)
+        assert [[bytes(frame) for frame in frames[1:]]
+                for frames in read] == [[b'', b'message', b'unknown']]
+        assert bound.counters.snapshot() == {'malformed': 1}
+        assert _is_ended(hostile)
+        honest.send(b'', b'again')
+        waiting.until(lambda: len(bound.read_all(box)) == 1)
+
+
+def test_a_slice_is_bounded(bound):
+    box = bound.inbox()
+    with bound.peer() as hostile:
+        hostile.send(*[b'f'] * 2500)
+        assert bound.socket.poll(5000)
+        slices = 0
+        with contextlib.suppress(zmq.Again):
+            while box.receive() is None:
+                slices += 1
+        assert slices in (3, 4, 5) and not box.is_behind
+
+
+def test_the_guard_spares_who_is_read(bound):
+    guard = flood_guard.FloodGuard(bound.port, _MEGABYTE, bound.counters)
+    box = bound.inbox(guard=guard)
+    guard._calm = -10 ** 12       # as if memory had grown without an end
+    message = ids.new_id() * 1000
+    with bound.peer() as hostile, bound.peer() as honest:
+        guard.check()
+        assert guard.is_watching
+
+        def step():
+            # The one never ends its multipart.
+            with contextlib.suppress(OSError):
+                hostile.socket.sendall(raw_peer.pack(message, more=True) * 10)
+            honest.send(b'', message)
+            waiting.until(lambda: bound.read_all(box))
+            guard.check()
+            return bound.counters.snapshot().get('floods_ended')
+
+        assert waiting.until(step) == 1
+        assert _is_ended(hostile)
+        for _ in range(20):
+            step()
+        assert bound.counters.snapshot() == {'floods_ended': 1}
+        assert len(connections.accepted(bound.port)) == 1
+
+
+def test_a_guard_without_a_port_does_nothing():
+    guard = flood_guard.FloodGuard(None, 1, counters.Counters())
+    guard._calm = -10 ** 12
+    guard.check()
+    assert not guard.is_watching and guard.tick > 1e9
