@@ -157,7 +157,8 @@ def _change(module, name, shape, is_orderly):
 def _calls_exit(module, *path):
     function = functools.reduce(lambda found, name: getattr(found, name, None),
                                 path, module)
-    code = getattr(getattr(function, '__wrapped__', function), '__code__', None)
+    function = getattr(function, '__wrapped__', function)
+    code = getattr(function, '__code__', None)
     return code is not None and {'os', '_exit'} <= set(code.co_names)
 
 
