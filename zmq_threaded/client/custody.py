@@ -162,7 +162,7 @@ class Custody:
                                  or self._directory.choose(delivery.topic))
             delivery.chosen = None
         lane = delivery.instance and self._lanes.to(
-            delivery.instance, _is_patient(delivery))
+            delivery.instance, self._is_patient(delivery))
         if lane and not delivery.pinned and lane.link.is_closing():
             lane = None
         if lane:
@@ -174,6 +174,14 @@ class Custody:
             self.route(delivery)
         else:
             self._waiting.add(delivery)
+
+    def _is_patient(self, delivery):
+        """Whether a message waits for the socket file of its instance, which
+        may be made anew: it can go to nobody else.
+        """
+        return (time.monotonic() - delivery.since < _MADE_ANEW
+                and (delivery.pinned
+                     or len(self._directory.live(delivery.topic)) == 1))
 
     def _spread(self, original, looked_at):
         """Copy a message for all who are to have it, now that they are known.
@@ -384,11 +392,3 @@ class Custody:
             self.end(delivery, deliveries.EXPIRED)
         else:
             self.drop(delivery, reason)
-
-
-def _is_patient(delivery):
-    """Whether a message waits for the socket file of its instance: it can go
-    to nobody else.
-    """
-    return (delivery.pinned
-            and time.monotonic() - delivery.since < _MADE_ANEW)
