@@ -182,7 +182,8 @@ class Custody:
             delivery.chosen = None
             if delivery.instance is None:
                 return self._waiting.add(delivery)
-            lane = self._lanes.to(delivery.instance)
+            lane = self._lanes.to(delivery.instance,
+                                  self._is_patient(delivery))
             if lane and not lane.link.is_closing():
                 delivery.held_up = ''
                 return lane.push(delivery)
@@ -191,12 +192,20 @@ class Custody:
         self._waiting.go_on(delivery)
 
     def _route_copy(self, copy):
-        lane = self._lanes.to(copy.instance, _is_patient(copy))
+        lane = self._lanes.to(copy.instance, self._is_patient(copy))
         if lane:
             copy.held_up = ''
             lane.push(copy)
         else:
             self._spreading.drop_copy(copy)
+
+    def _is_patient(self, delivery):
+        """Whether a message waits for the socket file of its instance, which
+        may be made anew: it can go to nobody else.
+        """
+        return (time.monotonic() - delivery.since < _MADE_ANEW
+                and (delivery.pinned
+                     or len(self._directory.live(delivery.topic)) == 1))
 
     # Lost connections
 
@@ -365,11 +374,3 @@ class Custody:
             self.end(delivery, deliveries.EXPIRED)
         else:
             self.drop(delivery, cause)
-
-
-def _is_patient(delivery):
-    """Whether a message waits for the socket file of its instance: it can go
-    to nobody else.
-    """
-    return (delivery.pinned
-            and time.monotonic() - delivery.since < _MADE_ANEW)
