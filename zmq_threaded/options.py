@@ -389,8 +389,8 @@ def _ensure(path):
             f'{stat.S_IMODE(status.st_mode):04o}; this process runs as user '
             f'{os.geteuid()})')
     # It may be written again; clients work meanwhile.
-    LOG.warning('rpc_zmq_ipc_dir: %s is on a read-only file system; no service '
-                'can start or be registered there', path)
+    LOG.warning('rpc_zmq_ipc_dir: %s is on a read-only file system; no '
+                'service can start or be registered there', path)
 
 
 def _refuse_read_only(path):

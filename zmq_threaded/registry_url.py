@@ -212,8 +212,9 @@ def _refuse_hosts(places):
              'zmq+sentinel://' + ','.join(f'{host}:26379' for host in hosts))
     raise ValueError(
         'transport_url: zmq:// has no host, for its registry is on this '
-        f'machine; for a registry on another one write {meant}, or zmq+etcd:// '
-        'or zmq+zookeeper://, for services on one machine only zmq://')
+        f'machine; for a registry on another one write {meant}, or '
+        'zmq+etcd:// or zmq+zookeeper://, for services on one machine only '
+        'zmq://')
 
 
 def _checked(url):
@@ -258,8 +259,8 @@ def _check_place(option, text):
     """:raises: ValueError, which does not show it"""
     found = _PLACE.fullmatch(text)
     if found is None:
-        raise ValueError(f'{option}: a host is not HOST:PORT, with a port from '
-                         f'1 to 65535; {_ESCAPE}')
+        raise ValueError(f'{option}: a host is not HOST:PORT, with a port '
+                         f'from 1 to 65535; {_ESCAPE}')
     if found['port']:
         _check_port(option, int(found['port'][:6]))
     return found['host'].strip('[]') or None, int(found['port'] or 0) or None
@@ -274,9 +275,9 @@ def _check_port(option, port):
 def _refuse_engine(scheme):
     if scheme == 'file':
         # It would lack what makes the embedded one safe with forks and kills.
-        raise ValueError(
-            f'{_OPTION}: file:// is not supported; for a registry in files '
-            'set embedded, and its place with rpc_zmq_ipc_dir')
+        raise ValueError(f'{_OPTION}: file:// is not supported; for a '
+                         'registry in files set embedded, and its place with '
+                         'rpc_zmq_ipc_dir')
     if scheme in _CANNOT_LIST:
         raise ValueError(f'{_OPTION}: {scheme} cannot be the registry; there '
                          'are redis, etcd3+http, etcd3+https and zookeeper')

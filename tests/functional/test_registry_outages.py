@@ -318,7 +318,7 @@ def test_an_outage_does_not_flood_the_log(engine, world, topic, caplog):
     lines = [record for record in caplog.records
              if record.levelno >= logging.WARNING]
     assert 1 <= len(lines) <= 10, [line.getMessage() for line in lines]
-    assert 'The registry answers again' in caplog.text
+    waiting.until(lambda: 'The registry answers again' in caplog.text)
 
 
 def test_topic_that_lay_idle_is_looked_at_when_it_is_used_again(

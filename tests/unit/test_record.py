@@ -27,12 +27,12 @@ def test_what_is_encoded_is_decoded():
     instance = record.Instance(ID, ('ipc:///a/b.sock', 'tcp://[::1]:5'),
                                'pööl', True, True, 'host', 'server')
     packed = tooz_utils.dumps(record.encode([instance]))
-    assert record.decode(packed) == ([instance], [])
+    assert record.sift(packed) == ([instance], [])
 
 
 def test_unknown_fields_are_those_of_a_later_release():
     packed = instances({**GOOD, 'later': [1, {}], 'receiver': 1})
-    assert record.decode(packed)[0][0].receiver is True
+    assert record.sift(packed)[0][0].receiver is True
 
 
 MALFORMED = {
@@ -49,7 +49,7 @@ MALFORMED = {
 @pytest.mark.parametrize('what', MALFORMED)
 def test_record_that_is_of_no_use_says_why(what):
     with pytest.raises(record.Malformed, match='it '):
-        record.decode(MALFORMED[what])
+        record.sift(MALFORMED[what])
 
 
 BAD = {
@@ -66,7 +66,7 @@ BAD = {
 
 @pytest.mark.parametrize('what', BAD)
 def test_instance_that_is_of_no_use_does_not_hide_another(what):
-    good, bad = record.decode(instances(BAD[what], GOOD))
+    good, bad = record.sift(instances(BAD[what], GOOD))
     assert good == [INSTANCE]
     assert len(bad) == 1 and str(bad[0])
 
@@ -74,7 +74,7 @@ def test_instance_that_is_of_no_use_does_not_hide_another(what):
 def test_endless_iterator_is_not_made():
     packed = tooz_utils.dumps({'instances': [
         {**GOOD, 'endpoints': itertools.count(0)}]})
-    assert record.decode(packed)[0] == []
+    assert record.sift(packed)[0] == []
 
 
 @pytest.mark.parametrize('endpoint', [
@@ -96,7 +96,7 @@ def test_usable_endpoint(endpoint):
     'tcp://h/x:5', 'tcp://u@h:5', 'tcp://' + 300 * 'x' + ':5'])
 def test_useless_endpoint_is_refused_and_costs_no_other(endpoint):
     assert record.problem_of(endpoint)
-    good, _ = record.decode({'instances': [
+    good, _ = record.sift({'instances': [
         {'id': ID, 'endpoints': [endpoint, 'tcp://127.0.0.1:1']}]})
     assert good == [INSTANCE]
 
@@ -116,7 +116,7 @@ ANYTHING = st.recursive(
                   'pool': ANYTHING, 'host': ANYTHING, 'replies': ANYTHING})
     | ANYTHING))
 def test_nearly_right_records_give_instances_or_reasons(listed):
-    good, bad = record.decode(msgpack.packb({'instances': [*listed, GOOD]}))
+    good, bad = record.sift(msgpack.packb({'instances': [*listed, GOOD]}))
     assert INSTANCE in good
     assert len(good) + len(bad) == len(listed) + 1
     assert all(not map(record.problem_of, each.endpoints) or each.id
@@ -127,7 +127,7 @@ def test_nearly_right_records_give_instances_or_reasons(listed):
 @given(st.binary() | ANYTHING.map(msgpack.packb))
 def test_any_bytes_give_instances_or_malformed(raw):
     try:
-        good, _ = record.decode(raw)
+        good, _ = record.sift(raw)
     except record.Malformed:
         return
     assert all(isinstance(each, record.Instance) for each in good)
@@ -140,7 +140,7 @@ def test_a_record_cannot_take_much_memory():
     try:
         for raw in (worst, many):
             with contextlib.suppress(record.Malformed):
-                assert record.decode(raw)[0] == []
+                assert record.sift(raw)[0] == []
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()

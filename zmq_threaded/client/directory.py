@@ -29,13 +29,13 @@ AT_ONCE, IN_HASTE, AT_LEISURE = 0.5, 2.0, math.inf
 # While there are services (fanouts look first), also as multiples of what a
 # look-up takes: large topics are read less often.
 _LIVE_SPACING, _LIVE_REST = 0.02, 10
-# Longer than an answer of the registry is waited for, so that there is a reason.
+# Longer than an answer of the registry is waited for: then there is a reason.
 _REGISTER_TIMEOUT = 6.0
 _UNREGISTER_TIMEOUT = 2.0
 # A registration is looked at soon: a deletion may have come in between.
 _FIRST_BEAT = 1.0
-# Seconds between two turns, of which there is one in each second at least,
-# after which a third of the life of a record says that the process stood still.
+# There is a turn in each second at least. Seconds between two after which the
+# process stood still, if a third of the life of a record is not longer.
 _LONGEST_TURN = 2.0
 # Update periods after which all topics are looked at when it is back: by then
 # the services have seen it too.

@@ -9,7 +9,8 @@ of its instances there.
     patience.py     the thread that may block    engines.py   what differs
     record.py       instances, written down      reading.py   records, as read
     files.py        the embedded engine          folders.py   its directories
-    stamps.py       the age of its records       troubles.py  errors, in words
+    stamps.py       its clock                    ages.py      who is alive
+    troubles.py     errors, in words
 """
 
 from zmq_threaded.matchmaker import engines

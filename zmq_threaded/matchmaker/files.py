@@ -11,7 +11,6 @@ import datetime
 import errno
 import functools
 import hashlib
-import math
 import os
 import stat
 import time
@@ -20,6 +19,7 @@ import weakref
 from tooz import coordination
 from tooz import utils as tooz_utils
 
+from zmq_threaded.matchmaker import ages
 from zmq_threaded.matchmaker import folders
 from zmq_threaded.matchmaker import record as records
 from zmq_threaded.matchmaker import stamps
@@ -29,8 +29,6 @@ _TRIES = 100
 _METADATA = '.metadata'
 _SUFFIX = '.raw'
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Records of earlier releases whose renewals are remembered.
-_REMEMBERED = 10_000
 
 
 class Driver:
@@ -49,7 +47,7 @@ class Driver:
         self._member_id = member_id
         self._name = _safe(member_id) + _SUFFIX
         self._joined = set()
-        self._ages = Ages(expire)
+        self._ages = ages.Ages(expire)
         self._held = _Held(folder.groups)
         self._lost_until = 0.0
 
@@ -213,48 +211,6 @@ class _Held:
             return False
 
 
-class Ages:
-    """Which records were renewed within their life.
-
-    :param expire: seconds of that
-
-    Thread: one.
-    """
-
-    def __init__(self, expire):
-        self._expire = expire
-        self._renewed = {}
-
-    def is_young(self, path, content, status):
-        """:param content: of the record, unpacked
-        :param status: os.stat_result of its file
-        """
-        age = stamps.age(content.get('stamp'))
-        if age is None:
-            return self._was_renewed(path, status.st_mtime)
-        return age <= self._expire or (age != math.inf
-                                       and _is_read_only(path))
-
-    def _was_renewed(self, path, modified):
-        """By the time of the file, which is that of a clock that may step: a
-        file that was seen to change was renewed, whatever its time says.
-        """
-        now = time.monotonic()
-        known, young_until = self._renewed.get(path, (None, 0.0))
-        if modified != known:
-            age = abs(time.time() - modified)
-            left = self._expire - (age if age <= self._expire else 0.0)
-            is_young = age <= self._expire or known is not None
-            young_until = now + left if is_young else 0.0
-            self._remember(path, modified, young_until)
-        return now < young_until
-
-    def _remember(self, path, modified, young_until):
-        if len(self._renewed) >= _REMEMBERED:
-            self._renewed.clear()
-        self._renewed[path] = modified, young_until
-
-
 class _Done:
     """What is done already, as tooz gives what is still to be done."""
 
@@ -343,11 +299,3 @@ def _unlink(path):
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _is_read_only(path):
-    """Then nobody can renew anything."""
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False

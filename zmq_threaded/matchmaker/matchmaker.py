@@ -57,7 +57,7 @@ class Matchmaker:
 
     def _decoded(self, key, member, record):
         try:
-            good, bad = records.decode(record)
+            good, bad = records.sift(record)
         except records.Malformed as problem:
             good, bad = [], [problem]
         if bad and self._may_warn.allows():

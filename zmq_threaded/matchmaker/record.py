@@ -90,6 +90,11 @@ def unpack(raw):
 
 
 def decode(record):
+    """As sift(), but only the instances that are of use."""
+    return sift(record)[0]
+
+
+def sift(record):
     """The instances of a record, and what is wrong with the others.
 
     :param record: as encode() made it, or unpacked, or packed; or Malformed,

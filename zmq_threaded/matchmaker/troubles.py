@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an error of an engine says to an operator, in one line (pure)."""
 
+import re
+
 import tooz
 
 from zmq_threaded.matchmaker import folders
 
 _LONGEST = 400
+_OBJECT = re.compile('<[^<>]*>')
 
 
 class Unanswered(Exception):
@@ -28,9 +31,17 @@ def text(error):
     said = (folders.explained(error)
             if isinstance(error, OSError) and error.filename is not None
             else str(error))
+    said = _without_objects(said)
     # One line that a terminal shows as it is.
     said = ''.join(each if each.isprintable() else ' ' for each in said)
     return f'{type(error).__name__}: {said[:_LONGEST]}'
+
+
+def _without_objects(said):
+    """Clients of redis and etcd say what their objects are made of."""
+    while _OBJECT.search(said):
+        said = _OBJECT.sub('', said)
+    return ' '.join(said.split())
 
 
 def _root(error):
