@@ -228,12 +228,14 @@ class Link:
 
     def why(self):
         """Why it is not connected, as text."""
-        return self._way.why or (
-            f'{self._endpoint}: ' + (
-                'nobody listens there any more'
-                if sockets.is_dead(self._endpoint) else
-                'the connection is lost' if self._was_connected
-                else 'no answer'))
+        return self._way.why or f'{self._endpoint}: {self._trouble()}'
+
+    def _trouble(self):
+        if not sockets.is_there(self._endpoint):
+            return 'its socket file is missing (No such file or directory)'
+        if sockets.is_dead(self._endpoint):
+            return 'nobody listens there any more'
+        return 'the connection is lost' if self._was_connected else 'no answer'
 
     def was_paused(self, now):
         """What is not connected gets its time anew."""
