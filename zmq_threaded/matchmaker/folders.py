@@ -58,12 +58,13 @@ class Folders:
     def make(self, path):
         """Make a directory, if it is missing.
 
-        :raises: OSError
+        :raises: OSError; FileNotFoundError if that is worth another try
         """
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
-            if not os.path.isdir(path):
+            # FileNotFoundError, if somebody has just removed it.
+            if not stat.S_ISDIR(os.stat(path).st_mode):
                 raise
         self._open_up(path)
 
