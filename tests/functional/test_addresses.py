@@ -355,9 +355,9 @@ def test_who_is_stopping_or_busy_is_told_apart(cloud):
 
 def test_nothing_is_left_of_links_that_never_got_an_address(cloud, dns):
     client = cloud.client()
-    before = leaks.descriptors()
     for number in range(30):
         cloud.plant(f'tcp://slow-{number}:5')
+    before = leaks.descriptors()
     cloud.client(fanout=True, transport=client.transport).cast(
         {}, 'note', value=1)
     waiting.until(lambda: len(dns.asked) >= 8)
