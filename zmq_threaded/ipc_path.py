@@ -38,18 +38,28 @@ class IpcPath:
         self._owner = owner
         self._is_shared = is_shared
         self._folder = None
-        self._is_closing = False
-        self._has_told = False
+        self._was_bound = self._is_closing = self._has_told = False
         self._may_warn = counts.Seldom(60.0)
 
     def bind(self, socket):
         """Bind a ROUTER to the path.
 
+        If the disk is full, it is bound as soon as there is room: see
+        restore().
+
         :raises: sockets.BindError
         :returns: the endpoint
         """
-        endpoint = sockets.bind_ipc(socket, self.path)
+        endpoint = f'ipc://{self.path}'
         self._folder = _status(os.path.dirname(self.path))
+        try:
+            sockets.bind_ipc(socket, self.path)
+        except sockets.BindError as error:
+            if not error.is_full:
+                raise
+            self._tell_of_failure(error)
+        else:
+            self._was_bound = True
         # Of a predecessor that was killed while it closed.
         _unlink(self._marker)
         return endpoint
@@ -92,6 +102,11 @@ class IpcPath:
         os.chmod(folder, self._folder.st_mode & 0o7777)
 
     def _tell(self):
+        if not self._was_bound:
+            self._was_bound = True
+            LOG.info('The socket file of %s, %s, is made: there is room',
+                     self._owner, self.path)
+            return
         log = LOG.debug if self._has_told else LOG.warning
         self._has_told = True
         log('The socket file of %s, %s, was removed or replaced while it was '
@@ -104,12 +119,11 @@ class IpcPath:
     def _tell_of_failure(self, error):
         if self._may_warn.allows():
             LOG.warning(
-                'The socket file of %s, %s, was removed or replaced while it '
-                'was in use, and cannot be made anew: %s. Nobody new can '
-                'connect to it; those who are connected go on. It is tried '
-                'again every second. Restore the directory (rpc_zmq_ipc_dir) '
-                'and its permissions, or restart this process.', self._owner,
-                self.path, error)
+                'The socket file of %s, %s, is missing and cannot be made: '
+                '%s. Nobody new can connect to it; those who are connected go '
+                'on. It is tried again every second. See that the directory '
+                '(rpc_zmq_ipc_dir) is there, has room, and may be written to '
+                'by this user.', self._owner, self.path, error)
 
     def announce_end(self):
         """From now on clients send nothing more, though they are connected

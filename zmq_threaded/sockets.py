@@ -92,7 +92,14 @@ class TooManyFrames(Exception):
 
 
 class BindError(Exception):
-    """A service could not bind; the text names the address."""
+    """A service could not bind; the text names the address.
+
+    :ivar is_full: the disk has no room for the file of a Unix socket
+    """
+
+    def __init__(self, text, is_full=False):
+        self.is_full = is_full
+        super().__init__(text)
 
 
 # What making a socket, a thread or a file may raise.
@@ -278,7 +285,8 @@ def bind_ipc(socket, path):
     except (zmq.ZMQError, OSError) as error:
         if descriptors.is_shortage(error):
             raise descriptors.short(error) from None
-        raise BindError(f'{endpoint}: {error}') from None
+        is_full = getattr(error, 'errno', 0) in (errno.ENOSPC, errno.EDQUOT)
+        raise BindError(f'{endpoint}: {error}', is_full) from None
     return endpoint
 
 

@@ -6,6 +6,9 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 import time
 
 import pytest
@@ -120,7 +123,7 @@ def test_what_cannot_be_restored_is_told_and_tried_again(node, caplog):
     path = path_of(server)
     os.unlink(path)
     os.mkdir(path)
-    waiting.until(lambda: 'cannot be made anew' in caplog.text)
+    waiting.until(lambda: 'cannot be made' in caplog.text)
     os.rmdir(path)
     waiting.until(lambda: is_back(path))
     assert node.client().call({}, 'echo', value=1) == 1
@@ -237,3 +240,18 @@ def test_a_shared_path_is_not_taken_from_another_process(tmp_path, caplog):
             assert 'another process' in caplog.text
             assert bound.restore(router)
             bound.remove()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='only root mounts a small disk')
+def test_who_starts_on_a_full_disk_is_reachable_when_there_is_room():
+    """In a mount namespace of its own, with a disk that has no inode left."""
+    directory = tempfile.mkdtemp(prefix='zt-', dir='/tmp')
+    try:
+        done = subprocess.run(
+            ['unshare', '-m', sys.executable, '-m',
+             'tests.support.full_disk_main', directory], text=True,
+            capture_output=True, timeout=100,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
+    finally:
+        os.rmdir(directory)
+    assert done.stdout.strip() == 'well', done.stderr
