@@ -21,11 +21,15 @@ from zmq_threaded import routing_ids
 
 LOG = logs.get(__name__)
 
-# A connection without traffic is pinged every HEARTBEAT_IVL by the I/O
-# thread, however busy Python is; a paused peer or a cut wire is noticed after
-# at most IVL + TIMEOUT.
+# A client pings its peer every HEARTBEAT_IVL by the I/O thread, however busy
+# Python is; a paused peer or a cut wire is noticed after at most IVL + TIMEOUT,
+# and by the peer when no ping came for HEARTBEAT_TTL. Who is bound sends none:
+# libzmq 4.3.5 aborts the process if it is time for one after the peer has
+# left, while what that had sent still fills its pipe (out_event() in
+# stream_engine_base.cpp).
 _HEARTBEAT_IVL = 2000
 _HEARTBEAT_TIMEOUT = 4000
+_HEARTBEAT_TTL = _HEARTBEAT_IVL + _HEARTBEAT_TIMEOUT
 _HANDSHAKE_IVL = 2000
 _CONNECT_TIMEOUT = 3000
 # Callers look at their connection every CALL_SLICE; a peer that died and came
@@ -44,6 +48,8 @@ _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 # that time out while their service hangs could fill it.) The one of a receiver,
 # with the messages of many, may be, so it has no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
+# Of answers; never full, for a client sends heartbeats.
+_CLIENT_RCVHWM = 100_000
 
 # What goes with the parts of a message in its frame: the header, the ids of the
 # instances of a fanout.
@@ -184,6 +190,7 @@ def dealer_socket(context, settings, endpoint):
     # None: a full pipe has no POLLOUT and would look like a lost peer. The
     # windows of the lanes (client/lane.py) are the limit.
     socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.RCVHWM, _CLIENT_RCVHWM)
     return _connect(socket, settings, endpoint)
 
 
@@ -200,7 +207,11 @@ def backend_socket(context, settings, endpoint):
 
 
 def _connect(socket, settings, endpoint, heartbeats=True):
-    _set_common(socket, settings, heartbeats)
+    _set_common(socket, settings)
+    if heartbeats:
+        socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
+        socket.set(zmq.HEARTBEAT_TTL, _HEARTBEAT_TTL)
     # With IMMEDIATE nothing is queued for a peer that has not shaken hands,
     # so POLLOUT means a living peer and its loss a lost one.
     socket.set(zmq.IMMEDIATE, 1)
@@ -221,20 +232,19 @@ def service_socket(context, settings):
 
     :raises: descriptors.Short
     """
-    behind_a_receiver = settings.topology == 'receiver'
-    socket = router_socket(context, settings, not behind_a_receiver)
-    if not behind_a_receiver:
+    socket = router_socket(context, settings)
+    if settings.topology != 'receiver':
         socket.set(zmq.RCVHWM, _SERVICE_RCVHWM)
     return socket
 
 
-def router_socket(context, settings, heartbeats=True):
+def router_socket(context, settings):
     """An unbound ROUTER socket of a service or a receiver.
 
     :raises: descriptors.Short
     """
     socket = new_socket(context, zmq.ROUTER)
-    _set_common(socket, settings, heartbeats)
+    _set_common(socket, settings)
     # Without MANDATORY a reply to a slow or vanished client is dropped with
     # no error.
     socket.set(zmq.ROUTER_MANDATORY, 1)
@@ -242,13 +252,10 @@ def router_socket(context, settings, heartbeats=True):
     return socket
 
 
-def _set_common(socket, settings, heartbeats=True):
+def _set_common(socket, settings):
     socket.set(zmq.IPV6, 1)
     # Of one frame; who sends more loses the connection.
     socket.set(zmq.MAXMSGSIZE, settings.max_message_size + _HEADROOM)
-    if heartbeats:
-        socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
-        socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
     socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_IVL)
     for option, value in (
             (zmq.TCP_KEEPALIVE, settings.keepalive),

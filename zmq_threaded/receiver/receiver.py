@@ -17,6 +17,7 @@ from zmq_threaded import flood_guard
 from zmq_threaded import inbox
 from zmq_threaded import ipc_path
 from zmq_threaded import logs
+from zmq_threaded import quotas
 from zmq_threaded import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
@@ -97,6 +98,7 @@ class Receiver:
         self._active = set()
         self._is_busy = self._is_closing = False
         self._last_moved = self._next_tick = 0.0
+        self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
         self._may_warn_of_shortage = counts.Seldom()
         self._published = published.Published(self._settings,
@@ -207,6 +209,10 @@ class Receiver:
 
     def _forward(self, request):
         # Questions are about what was forwarded, and are answered to the end.
+        if request.kind == wire.QUERY and not self._queries.allows(
+                (request.frames[0], *request.instances)):
+            self.counters.add('queries_ignored')
+            return
         is_late = self._is_closing and request.kind != wire.QUERY
         for instance_id in self._known(request.instances):
             outcome = (backends.UNREACHABLE if is_late

@@ -90,8 +90,12 @@ class Held:
 
     def was_seen(self, message_id):
         """Whether a message was acknowledged lately."""
+        return message_id in self.seen()
+
+    def seen(self):
+        """The ids of what was acknowledged lately; only to be looked at."""
         self._remember()
-        return message_id in self._seen
+        return self._seen
 
     def drained(self):
         """All that had arrived was read."""

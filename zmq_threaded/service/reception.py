@@ -7,6 +7,7 @@ import os
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import payload
+from zmq_threaded import quotas
 from zmq_threaded import wire
 from zmq_threaded.service import failures
 from zmq_threaded.service import incoming as incomings
@@ -51,6 +52,7 @@ class Reception:
             backlog, lambda request: self.give_back(request, wire.REQUEUED))
         self._wake = wake
         self._dropped = collections.deque()
+        self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
         self._may_warn_of_dropped = counts.Seldom()
 
@@ -246,18 +248,23 @@ class Reception:
             # As a receiver does, for which it has no such instance.
             return self._refuse(envelope, message.instance, wire.NO_ID,
                                 wire.GONE)
+        if not self._queries.allows(b''.join(envelope)):
+            self.counters.add('queries_ignored')
+            return None
+        find, seen = self.held.get, self.held.seen()
+        moves = not message.flags & wire.OBSERVE
         states = []
         for message_id in wire.split_ids(message.body[0]):
-            held = self.held.get(message_id)
+            held = find(message_id)
             if held is not None:
-                if not message.flags & wire.OBSERVE:
+                if moves:
                     held.envelope = envelope
                 states.append((message_id, wire.KNOWN))
-            elif self.held.was_seen(message_id):
-                states.append((message_id, wire.ACKNOWLEDGED))
             else:
-                states.append((message_id, wire.UNKNOWN))
+                states.append((message_id, wire.ACKNOWLEDGED
+                               if message_id in seen else wire.UNKNOWN))
         self._put_status(envelope, states)
+        return None
 
     def _put_status(self, envelope, states):
         self.replies.put(envelope,
