@@ -8,14 +8,19 @@ sockets asks here first.
 
 import errno
 import os
+import re
 import resource
 
 from zmq_threaded import logs
 
-LOG = logs.get(__name__)
+# They are counted while doors.py holds its lock.
+LOG = logs.get(__name__, is_deferred=True)
 
-_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _OPEN = '/proc/self/fd'
+_SLOTS, _STATUS_SIZE = re.compile(rb'\nFDSize:\s*(\d+)\n'), 4096
+# More than anybody here asks for at once.
+_FAR_FROM_THE_LIMIT = 8192
 # Of a new connection: its socket's event, its own, and one for a probe.
 FOR_A_CONNECTION = 3
 # A service with less than that asks its clients to be sparing with
@@ -32,7 +37,7 @@ class Short(Exception):
 
 def is_shortage(error):
     """Whether an OSError or ZMQError is of a want that may pass."""
-    return error.errno in _SHORTAGES
+    return error.errno in SHORTAGES
 
 
 def short(error):
@@ -42,6 +47,13 @@ def short(error):
     if error.errno == errno.EMFILE:
         return Short(_advice())
     return Short(f'out of resources: {error}')
+
+
+def out_of_threads(error):
+    """The Short that tells of the RuntimeError of a thread."""
+    return Short(f'out of threads ({error}): raise TasksMax of the unit of '
+                 'this process, the limit of pids of its container, or '
+                 'ulimit -Hu')
 
 
 def complaint():
@@ -82,7 +94,9 @@ def are_few():
 
 
 def left():
-    """How many descriptors may still be opened. Needs none itself."""
+    """How many descriptors may still be opened, or a few thousand less if
+    they are many. Needs none itself.
+    """
     return max(0, raise_limit() - _used())
 
 
@@ -125,13 +139,32 @@ def _largest():
 
 
 def _used():
-    """How many descriptors are open."""
+    """How many descriptors are open; where it would take long to count them
+    and they are far from the limit, how many there are at the most.
+    """
     try:
-        # Linux 6.2 and later.
-        return os.stat(_OPEN).st_size or len(os.listdir(_OPEN))
+        return _counted_by_the_kernel() or _counted()
     except OSError as error:
         # To list the descriptors takes one.
-        return limit() if error.errno in _SHORTAGES else _highest()
+        return limit() if error.errno in SHORTAGES else _highest()
+
+
+def _counted_by_the_kernel():
+    """0 before Linux 6.2."""
+    return os.stat(_OPEN).st_size
+
+
+def _counted():
+    slots = _slots()
+    return (slots if slots and limit() - slots >= _FAR_FROM_THE_LIMIT
+            else len(os.listdir(_OPEN)))
+
+
+def _slots():
+    """For how many descriptors the kernel has made room; a power of two."""
+    with open('/proc/self/status', 'rb', buffering=0) as status:
+        found = _SLOTS.search(status.read(_STATUS_SIZE))
+    return int(found[1]) if found else 0
 
 
 def _highest():

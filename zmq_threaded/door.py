@@ -11,7 +11,7 @@ to a queue of ours::
                   |  the thread zmq-doors: enough descriptors left?
                   v
     libzmq's descriptor, which normally is the bell: a listening socket to
-    which only we connect
+    which only we can connect
 
 To let clients in, the thread makes libzmq's descriptor a duplicate of the
 queue (dup2), and rings the bell. The bell is what libzmq's epoll watches, so
@@ -23,17 +23,23 @@ fast they come.
 
 libzmq takes its descriptor out of its epoll when its socket is closed, and
 aborts the process if it is another than it put in. So the address is unbound
-first; and whenever nobody is being let in, the descriptor is what it was.
+first; and whenever nobody is being let in, the descriptor is what it was. If
+the file of the address is gone, a new queue makes it anew: neither libzmq nor
+the bell notices.
 """
 
 import contextlib
+import functools
 import os
 import select
 import socket as sockets
 import time
 
+from zmq_threaded import bell as bells
 from zmq_threaded import descriptors
 from zmq_threaded import logs
+from zmq_threaded import paths
+from zmq_threaded import threads
 
 LOG = logs.get(__name__)
 
@@ -44,7 +50,7 @@ _LET_IN_LIMIT, _LET_IN_POLL = 0.1, 0.00005
 # many in that time.
 _PLENTY = 4096
 _LATE = 0.01
-_FOR_ALL, _FOR_US = 0o770, 0o600
+_FOR_ALL = 0o770
 BELL, NEXT = '.bell', '.next'
 
 
@@ -53,22 +59,23 @@ class Door:
 
     :param path: of the address
     :raises: OSError
-    :ivar listener: the descriptor for libzmq, which owns and closes it
+    :ivar listener: the descriptor for libzmq, which owns and closes it once
+        it was handed over
 
     Thread: any, one at a time.
     """
 
     def __init__(self, path):
         self._path = path
-        self._bell_path, self._next_path = beside(path)
+        bell_path, self._next_path = beside(path)
         self._queue = self._former = self._identity = None
         self._capacity = self._former_capacity = 0
-        self._bell = _listening(self._bell_path, 1, _FOR_US)
+        self._is_handed_over = False
+        self._bell = bells.Bell(bell_path)
         try:
-            self._bell_identity = _identity(self._bell_path)
             self.listener = os.dup(self._bell.fileno())
         except OSError:
-            self._close_bell()
+            self._bell.close()
             raise
 
     def open(self):
@@ -78,25 +85,41 @@ class Door:
         """
         capacity = descriptors.margin(descriptors.raise_limit()) // 2
         # The kernel lets one more in.
-        queue = _listening(self._next_path, capacity - 1, _FOR_ALL)
+        queue = bells.listening(self._next_path, capacity - 1, _FOR_ALL)
         try:
-            identity = _identity(self._next_path)
+            identity = paths.identity(self._next_path)
             os.rename(self._next_path, self._path)
         except OSError:
-            _close(queue, self._next_path)
+            bells.close(queue, self._next_path)
             raise
         self._queue, self._identity = queue, identity
         self._capacity = capacity
 
-    def wait_until_watched(self):
-        """Return when libzmq, whose thread registers it a moment after it was
-        told, watches the descriptor: before that it must not be another.
+    def reopen(self):
+        """Make the address anew; let those in who had found the old one.
 
-        :raises: OSError
+        :raises: OSError; then everything is as before
+        """
+        queues = self._queues()
+        self.open()
+        self._former = None
+        threads.do_all([functools.partial(self._finish, queue)
+                        for queue in queues])
+
+    def hand_over(self, bind):
+        """Give libzmq its descriptor. Returns when libzmq, whose thread
+        registers it a moment after it was told, watches it: before that it
+        must not be another.
+
+        :param bind: called with the descriptor
+        :raises: OSError, and what bind() raises
         """
         with sockets.socket(sockets.AF_UNIX) as ring:
             ring.settimeout(_WATCHED_LIMIT)
-            ring.connect(self._bell_path)
+            # Before, for it may fail: to libzmq nothing can be given twice.
+            self._bell.ring(ring)
+            bind(self.listener)
+            self._is_handed_over = True
             # Its greeting.
             ring.recv(1)
 
@@ -125,7 +148,7 @@ class Door:
 
         :returns: False when there can be no new one: the disk may be full
         """
-        if self._former is None and self._is_ours():
+        if self._former is None and self.is_intact():
             former, capacity = self._queue, self._capacity
             try:
                 self.open()
@@ -153,15 +176,11 @@ class Door:
         return True
 
     def is_intact(self):
-        """Whether the files of this door are there, and are its own."""
-        return (self._is_ours()
-                and _identity_at(self._bell_path) == self._bell_identity)
-
-    def _is_ours(self):
         """Whether the address leads to the queue: it may have been removed,
         or somebody else may have bound it.
         """
-        return _identity_at(self._path) == self._identity
+        return (self._identity is not None
+                and paths.identity(self._path) == self._identity)
 
     def _let_in(self, queue):
         if not self._libzmq_listens():
@@ -174,50 +193,57 @@ class Door:
                            inheritable=False)
             # In this order: with the bell libzmq would accept the ring.
             os.dup2(queue.fileno(), self.listener, inheritable=False)
-            ring.connect(self._bell_path)
+            self._bell.ring(ring)
             _wait_until_empty(queue)
 
     def _libzmq_listens(self):
-        """Whether its descriptor is still what libzmq was given; it may have
-        closed it, and somebody else may have the number now.
-        """
-        try:
-            return os.path.samestat(os.fstat(self.listener),
-                                    os.fstat(self._bell.fileno()))
-        except OSError:
-            return False
+        """Whether its descriptor is still what libzmq was given."""
+        return self._is_handed_over and _is_same(self.listener, self._bell)
 
     def _take_back(self, ring):
         # First: so there is a descriptor for it.
         ring.close()
         with contextlib.suppress(OSError):
-            self._bell.accept()[0].close()
+            self._bell.silence()
 
     def close(self):
         """Let the last ones in, and remove the address. libzmq's descriptor
         stays with it.
         """
-        if self._is_ours():
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-        for queue in self._queues():
+        threads.do_all([
+            self._remove_address,
+            *(functools.partial(self._finish, queue)
+              for queue in self._queues()),
+            self._bell.close,
+            self._close_listener])
+
+    def _remove_address(self):
+        if self.is_intact():
+            paths.remove(self._path)
+
+    def _finish(self, queue):
+        with queue:
             if (has_visitors(queue)
                     and descriptors.left() >= 2 * self._capacity):
                 with contextlib.suppress(OSError):
                     self._let_in(queue)
-            queue.close()
-        self._close_bell()
+
+    def _close_listener(self):
+        if not self._is_handed_over:
+            os.close(self.listener)
 
     def _queues(self):
         return [queue for queue in (self._former, self._queue) if queue]
 
-    def _close_bell(self):
-        _close(self._bell, self._bell_path)
-
     def abandon(self):
         """The door is the parent's, of which this process is a fork."""
-        for each in (self._bell, *self._queues()):
-            each.close()
+        # Forked while clients were let in: they would queue here for ever,
+        # for libzmq closes its descriptor in the parent only.
+        if any(_is_same(self.listener, queue) for queue in self._queues()):
+            os.dup2(self._bell.fileno(), self.listener, inheritable=False)
+        for queue in self._queues():
+            queue.close()
+        self._bell.abandon()
 
 
 def beside(path):
@@ -228,38 +254,15 @@ def beside(path):
     return stem + BELL, stem + NEXT
 
 
-def _listening(path, backlog, mode):
-    """:raises: OSError"""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listening = sockets.socket(sockets.AF_UNIX)
+def _is_same(descriptor, listening):
+    """Whether a number still is what it was: its owner may have closed it,
+    and somebody else may have the number now.
+    """
     try:
-        listening.setblocking(False)
-        listening.bind(path)
-        os.chmod(path, mode)
-        listening.listen(backlog)
+        return os.path.samestat(os.fstat(descriptor),
+                                os.fstat(listening.fileno()))
     except OSError:
-        _close(listening, path)
-        raise
-    return listening
-
-
-def _close(listening, path):
-    listening.close()
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def _identity(path):
-    status = os.lstat(path)
-    return status.st_dev, status.st_ino
-
-
-def _identity_at(path):
-    try:
-        return _identity(path)
-    except OSError:
-        return None
+        return False
 
 
 def has_visitors(queue):

@@ -36,22 +36,16 @@ class Doors:
         """Bind a ZeroMQ socket to an IPC address.
 
         :param bind: called with the descriptor on which libzmq is to listen
-        :raises: OSError, and what bind() raises
+        :raises: OSError, descriptors.Short, and what bind() raises
         """
         with self._lock:
             door = doors.Door(path)
             try:
-                bind(door.listener)
-            except Exception:
-                door.close()
-                os.close(door.listener)
-                raise
-            try:
-                door.wait_until_watched()
-                self._start()
+                # First what may fail: libzmq keeps what it was given.
                 door.open()
-            except OSError:
-                # libzmq has the descriptor, and nobody can come.
+                self._start()
+                door.hand_over(bind)
+            except BaseException:
                 door.close()
                 self._stop_if_unused()
                 raise
@@ -59,6 +53,20 @@ class Doors:
             if former is not None:
                 former.abandon()
             self._wakeup.set()
+
+    def reopen(self, path):
+        """Make the file of an address anew.
+
+        :returns: False when it was never bound, or not by now
+        :raises: OSError
+        """
+        with self._lock:
+            door = self._doors.get(path)
+            if door is None:
+                return False
+            door.reopen()
+            self._wakeup.set()
+        return True
 
     def holds(self, path):
         """Whether clients can come in by an address that was bound here: its
@@ -73,22 +81,32 @@ class Doors:
         is closed. Twice is fine, and so is a path that was never bound.
         """
         with self._lock:
-            door = self._doors.pop(path, None)
+            door = self._doors.get(path)
             if door is None:
                 return
-            door.close()
+            try:
+                door.close()
+            finally:
+                # An exception of a signal handler may be passing by.
+                self._doors.pop(path, None)
             loop = self._stop_if_unused()
         if loop is not None:
             loop.join(time.monotonic() + _JOIN_LIMIT)
 
     def _start(self):
-        if self._loop is None:
-            self._wakeup = threads.Wakeup()
-            self._loop = threads.Loop(
-                'zmq-doors', functools.partial(self._turn, self._wakeup),
-                self._wakeup.set, counters.Counters(),
-                finish=self._wakeup.close)
-            self._loop.start()
+        """:raises: OSError, descriptors.Short"""
+        if self._loop is not None:
+            return
+        wakeup = threads.Wakeup()
+        loop = threads.Loop(
+            'zmq-doors', functools.partial(self._turn, wakeup), wakeup.set,
+            counters.Counters(), finish=wakeup.close)
+        try:
+            loop.start()
+        except RuntimeError as error:
+            loop.stop()
+            raise descriptors.out_of_threads(error) from None
+        self._wakeup, self._loop = wakeup, loop
 
     def _stop_if_unused(self):
         """:returns: the Loop to join, None if there is none"""
@@ -141,8 +159,7 @@ class Doors:
         for door in list(self._doors.values()):
             door.abandon()
         if self._wakeup is not None:
-            # Not by its close(): its lock may have been held.
-            os.close(self._wakeup.fd)
+            self._wakeup.abandon()
 
 
 def _forget_the_parents():
@@ -158,6 +175,11 @@ os.register_at_fork(after_in_child=_forget_the_parents)
 def bind(path, bind):
     """See Doors.bind()."""
     _doors.bind(path, bind)
+
+
+def reopen(path):
+    """See Doors.reopen()."""
+    return _doors.reopen(path)
 
 
 def holds(path):

@@ -4,7 +4,7 @@
 Anybody who may write to the directory can remove the file: a cleaner of
 temporary files, systemd's RuntimeDirectory= of another unit, an operator. The
 connections that exist live on, but nobody new can connect. So the owner looks
-at the file about once a second, and binds the path anew when its file is gone.
+at the file about once a second, and makes it anew when it is gone.
 
 A missing file therefore says nothing. An owner that closes says so by another
 name of the file, for which clients look (sockets.is_closing()).
@@ -15,6 +15,7 @@ import os
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
+from zmq_threaded import paths
 from zmq_threaded import sockets
 
 LOG = logs.get(__name__)
@@ -39,6 +40,7 @@ class IpcPath:
         self._is_shared = is_shared
         self._folder = None
         self._was_bound = self._is_closing = self._has_told = False
+        self._is_marked = False
         self._may_warn = counts.Seldom(60.0)
 
     def bind(self, socket):
@@ -61,7 +63,7 @@ class IpcPath:
         else:
             self._was_bound = True
         # Of a predecessor that was killed while it closed.
-        _unlink(self._marker)
+        paths.remove(self._marker)
         return endpoint
 
     def is_lost(self):
@@ -69,17 +71,19 @@ class IpcPath:
         return not self._is_closing and not sockets.holds_ipc(self.path)
 
     def restore(self, socket):
-        """Bind the path anew. The old binding stays, for libzmq would drop
-        the connections that were made through it.
+        """Make the file anew, and bind the socket if it never was.
 
-        :returns: whether it is bound
+        :returns: whether it is there
         """
+        if self._is_closing:
+            return False
         try:
             if self._is_shared and _is_listened_to(self.path):
                 raise sockets.BindError('another process listens there now')
             self._make_folder()
-            sockets.bind_ipc(socket, self.path)
-        except (OSError, sockets.BindError) as error:
+            if not sockets.reopen_ipc(self.path):
+                sockets.bind_ipc(socket, self.path)
+        except sockets.FAILURES as error:
             self._tell_of_failure(error)
             return False
         if self._is_closing:
@@ -129,9 +133,16 @@ class IpcPath:
         """From now on clients send nothing more, though they are connected
         still.
         """
-        if self._is_closing:
-            return
         self._is_closing = True
+        try:
+            if not self._is_marked:
+                self._mark()
+        finally:
+            # However often an exception came by: the socket may be closed
+            # only when nobody is being let in.
+            sockets.unbind_ipc(self.path)
+
+    def _mark(self):
         try:
             if not sockets.holds_ipc(self.path):
                 raise FileNotFoundError
@@ -139,7 +150,7 @@ class IpcPath:
             os.utime(self._marker)      # by which sweep.py knows its age
         except OSError:
             self._make_marker()
-        sockets.unbind_ipc(self.path)
+        self._is_marked = True
 
     def _make_marker(self):
         with contextlib.suppress(OSError):
@@ -147,9 +158,9 @@ class IpcPath:
 
     def remove(self):
         """Take away what is left of it, when no connection is left."""
-        self._is_closing = True
+        self._is_closing = self._is_marked = True
         sockets.unbind_ipc(self.path)
-        _unlink(self._marker)
+        paths.remove(self._marker)
 
 
 def _status(path):
@@ -162,8 +173,3 @@ def _status(path):
 def _is_listened_to(path):
     endpoint = f'ipc://{path}'
     return sockets.is_there(endpoint) and not sockets.is_dead(endpoint)
-
-
-def _unlink(path):
-    with contextlib.suppress(OSError):
-        os.unlink(path)

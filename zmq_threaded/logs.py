@@ -28,11 +28,16 @@ _IDLE, _EXIT_LIMIT = 1.0, 1.0
 _POLL = 0.005
 
 
-def get(name):
+def get(name, is_deferred=False):
     """The logger of this name, as logging.getLogger() gives it, but safe in
     the threads of the driver.
+
+    :param is_deferred: no thread runs its handlers itself, for it may hold a
+        lock
     """
-    return _Logger(logging.getLogger(name), {})
+    logger = _Logger(logging.getLogger(name), {})
+    logger.is_deferred = is_deferred
+    return logger
 
 
 class _Logger(logging.LoggerAdapter):
@@ -41,7 +46,8 @@ class _Logger(logging.LoggerAdapter):
     def log(self, level, msg, *args, **kwargs):
         if not self.isEnabledFor(level):
             return
-        if not threading.current_thread().name.startswith(THREAD_PREFIX):
+        if not (self.is_deferred or threading.current_thread()
+                .name.startswith(THREAD_PREFIX)):
             kwargs.setdefault('stacklevel', 1)
             kwargs['stacklevel'] += 1
             self.logger.log(level, msg, *args, **kwargs)

@@ -12,11 +12,12 @@ import select
 import socket
 import time
 
+from zmq_threaded import descriptors
+
 # Until the next address is tried beside one that does not answer (RFC 8305).
 _STAGGER = 0.25
 # Of this process, and nothing that the other end could mend.
-_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
-         errno.EADDRNOTAVAIL, errno.EAGAIN}
+_OURS = descriptors.SHORTAGES | {errno.EADDRNOTAVAIL, errno.EAGAIN}
 _PENDING = {0, errno.EINPROGRESS}
 
 

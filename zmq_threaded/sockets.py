@@ -4,6 +4,7 @@
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
+import contextlib
 import errno
 import os
 import random
@@ -286,15 +287,32 @@ def bind_ipc(socket, path):
         finally:
             socket.set(zmq.USE_FD, -1)
 
-    try:
+    with _bind_errors(endpoint):
         descriptors.demand(_FOR_A_DOOR)
         doors.bind(path, bind)
+    return endpoint
+
+
+def reopen_ipc(path):
+    """Make the file of a path anew, to which a socket is bound still.
+
+    :returns: False when none is
+    :raises: BindError, descriptors.Short
+    """
+    with _bind_errors(f'ipc://{path}'):
+        descriptors.demand(_FOR_A_DOOR)
+        return doors.reopen(path)
+
+
+@contextlib.contextmanager
+def _bind_errors(endpoint):
+    try:
+        yield
     except (zmq.ZMQError, OSError) as error:
         if descriptors.is_shortage(error):
             raise descriptors.short(error) from None
         is_full = getattr(error, 'errno', 0) in (errno.ENOSPC, errno.EDQUOT)
         raise BindError(f'{endpoint}: {error}', is_full) from None
-    return endpoint
 
 
 def own_addresses(port, path):

@@ -10,6 +10,7 @@ import os
 import time
 
 from zmq_threaded import door
+from zmq_threaded import paths
 from zmq_threaded import sockets
 from zmq_threaded.matchmaker import files
 from zmq_threaded.matchmaker import record as records
@@ -39,7 +40,7 @@ def _sweep_groups(groups, life):
         for name in names:
             path = os.path.join(folder, name)
             if name.endswith('.raw') and _is_litter(path, life):
-                _remove(path)
+                paths.remove(path)
         if folder != groups and _is_older(folder, oldest):
             # Who is about to join it at this very moment makes it again.
             with contextlib.suppress(OSError):
@@ -62,7 +63,7 @@ def _sweep_unfinished(folder, oldest):
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             if _is_older(entry.path, oldest):
-                _remove(entry.path)
+                paths.remove(entry.path)
 
 
 def _sweep_sockets(ipc_dir, oldest):
@@ -70,13 +71,13 @@ def _sweep_sockets(ipc_dir, oldest):
         if (entry.name.endswith(('.sock', '.closing'))
                 and _is_older(entry.path, oldest)
                 and sockets.is_dead(f'ipc://{entry.path}')):
-            _remove(entry.path)
+            paths.remove(entry.path)
     for entry in os.scandir(ipc_dir):
         stem, kind = os.path.splitext(entry.path)
         # Without the address nobody can ring.
         if (kind in (door.BELL, door.NEXT) and _is_older(entry.path, oldest)
                 and not os.path.exists(stem + '.sock')):
-            _remove(entry.path)
+            paths.remove(entry.path)
 
 
 def _is_older(path, oldest):
@@ -84,8 +85,3 @@ def _is_older(path, oldest):
         return os.lstat(path).st_mtime < oldest
     except OSError:
         return False
-
-
-def _remove(path):
-    with contextlib.suppress(OSError):
-        os.unlink(path)

@@ -66,6 +66,13 @@ class Wakeup:
             self.fd = None
         self._file.close()
 
+    def abandon(self):
+        """As close(), in a child of a fork: a thread of the parent may have
+        held the lock.
+        """
+        self.fd = None
+        self._file.close()
+
 
 def may_wait():
     """Whether this thread may wait for the outbox or the directory: not if it

@@ -2,12 +2,17 @@
 """Clients come in through doors.py: who is let in, and what is left."""
 
 import contextlib
+import gc
+import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
 import threading
+import time
 
+import oslo_messaging
 import pytest
 import zmq
 
@@ -17,6 +22,7 @@ from tests.support import waiting
 from zmq_threaded import descriptors
 from zmq_threaded import door
 from zmq_threaded import doors
+from zmq_threaded import logs
 from zmq_threaded import sockets
 
 _GREETING = b'\xff'
@@ -77,8 +83,8 @@ def test_clients_come_in_together(path, supply):
 
 def test_only_its_user_may_ring(path):
     with _router(path):
-        bell, _ = door.beside(path)
-        assert os.stat(bell).st_mode & 0o777 == 0o600
+        # The bell has no name, except for this process.
+        assert os.listdir(os.path.dirname(path)) == ['x.sock']
         assert os.stat(path).st_mode & 0o777 == 0o770
 
 
@@ -207,3 +213,184 @@ def test_the_address_is_dead_when_its_process_is(path, ipc_dir):
         assert not sockets.is_dead(f'ipc://{path}')
     assert sockets.is_dead(f'ipc://{path}')
     assert not leaks.ipc_files(ipc_dir)
+
+
+# What goes wrong
+
+
+def _no_thread(monkeypatch, name='zmq-doors'):
+    start = threading.Thread.start
+
+    def fail(thread):
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, 'start', fail)
+
+
+def test_a_want_of_threads_is_told_and_passes(path, monkeypatch):
+    before = leaks.descriptors()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        opened = leaks.descriptors()
+        _no_thread(monkeypatch)
+        for _ in range(3):
+            with pytest.raises(descriptors.Short, match='TasksMax'):
+                sockets.bind_ipc(router, path)
+        assert leaks.descriptors() == opened
+        assert not leaks.ipc_files(os.path.dirname(path))
+        monkeypatch.undo()
+        sockets.bind_ipc(router, path)
+        _greeted(path).close()
+        sockets.unbind_ipc(path)
+    waiting.until(lambda: leaks.descriptors() <= before)
+
+
+def test_a_server_is_refused_without_a_thread_for_its_door(node, monkeypatch):
+    _no_thread(monkeypatch)
+    with pytest.raises(oslo_messaging.MessagingException, match='TasksMax'):
+        node.server()
+    monkeypatch.undo()
+    node.server(server='later')
+    assert node.client().call({}, 'echo', value=1) == 1
+
+
+def test_a_hundred_removals_leave_no_descriptors(path, supply):
+    with _router(path):
+        client = _greeted(path)
+        before = leaks.descriptors()
+        for _ in range(100):
+            os.unlink(path)
+            assert not sockets.holds_ipc(path)
+            assert sockets.reopen_ipc(path)
+            assert sockets.holds_ipc(path)
+            _greeted(path).close()
+        waiting.until(lambda: leaks.descriptors() <= before + 3)
+        client.close()
+
+
+def test_what_cannot_be_made_anew_leaves_no_descriptors(path):
+    with _router(path):
+        os.unlink(path)
+        os.mkdir(path)
+        before = leaks.descriptors()
+        for _ in range(20):
+            with pytest.raises(sockets.BindError):
+                sockets.reopen_ipc(path)
+        assert leaks.descriptors() == before
+        os.rmdir(path)
+        assert sockets.reopen_ipc(path)
+        _greeted(path).close()
+
+
+def test_what_cannot_be_bound_leaves_no_descriptors(path):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        os.mkdir(path)
+        before = leaks.descriptors()
+        for _ in range(20):
+            with pytest.raises(sockets.BindError):
+                sockets.bind_ipc(router, path)
+        assert leaks.descriptors() == before
+        os.rmdir(path)
+        sockets.bind_ipc(router, path)
+        _greeted(path).close()
+        sockets.unbind_ipc(path)
+
+
+def test_who_has_found_a_removed_file_comes_in(path, monkeypatch):
+    with _router(path):
+        with monkeypatch.context() as short:
+            short.setattr(descriptors, 'left', lambda: 0)
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(10)
+            client.connect(path)
+            os.unlink(path)
+        assert sockets.reopen_ipc(path)
+        assert client.recv(1) == _GREETING
+        client.close()
+
+
+def test_nothing_is_made_anew_that_is_not_bound(path):
+    assert not sockets.reopen_ipc(path)
+    assert not os.path.exists(path)
+
+
+class _Hanging(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.is_there, self.may_go = threading.Event(), threading.Event()
+
+    def emit(self, record):
+        self.is_there.set()
+        self.may_go.wait(30)
+
+
+@pytest.fixture
+def hanging():
+    handler, logger = _Hanging(), logging.getLogger(descriptors.__name__)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    yield handler
+    handler.may_go.set()
+    logs.flush(10)
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_a_handler_that_hangs_holds_up_no_newcomer(path, hanging):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    other = path.replace('x.sock', 'y.sock')
+    with _router(path):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+        threading.Timer(15, hanging.may_go.set).start()
+        began = time.monotonic()
+        with _router(other):
+            assert hanging.is_there.wait(10)
+            _greeted(path).close()
+            _greeted(other).close()
+            assert time.monotonic() - began < 10
+            assert not hanging.may_go.is_set()
+        hanging.may_go.set()
+
+
+def _in_child(check):
+    """Exit code 7 of a forked child says that check() held."""
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            if check():
+                os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_a_child_closes_no_number_that_is_another_ones_by_then(path):
+    with _router(path):
+        wakeup, loop = doors._doors._wakeup, doors._doors._loop
+
+        def check():
+            held = [os.open('/dev/null', os.O_RDONLY) for _ in range(20)]
+            loop.stop()
+            wakeup.close()
+            wakeup.set()
+            gc.collect()
+            return all(os.fstat(each) for each in held)
+
+        _in_child(check)
+        _greeted(path).close()
+
+
+def test_a_child_of_a_moment_keeps_no_queue(path):
+    """Else clients would wait in there after the end of the parent."""
+    with _router(path):
+        own = doors._doors._doors[path]
+        bell = os.fstat(own._bell.fileno())
+        with doors._doors._lock:
+            os.dup2(own._queue.fileno(), own.listener, inheritable=False)
+            try:
+                _in_child(lambda: os.path.samestat(
+                    os.fstat(own.listener), bell))
+            finally:
+                os.dup2(own._bell.fileno(), own.listener, inheritable=False)
+        _greeted(path).close()

@@ -17,6 +17,7 @@ import zmq
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import door
 from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import sockets
@@ -114,7 +115,8 @@ def test_a_directory_that_was_removed_is_made_anew_as_it_was(node, tmp_path):
             assert status.st_gid == 12345
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o770
             assert is_back(path)
-        bound.remove()
+            # Before the socket is closed: see door.py.
+            bound.remove()
     assert not os.listdir(path.parent)
 
 
@@ -177,6 +179,35 @@ def test_of_a_process_that_closes_nothing_is_left(node, ipc_dir):
     rpc.Node.stop(server)
     transport.cleanup()
     assert not [name for name in os.listdir(ipc_dir) if name != 'registry']
+
+
+@pytest.mark.parametrize('has_address', [True, False])
+@pytest.mark.parametrize('kind', [door.BELL, door.NEXT])
+def test_what_a_service_left_that_was_killed_while_it_began_is_swept(
+        ipc_dir, kind, has_address):
+    stem = os.path.join(ipc_dir, 'a' * 32)
+    left = [stem + kind] + has_address * [stem + '.sock']
+    for path in left:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(path)
+            killed.listen()
+    sweep.sweep(ipc_dir, 30)
+    assert all(map(os.path.exists, left))   # young
+    for path in left:
+        os.utime(path, (0, 0))
+    sweep.sweep(ipc_dir, 30)
+    assert not any(map(os.path.exists, left))
+
+
+def test_a_service_that_is_killed_leaves_only_its_address(node):
+    process = node.process()
+    sockets_of = set(os.listdir(node.ipc_dir)) - {'registry'}
+    assert [os.path.splitext(name)[1] for name in sockets_of] == ['.sock']
+    path = os.path.join(node.ipc_dir, *sockets_of)
+    process.kill()
+    os.utime(path, (0, 0))
+    sweep.sweep(node.ipc_dir, 30)
+    assert set(os.listdir(node.ipc_dir)) == {'registry'}
 
 
 def test_what_a_service_left_that_was_killed_while_it_closed_is_swept(

@@ -11,7 +11,6 @@ from zmq_threaded import wire
 _WINDOW = 1000
 # Silence after which the instance is asked about a message.
 _ASK_AFTER = 1.0
-_IDS_PER_QUERY = 1000
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
 
 
@@ -114,8 +113,8 @@ class Lane:
                 *self._queries(list(self.watched), wire.OBSERVE)]
 
     def _queries(self, ids, flags):
-        for start in range(0, len(ids), _IDS_PER_QUERY):
-            part = wire.join_ids(ids[start:start + _IDS_PER_QUERY])
+        for start in range(0, len(ids), wire.MOST_IDS_OF_A_QUERY):
+            part = wire.join_ids(ids[start:start + wire.MOST_IDS_OF_A_QUERY])
             yield wire.encode(wire.QUERY, self.instance.id, wire.NO_ID,
                               (part,), flags)
 

@@ -12,6 +12,7 @@ import errno
 import functools
 import hashlib
 import os
+import pathlib
 import stat
 import time
 import weakref
@@ -285,17 +286,10 @@ def remove_empty_group(path):
     """Remove the folder of a group, unless somebody has joined it."""
     try:
         if set(os.listdir(path)) <= {_METADATA}:
-            _unlink(os.path.join(path, _METADATA))
+            pathlib.Path(path, _METADATA).unlink(missing_ok=True)
             os.rmdir(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-
-
-def _unlink(path):
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

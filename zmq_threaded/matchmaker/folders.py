@@ -9,6 +9,8 @@ import os
 import pwd
 import stat
 
+from zmq_threaded import paths
+
 # What may end by itself: no room, no quota, mounted read-only.
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -79,8 +81,7 @@ class Folders:
             self._write(made, content)
             os.replace(made, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(made)
+            paths.remove(made)
             raise
 
     def _write(self, path, content):

@@ -10,6 +10,7 @@ import stat
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import paths
 from zmq_threaded import sockets
 
 LOG = logs.get(__name__)
@@ -33,9 +34,17 @@ def service_path(ipc_dir, instance_id):
 
 
 def listed(ipc_dir):
-    """Set of the ids of all services that have a Unix socket here."""
+    """Set of the ids of all services that have a Unix socket here. The
+    directory may be gone for a moment, and the sockets with it.
+
+    :raises: OSError when nobody knows
+    """
+    try:
+        names = os.listdir(ipc_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
     found = set()
-    for name in os.listdir(ipc_dir):
+    for name in names:
         stem, extension = os.path.splitext(name)
         if extension == '.sock':
             with contextlib.suppress(ValueError):
@@ -84,8 +93,7 @@ def leave_note(settings, ipc_dir):
 
 
 def remove_note(settings, ipc_dir):
-    with contextlib.suppress(OSError):
-        os.unlink(_note_path(receiver_path(settings, ipc_dir)))
+    paths.remove(_note_path(receiver_path(settings, ipc_dir)))
 
 
 def _note_path(path):

@@ -68,11 +68,12 @@ class Receiver:
             # that runs.
             sockets.bind_receiver_port(self._front, settings)
             self._bind_path()
-        except Exception:
+            self._make_parts()
+        except BaseException:
+            sockets.unbind_ipc(self._ipc.path)
             self._front.close(linger=0)
             self._context.term()
             raise
-        self._make_parts()
 
     def _bind_path(self):
         endpoint = f'ipc://{self._ipc.path}'
@@ -228,7 +229,10 @@ class Receiver:
         """
         if len(instances) <= _MANY:
             return instances
-        here = address.listed(self._ipc_dir) | self._backends.keys()
+        try:
+            here = address.listed(self._ipc_dir) | self._backends.keys()
+        except OSError:
+            return instances
         return [each for each in instances if each in here]
 
     def _forward_to(self, instance_id, request):

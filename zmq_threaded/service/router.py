@@ -38,7 +38,7 @@ class SharedRouter:
     """
 
     def __init__(self, socket, wake_reader, counters, path, longest):
-        self._socket = socket
+        self._socket, self._path = socket, path
         port = sockets.bound_port(socket)
         self.guard = flood_guard.FloodGuard(port, longest, counters)
         # Uncopied, so that who sent what there is no memory for can be told.
@@ -134,6 +134,8 @@ class SharedRouter:
         :returns: whether this was the first time
         """
         # Without the lock, which nobody uses any more: a signal handler that
-        # cleans up may interrupt its own thread in here.
+        # cleans up may interrupt its own thread in here. Unbound first: see
+        # door.py.
+        sockets.unbind_ipc(self._path)
         self._socket.close()
         return not next(self._closings)

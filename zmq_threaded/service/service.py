@@ -76,7 +76,7 @@ class Service:
                 not is_behind and descriptors.are_few())
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
-        except Exception:
+        except BaseException:
             self._ipc.remove()
             socket.close(linger=0)
             raise
