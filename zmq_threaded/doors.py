@@ -89,7 +89,7 @@ class Doors:
             finally:
                 # An exception of a signal handler may be passing by.
                 self._doors.pop(path, None)
-            loop = self._stop_if_unused()
+                loop = self._stop_if_unused()
         if loop is not None:
             loop.join(time.monotonic() + _JOIN_LIMIT)
 

@@ -14,6 +14,7 @@ import time
 import pytest
 import zmq
 
+from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
@@ -118,6 +119,19 @@ def test_a_directory_that_was_removed_is_made_anew_as_it_was(node, tmp_path):
             # Before the socket is closed: see door.py.
             bound.remove()
     assert not os.listdir(path.parent)
+
+
+def test_a_service_whose_file_is_removed_for_hours_opens_no_more(node):
+    server = node.server()
+    service, path = service_of(server), path_of(server)
+    waiting.until(lambda: is_back(path))
+    before = leaks.descriptors()
+    for _ in range(100):
+        os.unlink(path)
+        service._router.maintain(service._ipc.restore)
+        assert not service._ipc.is_lost()
+    waiting.until(lambda: leaks.descriptors() <= before + 3)
+    assert node.client().call({}, 'echo', value=1) == 1
 
 
 def test_what_cannot_be_restored_is_told_and_tried_again(node, caplog):
