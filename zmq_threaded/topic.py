@@ -5,6 +5,11 @@ import dataclasses
 import functools
 from urllib import parse
 
+from zmq_threaded import texts
+
+# Characters of a name in a text.
+_SHOWN = 255
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topic:
@@ -20,8 +25,10 @@ class Topic:
     key: str
 
     def __str__(self):
-        where = f'{self.name} (exchange {self.exchange})'
-        return f'{self.server} of {where}' if self.server else where
+        where = (f'{texts.line(self.name, _SHOWN)} (exchange '
+                 f'{texts.line(self.exchange, _SHOWN)})')
+        return (f'{texts.line(self.server, _SHOWN)} of {where}'
+                if self.server else where)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -2,6 +2,7 @@
 """What endpoints, workers and executors do with a message, it is answered."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -15,6 +16,7 @@ from oslo_messaging import server as oslo_server
 import pytest
 import zmq
 
+from tests.support import crowd
 from tests.support import ids
 from tests.support import rpc
 from tests.support import waiting
@@ -606,3 +608,22 @@ def test_why_a_server_cannot_listen_is_logged(node, caplog):
         server.start()
     waiting.until(lambda: 'Nobody will listen on' in caplog.text)
     assert '203.0.113.7' in caplog.text and 'compute' in caplog.text
+
+
+def test_calls_that_expire_before_a_worker_is_free_are_no_errors(
+        node, caplog):
+    """oslo.messaging would log a traceback of each."""
+    transport = node.transport()
+    server = node.server(workers=1, transport=transport)
+    client = node.client(timeout=1)
+
+    def wait(value):
+        with contextlib.suppress(oslo_messaging.MessagingTimeout):
+            client.call({}, 'wait', value=value)
+
+    crowd.share_out(range(4), wait, 4)
+    server.endpoint.release.set()
+    waiting.until(
+        lambda: transport._driver.counters().get('expired', 0) == 3)
+    assert 'Can not acknowledge message' not in caplog.text
+    assert server.endpoint.seen in ([0], [1], [2], [3])

@@ -70,7 +70,7 @@ def _passed(count):
 
 def _url(ipc_dir, **query):
     return f'zmq://?rpc_zmq_ipc_dir={ipc_dir}&' + parse.urlencode(
-        {'rpc_cast_timeout': 5, **query})
+        {'rpc_cast_timeout': 2, **query})
 
 
 @pytest.mark.parametrize('name', sorted(_COUNTS))

@@ -6,6 +6,7 @@ from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zmq_threaded import texts
 from zmq_threaded import topic
 
 # All of unicode, lone surrogates too, and often what could confuse.
@@ -42,7 +43,8 @@ def test_keys_are_ascii_and_always_the_same(address):
 def test_parts_can_be_read_back_and_printed(address):
     made = topic.rpc(*address)
     assert (made.exchange, made.name, made.server) == address
-    assert made.name in str(made) and made.exchange in str(made)
+    for part in made.name, made.exchange:
+        assert texts.line(part, 255) in str(made)
 
 
 @given(names, names)
@@ -75,3 +77,9 @@ def test_notification_keys_never_collide(kind, one, other):
     assume(one[:count] != other[:count])
     assert key(kind, *one) != key(kind, *other)
     assert key(kind, *one).isascii()
+
+
+def test_a_name_cannot_look_like_a_line_of_the_log():
+    strange = topic.rpc('e\x1b[2J', 'n\nCRITICAL root', 's' * 100_000)
+    assert '\n' not in str(strange) and '\x1b' not in str(strange)
+    assert len(str(strange)) < 1000

@@ -96,15 +96,15 @@ class Incoming(base.RpcIncomingMessage):
     def begin(self):
         """A worker is at it, which will answer or drop it.
 
-        :returns: False when the sender of a notification has given up
-            meanwhile, and it is not to be handled
+        :returns: False when it was given back, for nobody waits for it here
+            any more. (oslo.messaging itself would log a traceback of each
+            that cannot be acknowledged.)
         """
-        request = self.request
-        request.is_begun = True
-        if request.is_notification() and request.is_expired():
-            self._port.give_back(request, wire.EXPIRED)
-            return False
-        return True
+        self.request.is_begun = True
+        why = self._give_back_if_not_ours()
+        if why:
+            LOG.debug('%s', why)
+        return not why
 
     def is_notification(self):
         """Whether it is acknowledged after it was handled, not before."""
@@ -122,7 +122,9 @@ class Incoming(base.RpcIncomingMessage):
             return
         request.is_begun = True
         if request.kind != wire.NOTIFY:
-            self._check_that_it_is_ours()
+            why = self._give_back_if_not_ours()
+            if why:
+                raise errors.ExpiredMessage(why)
         if request.kind == wire.CALL:
             self._port.held.begin(request)
         else:
@@ -131,18 +133,19 @@ class Incoming(base.RpcIncomingMessage):
             self._port.replies.acknowledge(request.envelope, request.id)
         self._port.released()
 
-    def _check_that_it_is_ours(self):
+    def _give_back_if_not_ours(self):
+        """:returns: why it was given back, '' if it was not"""
         request = self.request
         if request.is_expired():
             self._port.give_back(request, wire.EXPIRED)
-            raise errors.ExpiredMessage(
-                f'Message {self.msg_id} has expired before a worker was free')
+            return (f'Message {self.msg_id} has expired before a worker was '
+                    'free')
         if (request.kind == wire.CAST
                 and self._port.pauses.was_given_away(request.came)):
             self._port.give_back(request, wire.BUSY)
-            raise errors.ExpiredMessage(
-                f'Message {self.msg_id} may have been given to another '
-                'server while this process was paused')
+            return (f'Message {self.msg_id} may have been given to another '
+                    'server while this process was paused')
+        return ''
 
     def requeue(self):
         """Give the message back; its sender chooses among the listeners of

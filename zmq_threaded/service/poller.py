@@ -6,6 +6,7 @@ import queue
 import select
 import time
 
+from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded import wire
@@ -40,6 +41,7 @@ class Poller:
         self._wakeup = wakeup
         self._reception = reception
         self._counters = counters
+        self._may_warn = counts.Seldom()
         self._batch = batch
         # With less, no batch would ever be full.
         self.backlog = max(backlog, batch.size)
@@ -180,9 +182,12 @@ class Poller:
         try:
             self._on_incoming(messages)
         except BaseException as error:
-            LOG.error('%d messages could not be handed to the executor; '
-                      'their senders will choose again', len(messages),
-                      exc_info=error)
+            if self._may_warn.allows():
+                LOG.error(
+                    '%d messages could not be handed to the executor; their '
+                    'senders will choose again (more of them are only counted '
+                    'for a while, as refused_busy)', len(messages),
+                    exc_info=error)
             for incoming in messages:
                 incoming.refuse_busy()
 

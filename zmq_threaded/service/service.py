@@ -14,6 +14,7 @@ from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import sockets
+from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.receiver import address
@@ -27,6 +28,9 @@ from zmq_threaded.service import router as routers
 from zmq_threaded.service import saturation
 
 LOG = logs.get(__name__)
+
+# Characters of a name in a record.
+_SHOWN = 255
 
 # Before closing, wait at the most so long for requests that clients sent before
 # they heard of it.
@@ -72,7 +76,7 @@ class Service:
             self.instance = matchmaker.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
-                next((topic.server for topic in topics if topic.server), ''),
+                _server_of(topics),
                 not is_behind and descriptors.are_few())
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
@@ -201,3 +205,9 @@ class Service:
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
         self._saturation.tick(time.monotonic(), was_full, self._workers)
+
+
+def _server_of(topics):
+    """The name of the server as its record shows it: for people only."""
+    name = next((topic.server for topic in topics if topic.server), '')
+    return texts.line(name, _SHOWN)
