@@ -226,8 +226,9 @@ def test_connections(target):
 def test_all_descriptors(target):
     """Those who were connected before go on being answered."""
     with _no_limit_here(), target.peer() as honest:
-        query = target.message(wire.QUERY, [bytes(16)])
-        honest.send(b'', query)
+        # For an instance that is not here: the answer is a refusal.
+        cast = target.message(wire.CAST, [b'{}', b'{}'], os.urandom(16))
+        honest.send(b'', cast)
         assert honest.receive()
         with target.measured(), contextlib.ExitStack() as stack:
             for _ in range(1100):
@@ -237,13 +238,13 @@ def test_all_descriptors(target):
                     break
             assert len(os.listdir(f'/proc/{target.pid}/fd')) > 1000
             for _ in range(200):
-                honest.send(b'', query)
+                honest.send(b'', cast)
                 assert honest.receive()
                 time.sleep(0.01)
-        honest.send(b'', query)
+        honest.send(b'', cast)
         assert honest.receive()
     with target.peer() as later:
-        later.send(b'', query)
+        later.send(b'', cast)
         assert later.receive()
 
 

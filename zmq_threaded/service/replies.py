@@ -39,6 +39,7 @@ class Replies:
         self._longest = longest
         self._queue = queue.SimpleQueue()
         self._slow = slow_clients.SlowClients(self._retry, counters)
+        self._tick = pauses.TICK
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
@@ -111,7 +112,7 @@ class Replies:
     def _next_items(self):
         try:
             first = self._queue.get(timeout=slow_clients.TICK
-                                    if len(self._slow) else pauses.TICK)
+                                    if len(self._slow) else self._tick)
         except queue.Empty:
             return []
         self._busy = True
