@@ -25,7 +25,7 @@ from zmq_threaded import threads
 LOG = logs.get(__name__)
 
 _MEGABYTE = 1024 * 1024
-_TICK, _WATCHING_TICK = 0.1, 0.05
+_TICK, _WATCHING_TICK = 0.05, 0.02
 # Looking at all connections may take this part of the time.
 _SHARE = 0.2
 # A look is worth while after this growth, or after this time.
@@ -133,10 +133,10 @@ class FloodGuard:
     def _check(self, now):
         grown = self._memory.growth()
         self.is_short = grown > MOST_GROWTH
+        if grown > _WATCH_FROM and not self.is_watching:
+            self._since, self.is_watching = now, True
         if self.is_watching:
             self._watch(now, grown)
-        elif grown > _WATCH_FROM:
-            self._since, self.is_watching = now, True
 
     def _watch(self, now, grown):
         self._lowest = min(self._lowest, grown)
