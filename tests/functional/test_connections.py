@@ -3,18 +3,21 @@
 
 import contextlib
 import os
+import resource
 import socket
 
 import pytest
 import zmq
 
 from tests.support import ids
+from tests.support import leaks
 from tests.support import raw_peer
 from tests.support import waiting
 from zmq_threaded import connections
 from zmq_threaded import counters
 from zmq_threaded import flood_guard
 from zmq_threaded import inbox
+from zmq_threaded import ledger
 from zmq_threaded import sockets
 
 _MEGABYTE = 1024 * 1024
@@ -36,7 +39,8 @@ class Bound:
 
     def inbox(self, **kwargs):
         return inbox.Inbox(self.socket, self.counters,
-                           local={self.port, self.path}, **kwargs)
+                           local=sockets.own_addresses(
+                               self.port, self.path), **kwargs)
 
     def read_all(self, box):
         """All multiparts that are there."""
@@ -54,9 +58,9 @@ def bound(node, ipc_dir):
     context = zmq.Context()
     made = Bound(context, node.settings(), ipc_dir)
     yield made
+    sockets.unbind_ipc(made.path)
     made.socket.close(linger=0)
     context.term()
-    os.unlink(made.path)
 
 
 def _is_ended(peer):
@@ -134,10 +138,17 @@ def test_a_slice_is_bounded(bound):
         assert slices in (3, 4, 5) and not box.is_behind
 
 
-def test_the_guard_spares_who_is_read(bound):
+def _guard_of_much_memory(bound):
+    """As if the memory of this process had grown."""
     guard = flood_guard.FloodGuard(bound.port, _MEGABYTE, bound.counters)
+    guard._memory.growth()
+    guard._memory._calm -= 140 * _MEGABYTE
+    return guard
+
+
+def test_the_guard_spares_who_is_read(bound):
+    guard = _guard_of_much_memory(bound)
     box = bound.inbox(guard=guard)
-    guard._calm = -10 ** 12       # as if memory had grown without an end
     message = ids.new_id() * 1000
     with bound.peer() as hostile, bound.peer() as honest:
         guard.check()
@@ -158,10 +169,99 @@ def test_the_guard_spares_who_is_read(bound):
             step()
         assert bound.counters.snapshot() == {'floods_ended': 1}
         assert len(connections.accepted(bound.port)) == 1
+    guard.stop()
 
 
 def test_a_guard_without_a_port_does_nothing():
     guard = flood_guard.FloodGuard(None, 1, counters.Counters())
-    guard._calm = -10 ** 12
     guard.check()
-    assert not guard.is_watching and guard.tick > 1e9
+    guard.start()
+    assert not guard.is_watching and not leaks.threads() & {'zmq-guard'}
+    guard.stop()
+
+
+def test_a_guard_works_and_ends_connections_without_descriptors(bound):
+    guard = _guard_of_much_memory(bound)
+    with bound.peer() as peer:
+        each, = connections.accepted(bound.port)
+        with _no_descriptor_left():
+            guard.check()
+            assert guard.is_watching
+            look = connections.Look(bound.port, guard._memory.descriptors)
+            assert [found.key for found in look] == [each.key]
+            assert connections.end(each.fd, {bound.port}, each.key)
+        assert _is_ended(peer)
+    guard.stop()
+
+
+@contextlib.contextmanager
+def _no_descriptor_left():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        highest = max(map(int, os.listdir('/proc/self/fd')))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE,
+                       (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        with pytest.raises(OSError):
+            while True:
+                stack.callback(os.close, os.open('/', os.O_RDONLY))
+        yield
+
+
+def test_a_look_leaves_descriptors_of_others_as_they_are(bound):
+    ours, theirs = socket.socketpair()
+    before = socket.getdefaulttimeout()
+    with ours, theirs, bound.peer() as peer:
+        socket.setdefaulttimeout(5)
+        try:
+            each, = connections.accepted(bound.port)
+            assert not connections.end(ours.fileno(), {bound.port})
+        finally:
+            socket.setdefaulttimeout(before)
+        assert os.get_blocking(ours.fileno())
+        assert os.get_blocking(theirs.fileno())
+        assert each.peer == peer.socket.getpeername()[0]
+
+
+def test_only_what_was_sent_is_booked(bound):
+    guard = flood_guard.FloodGuard(bound.port, _MEGABYTE, bound.counters)
+    box = bound.inbox(guard=guard)
+    guard.is_watching = True
+    with bound.peer() as peer:
+        peer.send(b'', b'question')
+        client = waiting.until(lambda: bound.read_all(box))[0][0]
+
+        def fill():
+            return guard.answer(bound.socket, [client, b'', bytes(10_000)])
+
+        sent = 0
+        while fill() is sockets.SENT:
+            sent += 1
+        for _ in range(1000):
+            assert fill() is sockets.SLOW
+        booked = guard._ledger._clients[client].written
+        assert booked == sent * (10_000 + 9 + 2)
+    guard.stop()
+
+
+def test_a_number_that_is_used_again_starts_from_nothing(bound):
+    accounts = ledger.Ledger()
+    box = bound.inbox(guard=accounts)
+    accounts.is_watching = True
+
+    def held():
+        look = connections.Look(bound.port, 1024)
+        return [(each.connection.fd, each.size)
+                for each in accounts.held(look, 0, lambda: True)]
+
+    assert held() == []
+    with bound.peer() as first:
+        first.send(b'', bytes(100_000))
+        waiting.until(lambda: bound.read_all(box))
+        (number, size), = held()
+        assert size < 1000
+    waiting.until(lambda: not connections.accepted(bound.port))
+    with bound.peer() as second:
+        second.socket.sendall(raw_peer.pack(bytes(50_000), more=True))
+        waiting.until(lambda: held()[0][1] > 50_000)
+        assert held()[0][0] == number

@@ -150,7 +150,7 @@ class Answers:
             if reason != wire.REQUEUED:
                 self._directory.avoid(
                     lane.instance, deliveries.is_final(reason, lane.instance),
-                    reasons.refusal(reason))
+                    reasons.refusal(reason, text))
             self._custody.reroute(delivery,
                                   reason in (wire.GONE, wire.STOPPING))
 

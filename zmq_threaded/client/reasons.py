@@ -8,6 +8,7 @@ import threading
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import texts
 from zmq_threaded import wire
 
 LOG = logs.get(__name__)
@@ -25,11 +26,14 @@ _REFUSALS = {
     wire.UNREACHABLE: 'its receiver is ending, or gets no sign of life of it'}
 
 
-def refusal(reason):
+def refusal(reason, text=''):
     """What a NACK means.
 
     :param reason: of wire.nack_reason()
+    :param text: likewise; of one that is busy it tells with what
     """
+    if reason == wire.BUSY and text:
+        return texts.line(text)
     return _REFUSALS.get(reason) or (
         f'it refused a message ({wire.REASON_NAMES.get(reason, reason)})')
 

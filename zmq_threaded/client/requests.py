@@ -280,7 +280,7 @@ class Requests:
                                           'of the server began it: '
                                           + texts.line(text))
         self._directory.avoid(instance, deliveries.is_final(reason, instance),
-                              reasons.refusal(reason))
+                              reasons.refusal(reason, text))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 
     def close_idle(self):

@@ -38,6 +38,12 @@ _FEWEST_DESCRIPTORS = 1024
 _MANY = 64
 # What is bigger is refused while memory is short.
 _SMALL = 64 * 1024
+_SHORT_OF_MEMORY = (
+    'short of memory: it has grown by more than '
+    f'{flood_guard.MOST_GROWTH >> 20} MiB, and takes no message over '
+    f'{_SMALL >> 10} KiB until that passes. See whether a service behind it '
+    'does not read, and whether its log tells of connections that were ended'
+    )
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -113,6 +119,7 @@ class Receiver:
 
     def start(self):
         self._loop.start()
+        self._guard.start()
 
     def stop(self):
         """Refuse what comes, pass on the answers that are under way, and end;
@@ -124,8 +131,11 @@ class Receiver:
         # It does not know which calls are in progress: all get the time.
         if time.monotonic() - self._last_moved < linger:
             time.sleep(linger)
+        self._guard.stop()
         self._loop.stop()
-        if self._loop.join(time.monotonic() + _JOIN_LIMIT):
+        deadline = time.monotonic() + _JOIN_LIMIT
+        self._guard.join(deadline)
+        if self._loop.join(deadline):
             sockets.terminate(self._context, _TERM_LIMIT + linger)
             self._ipc.remove()
 
@@ -153,13 +163,11 @@ class Receiver:
     def _time_to_wait(self):
         if self._is_busy:
             return 0.0
-        tick = min(self._guard.tick,
-                   max(0.0, self._next_tick - time.monotonic()))
+        tick = max(0.0, self._next_tick - time.monotonic())
         return min(tick, slow_clients.TICK) if len(self._slow) else tick
 
     def _tick_when_due(self):
         self._slow.retry()
-        self._guard.check()
         if time.monotonic() < self._next_tick:
             return
         self._next_tick = time.monotonic() + _TICK
@@ -216,8 +224,12 @@ class Receiver:
             return
         is_late = self._is_closing and request.kind != wire.QUERY
         for instance_id in self._known(request.instances):
-            outcome = (backends.UNREACHABLE if is_late
-                       else self._forward_to(instance_id, request))
+            try:
+                outcome = (backends.UNREACHABLE if is_late
+                           else self._forward_to(instance_id, request))
+            except descriptors.Short as error:
+                self._refuse_for_shortage(request, instance_id, error)
+                continue
             if outcome is backends.TAKEN:
                 self.counters.add('forwarded')
             else:
@@ -236,15 +248,11 @@ class Receiver:
         return [each for each in instances if each in here]
 
     def _forward_to(self, instance_id, request):
-        try:
-            backend = self._backend(instance_id)
-        except descriptors.Short as error:
-            self._tell_of_shortage(error)
-            return backends.BUSY
+        backend = self._backend(instance_id)
         if backend is None:
             return backends.GONE
-        if self._guard.is_acting and request.size() > _SMALL:
-            return backends.BUSY
+        if self._guard.is_short and request.size() > _SMALL:
+            raise descriptors.Short(_SHORT_OF_MEMORY)
         outcome = backend.forward(request)
         self._active.add(backend)
         if outcome == backends.GONE:
@@ -253,10 +261,13 @@ class Receiver:
             self._read_backend(backend)
         return outcome
 
-    def _tell_of_shortage(self, error):
+    def _refuse_for_shortage(self, request, instance_id, error):
+        text = (f'the receiver of {self._settings.host}, port '
+                f'{self._settings.receiver_port}, is {error}')
         if self._may_warn_of_shortage.allows():
-            LOG.warning('No connection to a service can be made; its clients '
-                        'have to wait: the receiver is %s', error)
+            LOG.warning('A message cannot be passed on for now, and its '
+                        'sender has to wait: %s', text)
+        self._refuse(request, instance_id, backends.BUSY, text)
 
     def _backend(self, instance_id):
         backend = self._backends.get(instance_id)
@@ -286,10 +297,10 @@ class Receiver:
         for request in backend.close():
             self._refuse(request, instance_id, backends.GONE)
 
-    def _refuse(self, request, instance_id, outcome):
+    def _refuse(self, request, instance_id, outcome, text=''):
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
         if request.kind != wire.QUERY or outcome != backends.BUSY:
-            self._answer(route.refusal(request, instance_id, outcome))
+            self._answer(route.refusal(request, instance_id, outcome, text))
 
     # The way back
 
@@ -317,9 +328,9 @@ class Receiver:
         self._slow.keep(frames, sum(map(len, frames)))
 
     def _send_front(self, frames):
-        if self._guard.is_watching:
-            self._guard.wrote(frames[0], sum(map(len, frames)))
-        return sockets.answer(self._front, frames, sockets.forward)
+        answer = (self._guard.answer if self._guard.is_watching
+                  else sockets.answer)
+        return answer(self._front, frames, sockets.forward)
 
     def _malformed(self, error):
         self.counters.add('malformed')

@@ -44,10 +44,11 @@ def route(frames):
     return Request(frames, kind, message_id, list(dict.fromkeys(instances)))
 
 
-def refusal(request, instance_id, reason):
+def refusal(request, instance_id, reason, text=''):
     """The multipart that tells a client that a request was not taken."""
     envelope, _ = wire.split_envelope(request.frames)
-    return [*envelope, wire.encode_nack(instance_id, request.id, reason)]
+    return [*envelope, wire.encode_nack(instance_id, request.id, reason,
+                                         text)]
 
 
 def is_answer(frames):

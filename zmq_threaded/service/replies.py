@@ -39,7 +39,7 @@ class Replies:
         self._longest = longest
         self._queue = queue.SimpleQueue()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._tick = min(pauses.TICK, router.guard.tick)
+        self._tick = pauses.TICK
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
@@ -48,6 +48,7 @@ class Replies:
     def start(self):
         self._pauses.tick()
         self._loop.start()
+        self._router.guard.start()
 
     def check_size(self, body, call_id):
         """Refuse a reply that is too big to be sent.
@@ -88,10 +89,12 @@ class Replies:
             self._queue.qsize() or self._busy or len(self._slow))
 
     def stop(self):
+        self._router.guard.stop()
         self._loop.stop()
 
     def join(self, deadline):
         """:param deadline: monotonic seconds"""
+        self._router.guard.join(deadline)
         return self._loop.join(deadline)
 
     def _wake(self):
@@ -100,7 +103,6 @@ class Replies:
     def _turn(self):
         items = self._next_items()
         self._pauses.tick()
-        self._router.guard.check(self._router.is_read)
         try:
             self._slow.retry()
             self._write(self._multiparts(items))

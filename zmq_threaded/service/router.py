@@ -30,7 +30,7 @@ class SharedRouter:
     :param wake_reader: makes the reading thread call receive()
     :param path: to which it is bound
     :param longest: bytes that a message may have
-    :ivar guard: flood_guard.FloodGuard, for the writer to check
+    :ivar guard: flood_guard.FloodGuard, for the writer to start and stop
     :ivar is_read: False while the reader has stopped reading; it sets this
         again before it reads on
 
@@ -40,7 +40,8 @@ class SharedRouter:
     def __init__(self, socket, wake_reader, counters, path, longest):
         self._socket, self._path = socket, path
         port = sockets.bound_port(socket)
-        self.guard = flood_guard.FloodGuard(port, longest, counters)
+        self.guard = flood_guard.FloodGuard(
+            port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
         self._inbox = inbox.Inbox(
             socket, counters, sockets.receive_request, self.guard,
@@ -112,10 +113,10 @@ class SharedRouter:
             return act(self._socket)
 
     def _answer(self, frames):
-        if self.guard.is_watching:
-            self.guard.wrote(frames[0], sum(map(len, frames)))
+        answer = (self.guard.answer if self.guard.is_watching
+                  else sockets.answer)
         try:
-            return sockets.answer(self._socket, frames)
+            return answer(self._socket, frames)
         except Exception as error:
             if sockets.is_out_of_memory(error):
                 self._complete(frames[-1])
