@@ -50,7 +50,7 @@ class Doors:
                 door.wait_until_watched()
                 self._start()
                 door.open()
-            except OSError:
+            except (OSError, descriptors.Short):
                 # libzmq has the descriptor, and nobody can come.
                 door.close()
                 self._stop_if_unused()
@@ -88,7 +88,7 @@ class Doors:
                 'zmq-doors', functools.partial(self._turn, self._wakeup),
                 self._wakeup.set, counters.Counters(),
                 finish=self._wakeup.close)
-            self._loop.start()
+        self._loop.start()
 
     def _stop_if_unused(self):
         """:returns: the Loop to join, None if there is none"""

@@ -14,6 +14,7 @@ import contextlib
 import os
 
 from zmq_threaded import counters as counts
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import sockets
 
@@ -79,7 +80,7 @@ class IpcPath:
                 raise sockets.BindError('another process listens there now')
             self._make_folder()
             sockets.bind_ipc(socket, self.path)
-        except (OSError, sockets.BindError) as error:
+        except (OSError, sockets.BindError, descriptors.Short) as error:
             self._tell_of_failure(error)
             return False
         if self._is_closing:

@@ -11,11 +11,14 @@ import os
 import threading
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 
 LOG = logs.get(__name__)
 
 _PAUSE_AFTER_ERROR = 0.1
+# Seconds in which the kernel forgets threads that have ended.
+_FORGOTTEN_WITHIN = 1.0
 OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
 _NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
 
@@ -75,6 +78,70 @@ def may_wait():
     return threading.current_thread().name not in _NEVER_WAIT
 
 
+def started(target, name, *args):
+    """A daemon thread that runs a function.
+
+    :raises: descriptors.Short when there is none to be had
+    """
+    thread = threading.Thread(target=target, args=args, name=name,
+                              daemon=True)
+    start(thread)
+    return thread
+
+
+def start(thread):
+    """Start a thread.
+
+    :raises: descriptors.Short when there is none to be had
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise descriptors.Short(shortage(error)) from None
+
+
+def shortage(error):
+    """What to say of the RuntimeError of a thread that could not start."""
+    return (f'out of threads ({error}): raise TasksMax of the unit of this '
+            'process, the limit of processes (pids) of its container, or '
+            'ulimit -u')
+
+
+def demand(count):
+    """See that so many threads can be started by libzmq, which aborts the
+    process when they cannot.
+
+    :raises: descriptors.Short
+    """
+    go_on, tried = threading.Lock(), []
+    with go_on:
+        try:
+            for _ in range(count):
+                tried.append(started(_pass_by, 'zmq-probe', go_on))
+        except descriptors.Short as error:
+            problem = error
+        else:
+            problem = None
+    for thread in tried:
+        thread.join()
+    _wait_until_forgotten([thread.native_id for thread in tried])
+    if problem:
+        raise problem
+
+
+def _pass_by(gate):
+    with gate:
+        pass
+
+
+def _wait_until_forgotten(native_ids):
+    """Until then they count, though they have ended."""
+    deadline = time.monotonic() + _FORGOTTEN_WITHIN
+    while (any(os.path.exists(f'/proc/self/task/{each}')
+               for each in native_ids) and time.monotonic() < deadline):
+        time.sleep(0.0005)
+
+
 def do_all(steps):
     """Call each in turn, though earlier ones raise whatever it be (a signal
     handler may); the last exception is raised at the end.
@@ -127,6 +194,8 @@ class Loop:
         """Start the thread; by any number of threads, it happens once, and
         not at all after stop(). If an exception interrupts it, or no thread
         can be made, the next caller starts it.
+
+        :raises: descriptors.Short when there is no thread to be had
         """
         if self._begun or self._stopping:
             return
@@ -136,7 +205,7 @@ class Loop:
                 thread = threading.Thread(target=self._run, name=self._name,
                                           daemon=True)
                 self._threads.append(thread)
-                thread.start()
+                start(thread)
                 self._begun = True
         except BaseException:
             if self._starter.get('is') is me:

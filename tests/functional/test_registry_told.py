@@ -148,10 +148,10 @@ def test_a_failing_registry_says_why_and_where(redis, party, caplog, wrong):
     url, where, why = wrong(redis)
     client = party(url)
     waiting.until(lambda: look(client) or why.lower()
-                  in client.trouble().lower(), 25, lambda: client.trouble())
-    assert where in client.trouble()
+                  in client._health.why.lower(), 25, lambda: client._health.why)
+    assert where in client._health.why
     waiting.until(lambda: lines(caplog, 'The registry fails', where))
-    assert SECRET not in caplog.text + client.trouble()
+    assert SECRET not in caplog.text + client._health.why
 
 
 def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
@@ -160,8 +160,8 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
     with tls_server(tmp_path) as port:
         client = party(f'redis://:{SECRET}@127.0.0.1:{port}')
         waiting.until(lambda: look(client) or 'onnection'
-                      in client.trouble(), 25)
-        assert f'redis at 127.0.0.1:{port}' in client.trouble()
+                      in client._health.why, 25)
+        assert f'redis at 127.0.0.1:{port}' in client._health.why
 
 
 def test_the_late_error_of_a_client_library_is_told():
