@@ -5,6 +5,7 @@ Nothing here is created at import, and everything belongs to the process that
 made it: a forked child drops the parent's objects without using them.
 """
 
+import _thread
 import contextlib
 import io
 import os
@@ -18,7 +19,10 @@ LOG = logs.get(__name__)
 
 _PAUSE_AFTER_ERROR = 0.1
 # Seconds in which the kernel forgets threads that have ended.
-_FORGOTTEN_WITHIN = 1.0
+_FORGOTTEN_WITHIN, _POLL = 1.0, 0.0001
+# How long it is known that threads could be started: (pid, how many, until).
+_TRIED_FOR = 1.0
+_tried = 0, 0, 0.0
 OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
 _NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
 
@@ -109,37 +113,43 @@ def shortage(error):
 
 def demand(count):
     """See that so many threads can be started by libzmq, which aborts the
-    process when they cannot.
+    process when they cannot. They could a moment ago if they did.
 
     :raises: descriptors.Short
     """
-    go_on, tried = threading.Lock(), []
-    with go_on:
-        try:
-            for _ in range(count):
-                tried.append(started(_pass_by, 'zmq-probe', go_on))
-        except descriptors.Short as error:
-            problem = error
-        else:
-            problem = None
-    for thread in tried:
-        thread.join()
-    _wait_until_forgotten([thread.native_id for thread in tried])
-    if problem:
-        raise problem
+    global _tried
+    if _tried[:2] == (os.getpid(), count) and time.monotonic() < _tried[2]:
+        return
+    _try(count)
+    _tried = os.getpid(), count, time.monotonic() + _TRIED_FOR
 
 
-def _pass_by(gate):
-    with gate:
-        pass
-
-
-def _wait_until_forgotten(native_ids):
-    """Until then they count, though they have ended."""
+def _try(count):
+    # Bare ones, of which an exception at any line leaves nothing behind.
+    gate, native_ids = _thread.allocate_lock(), []
+    gate.acquire()
+    try:
+        for _ in range(count):
+            _thread.start_new_thread(_pass_by, (gate, native_ids))
+    except RuntimeError as error:
+        raise descriptors.Short(shortage(error)) from None
+    finally:
+        gate.release()
+    # Until the kernel has forgotten them they count, though they have ended.
     deadline = time.monotonic() + _FORGOTTEN_WITHIN
-    while (any(os.path.exists(f'/proc/self/task/{each}')
-               for each in native_ids) and time.monotonic() < deadline):
-        time.sleep(0.0005)
+    while (len(native_ids) < count or any(map(_exists, native_ids))) and (
+            time.monotonic() < deadline):
+        time.sleep(_POLL)
+
+
+def _pass_by(gate, native_ids):
+    native_ids.append(threading.get_native_id())
+    if gate.acquire(timeout=_FORGOTTEN_WITHIN):
+        gate.release()
+
+
+def _exists(native_id):
+    return os.path.exists(f'/proc/self/task/{native_id}')
 
 
 def do_all(steps):

@@ -477,7 +477,7 @@ def test_what_is_left_at_the_end_is_summed_up(world, caplog):
 
 def test_unexpected_errors_are_reported_and_no_flood(world, caplog):
     def broken(instance, is_patient):
-        raise ZeroDivisionError()
+        raise ZeroDivisionError('by nobody')
     world.directory.known[TOPIC.key] = instances(1)
     world.custody._lanes.to = broken
     for _ in range(50):
@@ -485,3 +485,18 @@ def test_unexpected_errors_are_reported_and_no_flood(world, caplog):
     assert world.counters.snapshot() == {
         'loop_errors': 50, 'dropped': 50, 'dropped_fault': 50}
     assert len(warnings(caplog)) == 2
+    assert 'ZeroDivisionError: by nobody' in warnings(caplog)[-1]
+
+
+def test_who_is_behind_is_named(world, lacking):
+    two = instances(3, server='compute', host='node-7')[1:]
+    world.directory.known[OTHER.key] = two
+    for count, each in zip((5, 2), two):
+        world.can_reach(each)
+        for _ in range(count):
+            world.post(OTHER, chosen=each)
+    world.custody._lanes._lanes.update(world.lanes)
+    text = world.custody.behind(OTHER)
+    assert text.index('5 wait for compute on node-7') < text.index('2 wait')
+    lacking.post()
+    assert 'this process is out of file' in world.custody.behind(TOPIC)

@@ -30,6 +30,7 @@ import time
 from zmq_threaded import counters as counting
 from zmq_threaded import descriptors
 from zmq_threaded import logs
+from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
@@ -48,6 +49,8 @@ _LOOK_FOR_LOST_EVERY = 2.0
 _REPORT_OLD_EVERY, _OLD = 60.0, 30.0
 # Instances that are tried in one turn for one topic: others wait as well.
 _TRIES = 64
+# Services that are named in one text.
+_BEHIND_TOLD = 3
 # Seconds in which a service whose socket file was removed makes it anew.
 _MADE_ANEW = 5.0
 
@@ -129,6 +132,20 @@ class Custody:
                             id=delivery.id.hex())
         return found
 
+    def behind(self, topic):
+        """For whom the most messages of a topic wait, as text of bounded
+        length; '' if they wait for no service.
+        """
+        lanes_behind = ((sum(each.topic.key == topic.key for each in (
+            *lane.sent.values(), *lane.queue)), lane) for lane in self._lanes)
+        most = sorted((each for each in lanes_behind if each[0]),
+                      key=lambda each: -each[0])[:_BEHIND_TOLD]
+        lack = next((each.held_up for each in self._held_up
+                     if each.topic.key == topic.key), '')
+        return '; '.join([*(f'{count} wait for {lane.instance}'
+                            for count, lane in most),
+                          *([f'this process is {lack}'] if lack else [])])
+
     def _all(self):
         yield from self._waiting
         yield from self._held_up
@@ -158,15 +175,16 @@ class Custody:
         """
         try:
             self._route(delivery)
-        except Exception:
-            self.failed(delivery)
+        except Exception as error:
+            self.failed(delivery, error)
 
-    def failed(self, delivery):
+    def failed(self, delivery, error):
         """A fault of ours must not lose a message without a word."""
         self._counters.add('loop_errors')
         if self._may_warn.allows():
             LOG.exception('An unexpected error while %s was routed', delivery)
-        self.drop(delivery, losses.FAULT)
+        self.drop(delivery, losses.FAULT, f'{losses.FAULT.why}: '
+                  f'{type(error).__name__}: {texts.line(str(error))}')
 
     def _route(self, delivery):
         if not delivery.pinned and delivery.topic in self._waiting:

@@ -36,6 +36,8 @@ _PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
+# Seconds that a sender who got no room waits to learn for whom.
+_BEHIND_LIMIT = 0.1
 _CLOSED = 'the driver was closed'
 
 
@@ -121,8 +123,19 @@ class Outbox:
             return ticket.refusal
         return ('no room in the outbox within rpc_cast_timeout: '
                 f'{self._pending_for(delivery.topic)} messages wait for '
-                f'{delivery.topic}, its services are too slow '
+                f'{delivery.topic}, its services are too slow'
+                f'{self._who_is_behind(delivery.topic)} '
                 '(rpc_zmq_outbox_limit)')
+
+    def _who_is_behind(self, topic):
+        """The services for which the most messages wait, as text."""
+        answer = queue.SimpleQueue()
+        self._tell(lambda: answer.put(self._custody.behind(topic)))
+        try:
+            found = answer.get(timeout=_BEHIND_LIMIT)
+        except queue.Empty:
+            return ''       # its thread is behind as well
+        return f': {found}' if found else ''
 
     def _gets_into_the_line(self, deadline):
         in_line_at = time.monotonic() + _INBOX_WAIT

@@ -16,6 +16,8 @@ LOG = logs.get(__name__)
 _LONGEST_WAIT = 1.0
 _TICK = 0.9
 _READ_AT_ONCE = 64
+# Messages of one turn: those that are refused take no room, and may never end.
+_READ_PER_TURN = 1000
 _STOP_LIMIT = 5.0
 
 
@@ -46,6 +48,8 @@ class Poller:
         self._on_incoming = None
         self._tasks = collections.deque()
         self._paused = False
+        # Whether there is more to read that ZMQ_FD says nothing of.
+        self._has_more = False
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
@@ -100,7 +104,7 @@ class Poller:
     def _turn(self):
         wait = min(_LONGEST_WAIT, max(0.0, min(
             self._batch.time_left(), self._reception.requeues.time_left())))
-        self._wakeup.clear_if(self._epoll.poll(wait))
+        self._wakeup.clear_if(self._epoll.poll(0 if self._has_more else wait))
         self._tick_when_due()
         self._reception.turn()
         self._read()
@@ -125,12 +129,16 @@ class Poller:
             return
         # Before the drain: from here on the writer tells of what arrives.
         self._router.is_read = True
-        room = self._room()
+        room, left, self._has_more = self._room(), _READ_PER_TURN, False
         while room > 0:
-            limit = min(room, _READ_AT_ONCE)
+            if left <= 0:
+                self._has_more = True
+                break
+            limit = min(room, left, _READ_AT_ONCE)
             received = self._router.receive(limit)
             if received:
                 self.last_read = time.monotonic()
+            left -= len(received)
             for frames in received:
                 self._handle(frames)
             if len(received) < limit:
