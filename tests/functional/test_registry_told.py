@@ -23,6 +23,7 @@ from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import topic as topics
 from zmq_threaded.client import directory
+from zmq_threaded.client import health
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -306,3 +307,11 @@ def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
     client = party(redis.url)
     waiting.until(lambda: look(client) == {one.id}, 1.5)
     waiting.until(lambda: lines(caplog, 'lost 1 of the 1', 'put back'))
+
+
+def test_a_warning_that_its_caller_gives_uses_up_no_other(caplog):
+    seen = health.Health(1.0, str, counters.Counters())
+    seen.failed(health.WRITING, OSError('first'), is_told=True)
+    seen.failed(health.READING, OSError('second'))
+    logs.flush()
+    assert 'going on with what is known: second' in caplog.text

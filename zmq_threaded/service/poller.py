@@ -123,13 +123,14 @@ class Poller:
         # system call for every message of a saturated service.
         return len(self._reception.held) <= self.backlog * 3 // 4
 
-    def _read(self):
+    def _read(self, left=_READ_PER_TURN):
+        """:param left: messages to read at the most"""
         if (self._paused and self._reception.accepting
                 and not self._has_room_to_resume()):
             return
         # Before the drain: from here on the writer tells of what arrives.
         self._router.is_read = True
-        room, left, self._has_more = self._room(), _READ_PER_TURN, False
+        room, self._has_more = self._room(), False
         while room > 0:
             if left <= 0:
                 self._has_more = True
@@ -195,7 +196,8 @@ class Poller:
                 incoming.refuse_busy()
 
     def _drain_and_refuse(self):
-        self._read()
+        # What has arrived, as far as there is room.
+        self._read(max(self.backlog, _READ_PER_TURN))
         self._hand_over(self._batch.take())
         self._stop_accepting()
         # What is over the backlog is refused now, not when there is room.
