@@ -103,9 +103,9 @@ class Doors:
             counters.Counters(), finish=wakeup.close)
         try:
             loop.start()
-        except RuntimeError as error:
+        except descriptors.Short:
             loop.stop()
-            raise descriptors.out_of_threads(error) from None
+            raise
         self._wakeup, self._loop = wakeup, loop
 
     def _stop_if_unused(self):

@@ -57,8 +57,9 @@ class ZmqDriver(base.BaseDriver):
         _refuse_patched_threads()
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = _settings(conf, url)
-        # By pid. No lock: log handlers may come in between, and wait for
-        # another thread that comes here.
+        # By pid: any that was used, which leads to the latest. No lock: log
+        # handlers may come in between, and wait for another thread that comes
+        # here.
         self._runtimes = {}
         exits.prepare()
 
@@ -84,6 +85,8 @@ class ZmqDriver(base.BaseDriver):
         except directory.Nobody as nobody:
             raise _nobody(nobody, topic, message, timeout, at_least_once,
                           self._explain(topic)) from None
+        except descriptors.Short as error:
+            raise _not_sent(topic, error) from None
         return self._result(reply)
 
     def _keep(self, kind, topic, body, flags, attempts):
@@ -187,8 +190,9 @@ class ZmqDriver(base.BaseDriver):
 
     def _explain(self, topic):
         # Not _parts(): after cleanup() that would open everything anew.
-        parts = self._runtimes.get(os.getpid())
-        return parts.explain(topic) if parts else 'the driver was closed'
+        parts = self._latest()
+        return ('the driver was closed' if parts is None or parts.is_closed
+                else parts.explain(topic))
 
     def _encode(self, ctxt, message, topic):
         if not isinstance(ctxt, dict):
@@ -222,6 +226,8 @@ class ZmqDriver(base.BaseDriver):
                         self._explain(topic))) from None
         except errors.MessageDeliveryFailure as error:
             raise _of_notification(error) from None
+        except descriptors.Short as error:
+            raise _of_notification(_not_sent(topic, error)) from None
 
     # Listening
 
@@ -269,18 +275,9 @@ class ZmqDriver(base.BaseDriver):
         """Close everything; what is not acknowledged gets rpc_cast_timeout
         before. A later use opens everything anew.
         """
-        parts = self._runtimes.get(os.getpid())
+        parts = self._latest()
         if parts is not None:
-            try:
-                parts.close(time.monotonic() + self._settings.cast_timeout)
-            finally:
-                self._drop(parts)
-
-    def _drop(self, parts):
-        # One that was not closed to its end is left for the exit to close.
-        # Another thread may have opened the next one already.
-        if parts.is_closed and self._runtimes.get(parts.pid) is parts:
-            del self._runtimes[parts.pid]
+            parts.close(time.monotonic() + self._settings.cast_timeout)
 
     def counters(self):
         """What happened so far in this process, and what there is now: a dict
@@ -298,21 +295,32 @@ class ZmqDriver(base.BaseDriver):
         return self._parts().outbox.survey(timeout)
 
     def _parts(self):
-        parts = self._runtimes.get(os.getpid())
+        parts = self._latest()
         if parts is None or parts.is_closed:
             parts = self._new_parts(parts)
         return parts
 
+    def _latest(self):
+        """The Runtime of this process, which may be closed; None before the
+        first.
+        """
+        parts = self._runtimes.get(os.getpid())
+        while parts is not None and parts.successors:
+            parts = parts.successors['is']
+        return parts
+
     def _new_parts(self, closed):
-        if closed is not None:
-            self._drop(closed)
         if exits.is_ending():
             raise errors.MessageDeliveryFailure(
                 'This process is ending, and the zmq driver was closed')
         exits.prepare()
         exits.close_forgotten()
         made = self._open()
-        parts = self._runtimes.setdefault(made.pid, made)
+        # Of all threads that found this one closed, the first one's, in one
+        # step.
+        parts = (self._runtimes.setdefault(made.pid, made) if closed is None
+                 else closed.successors.setdefault('is', made))
+        self._runtimes[made.pid] = parts
         if parts is made:
             parts.tell()
         else:
@@ -373,6 +381,11 @@ def _nobody(nobody, topic, message, timeout, at_least_once, why):
     if at_least_once:
         return errors.undeliverable(topic, message, text)
     return errors.MessageDeliveryFailure(text)
+
+
+def _not_sent(topic, error):
+    return errors.OutOfResources(f'A message for {topic} was not sent: this '
+                                 f'process is {error}')
 
 
 def _of_notification(error):

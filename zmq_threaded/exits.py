@@ -119,8 +119,8 @@ def close_all(limit=None):
                                       else limit)
                  for runtime in _mine()}
     # They wait at the same time, so all hurry from now on.
-    for runtime in deadlines:
-        runtime.outbox.begin_flush()
+    for runtime, deadline in deadlines.items():
+        runtime.outbox.begin_flush(deadline)
     threads.do_all([
         functools.partial(runtime.close, deadline, is_exit=True)
         for runtime, deadline in deadlines.items()])

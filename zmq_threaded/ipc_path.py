@@ -14,6 +14,7 @@ import contextlib
 import os
 
 from zmq_threaded import counters as counts
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 from zmq_threaded import paths
 from zmq_threaded import sockets

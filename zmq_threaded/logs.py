@@ -46,14 +46,18 @@ class _Logger(logging.LoggerAdapter):
     def log(self, level, msg, *args, **kwargs):
         if not self.isEnabledFor(level):
             return
-        if not (self.is_deferred or threading.current_thread()
-                .name.startswith(THREAD_PREFIX)):
+        if not (self.is_deferred or _is_of_the_driver()):
+            _writer.write_left()
             kwargs.setdefault('stacklevel', 1)
             kwargs['stacklevel'] += 1
             self.logger.log(level, msg, *args, **kwargs)
             return
         _writer.put(self.logger, _record(self.logger, level, msg, args,
                                          kwargs.get('exc_info')))
+
+
+def _is_of_the_driver():
+    return threading.current_thread().name.startswith(THREAD_PREFIX)
 
 
 def _record(logger, level, msg, args, exc_info):
@@ -94,6 +98,11 @@ class _Writer:
         self._queue.put((logger, record))
         self._ensure_running()
 
+    def write_left(self):
+        """Write what was left for want of a thread."""
+        if self._token and not self._queue.empty():
+            self._ensure_running()
+
     def mark(self):
         """:returns: a queue, no longer empty when all that is there now has
             been written
@@ -113,7 +122,10 @@ class _Writer:
                                  daemon=True).start()
             except RuntimeError:
                 # No new thread at the end of the interpreter, or out of them.
-                self._write_all()
+                # Handlers hold up no thread of ours all the same: the next
+                # record, or another thread, takes care of these.
+                if not _is_of_the_driver():
+                    self._write_all()
                 self._token.append(None)
 
     def _claim(self):

@@ -12,7 +12,9 @@ import socket
 import threading
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
+from zmq_threaded import threads
 
 LOG = logs.get(__name__)
 
@@ -165,9 +167,8 @@ class Names:
     def _start_thread(self, entry, now):
         self._threads += 1
         try:
-            threading.Thread(target=self._run, name='zmq-resolver',
-                             daemon=True).start()
-        except RuntimeError as error:
+            threads.started(self._run, 'zmq-resolver')
+        except descriptors.Short as error:
             self._threads -= 1
             if not self._threads:
                 self._queue.clear()

@@ -155,6 +155,7 @@ _HIDDEN = [
                      'as the older kind of servers does.'),
 ]
 
+_warned_of = {}
 _DEFAULT_IPC_DIR = '/var/run/openstack'
 _FALLBACK_IPC_DIR = '/tmp/openstack-zmq-%d'
 EMBEDDED = 'embedded'
@@ -337,12 +338,25 @@ def ipc_directory(settings):
     :raises: InvalidOption
     """
     path = _usable_directory(settings)
-    if os.stat(path).st_mode & stat.S_IWOTH:
-        LOG.warning('rpc_zmq_ipc_dir: every user of this machine may write '
-                    'into %s, and so call the services, and take their '
-                    'messages; give it to one user or group (mode 0700 or '
-                    '2770)', path)
+    _warn_if_open(path)
     return path
+
+
+def _warn_if_open(path):
+    mode, pid = os.stat(path).st_mode, os.getpid()
+    if not mode & stat.S_IXOTH:
+        return
+    may_write = bool(mode & stat.S_IWOTH)
+    # Once for each process and directory; a Runtime is made for each driver.
+    if _warned_of.setdefault((pid, path, may_write), token := object()
+                             ) is not token:
+        return
+    what = ('write into %s, and so call the services, and take their messages'
+            if may_write else
+            'enter %s: they reach each socket there whose own mode lets them, '
+            'which those of this driver do not')
+    LOG.warning(f'rpc_zmq_ipc_dir: every user of this machine may {what}; '
+                'give it to one user or group (mode 0700 or 2770)', path)
 
 
 def _usable_directory(settings):

@@ -56,6 +56,7 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
     :raises: ValueError, naming the option
     """
     if not scheme and '://' in matchmaker:
+        _refuse_one_of_two(_places(hosts))
         return _checked(matchmaker)
     name = (scheme or matchmaker.rpartition('.')[2]).lower()
     if name in _EMBEDDED and not scheme:
@@ -215,6 +216,18 @@ def _refuse_hosts(places):
         f'machine; for a registry on another one write {meant}, or '
         'zmq+etcd:// or zmq+zookeeper://, for services on one machine only '
         'zmq://')
+
+
+def _refuse_one_of_two(places):
+    """Both would name the registry, and one would be ignored."""
+    if places:
+        hosts = ', '.join(host for host, *_ in places
+                          if host and _NAME.fullmatch(host)) or 'its hosts'
+        raise ValueError(
+            f'transport_url: the registry is what {_OPTION} says, a URL, and '
+            f'zmq:// has no host; remove {hosts} from transport_url, or, if '
+            f'the registry is there, remove {_OPTION} and write '
+            'zmq+redis://HOST:6379 or the like')
 
 
 def _checked(url):

@@ -54,6 +54,7 @@ class Runtime:
         soon as everything is delivered
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -72,6 +73,7 @@ class Runtime:
         self._closers, self._background = {}, {}
         self._terminations = itertools.count()
         self._is_closing = self.is_closed = False
+        self.successors = {}
         self._ipc_dir = options.ipc_directory(settings)
         self.counters = counters.Counters()
         self._directory = directory.Directory(
@@ -213,7 +215,7 @@ class Runtime:
 
     def _flush(self, deadline, is_exit, until=math.inf, in_all=None):
         """:param in_all: when the last flush ends, for the log"""
-        flush = self.outbox.begin_flush(until)
+        flush = self.outbox.begin_flush(deadline, until)
         if not flush.wait(min(deadline, time.monotonic() + _SILENCE)):
             self._tell_what_is_waited_for(in_all or deadline, is_exit)
             flush.wait(deadline)
@@ -252,11 +254,23 @@ class Runtime:
         me = object()
         if self._background.setdefault('is', me) is not me:
             return
+        is_begun = False
         try:
-            threading.Thread(target=self.close, args=(flush_deadline,),
-                             name='zmq-closing', daemon=True).start()
-        except RuntimeError:
-            del self._background['is']  # out of threads: later, then
+            threads.started(self._close_behind, 'zmq-closing',
+                            flush_deadline)
+            is_begun = True
+        except descriptors.Short as error:
+            LOG.debug('zmq: a driver is closed later: %s', error)
+        finally:
+            if not is_begun:
+                self._background.pop('is', None)
+
+    def _close_behind(self, flush_deadline):
+        try:
+            self.close(flush_deadline)
+        finally:
+            # One that was interrupted is begun again.
+            self._background.pop('is', None)
 
     def _close_services(self):
         threads.do_all([

@@ -9,7 +9,6 @@ import errno
 import os
 import random
 import socket as system_socket
-import threading
 import time
 
 import zmq
@@ -19,6 +18,7 @@ from zmq_threaded import door
 from zmq_threaded import doors
 from zmq_threaded import logs
 from zmq_threaded import routing_ids
+from zmq_threaded import threads
 
 LOG = logs.get(__name__)
 
@@ -68,6 +68,9 @@ _MOST_FRAMES, _MOST_TO_PASS_ON = 16, 14
 
 IPC_PATH_LIMIT = 107
 _FOR_A_CONTEXT, _FOR_A_DOOR = 8, 8
+# The reaper. And seconds between two attempts to start a thread.
+_THREADS_OF_A_CONTEXT = 1
+_TRY_AGAIN = 0.1
 
 
 # Plain ints: operators on pyzmq's enums cost more than the calls they steer
@@ -119,6 +122,7 @@ def new_context(settings):
     :raises: descriptors.Short
     """
     descriptors.demand(_FOR_A_CONTEXT + 2 * settings.io_threads)
+    threads.demand(_THREADS_OF_A_CONTEXT + settings.io_threads)
     try:
         context = zmq.Context(io_threads=settings.io_threads)
     except zmq.ZMQError as error:
@@ -127,7 +131,8 @@ def new_context(settings):
     context.set(zmq.MAX_SOCKETS, min(_MAX_SOCKETS, max(
         _LEAST_SOCKETS, descriptors.limit() // 2)))
     # With the first socket libzmq starts its threads, and aborts the process
-    # if there are no descriptors for them (epoll.cpp): so now.
+    # if there are no descriptors for them (epoll.cpp), or no threads
+    # (thread.cpp): so now.
     try:
         new_socket(context, zmq.PAIR).close(linger=0)
     except descriptors.Short:
@@ -159,13 +164,28 @@ def terminate(context, limit):
         otherwise block for ever
     :returns: whether it ended in time
     """
-    thread = threading.Thread(target=context.term, daemon=True,
-                              name='zmq-term')
-    thread.start()
-    thread.join(limit)
+    deadline = time.monotonic() + limit
+    thread = _terminating(context, deadline)
+    if thread is None:
+        return False
+    thread.join(max(0.0, deadline - time.monotonic()))
     if thread.is_alive():
         LOG.warning('A ZeroMQ context did not end within %.1f s', limit)
     return not thread.is_alive()
+
+
+def _terminating(context, deadline):
+    """The thread that terminates a context; None when there was none to be
+    had until the deadline.
+    """
+    while True:
+        try:
+            return threads.started(context.term, 'zmq-term')
+        except descriptors.Short as error:
+            if time.monotonic() >= deadline:
+                LOG.warning('A ZeroMQ context stays open: %s', error)
+                return None
+        time.sleep(_TRY_AGAIN)
 
 
 def request_socket(context, settings, endpoint):

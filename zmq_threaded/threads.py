@@ -5,17 +5,24 @@ Nothing here is created at import, and everything belongs to the process that
 made it: a forked child drops the parent's objects without using them.
 """
 
+import _thread
 import contextlib
 import io
 import os
 import threading
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import logs
 
 LOG = logs.get(__name__)
 
 _PAUSE_AFTER_ERROR = 0.1
+# Seconds in which the kernel forgets threads that have ended.
+_FORGOTTEN_WITHIN, _POLL = 1.0, 0.0001
+# How long it is known that threads could be started: (pid, how many, until).
+_TRIED_FOR = 1.0
+_tried = 0, 0, 0.0
 OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
 _NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
 
@@ -82,6 +89,76 @@ def may_wait():
     return threading.current_thread().name not in _NEVER_WAIT
 
 
+def started(target, name, *args):
+    """A daemon thread that runs a function.
+
+    :raises: descriptors.Short when there is none to be had
+    """
+    thread = threading.Thread(target=target, args=args, name=name,
+                              daemon=True)
+    start(thread)
+    return thread
+
+
+def start(thread):
+    """Start a thread.
+
+    :raises: descriptors.Short when there is none to be had
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise descriptors.Short(shortage(error)) from None
+
+
+def shortage(error):
+    """What to say of the RuntimeError of a thread that could not start."""
+    return (f'out of threads ({error}): raise TasksMax of the unit of this '
+            'process, the limit of processes (pids) of its container, or '
+            'ulimit -u')
+
+
+def demand(count):
+    """See that so many threads can be started by libzmq, which aborts the
+    process when they cannot. They could a moment ago if they did.
+
+    :raises: descriptors.Short
+    """
+    global _tried
+    if _tried[:2] == (os.getpid(), count) and time.monotonic() < _tried[2]:
+        return
+    _try(count)
+    _tried = os.getpid(), count, time.monotonic() + _TRIED_FOR
+
+
+def _try(count):
+    # Bare ones, of which an exception at any line leaves nothing behind.
+    gate, native_ids = _thread.allocate_lock(), []
+    gate.acquire()
+    try:
+        for _ in range(count):
+            _thread.start_new_thread(_pass_by, (gate, native_ids))
+    except RuntimeError as error:
+        raise descriptors.Short(shortage(error)) from None
+    finally:
+        gate.release()
+    # Until the kernel has forgotten them they count, though they have ended.
+    deadline = time.monotonic() + _FORGOTTEN_WITHIN
+    while (len(native_ids) < count or any(map(_exists, native_ids))) and (
+            time.monotonic() < deadline):
+        time.sleep(_POLL)
+
+
+def _pass_by(gate, native_ids):
+    native_ids.append(threading.get_native_id())
+    if gate.acquire(timeout=_FORGOTTEN_WITHIN):
+        gate.release()
+
+
+def _exists(native_id):
+    return os.path.exists(f'/proc/self/task/{native_id}')
+
+
 def do_all(steps):
     """Call each in turn, though earlier ones raise whatever it be (a signal
     handler may); the last exception is raised at the end.
@@ -134,6 +211,8 @@ class Loop:
         """Start the thread; by any number of threads, it happens once, and
         not at all after stop(). If an exception interrupts it, or no thread
         can be made, the next caller starts it.
+
+        :raises: descriptors.Short when there is no thread to be had
         """
         if self._begun or self._stopping:
             return
@@ -143,7 +222,7 @@ class Loop:
                 thread = threading.Thread(target=self._run, name=self._name,
                                           daemon=True)
                 self._threads.append(thread)
-                thread.start()
+                start(thread)
                 self._begun = True
         except BaseException:
             if self._starter.get('is') is me:

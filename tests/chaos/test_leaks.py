@@ -30,8 +30,9 @@ def _open_use_close(ipc_dir):
         assert client.call({}, 'any', value=1)['args'] == {'value': 1}
         client.cast({}, 'any', value=2)
         client.prepare(fanout=True).cast({}, 'any', value=3)
-        rpc.driver(client.transport)._parts().outbox.flush(
-            waiting.time.monotonic() + 5)
+        deadline = waiting.time.monotonic() + 5
+        rpc.driver(client.transport)._parts().outbox.begin_flush(
+            deadline).wait(deadline)
         service.stop()
         executor.shutdown(wait=False)
 

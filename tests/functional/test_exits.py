@@ -424,6 +424,47 @@ def test_under_such_a_host_the_last_server_that_stops_delivers(node, strange):
     assert not stopping.is_alive()
 
 
+def test_threads_that_find_a_closed_driver_share_the_next(node, monkeypatch):
+    transport = node.transport()
+    driver = rpc.driver(transport)
+    closed = driver._parts()
+    closed.close(time.monotonic())
+    # Given two threads that have both found it closed
+    found, first = [], driver._new_parts(closed)
+    found = [first, driver._new_parts(closed), driver._parts()]
+    assert found == [first] * 3 and not first.is_closed
+    # Then an exception of neither, and what they share can be closed
+    transport.cleanup()
+    assert first.is_closed and driver._parts() is not first
+
+
+def test_a_flush_that_timed_out_hastens_nothing_any_more(node):
+    outbox = node.runtime().outbox
+    assert outbox.post(_cast(topics.rpc('', 'nobody')), 0.0) is None
+    deadline = time.monotonic() + 0.3
+    flush = outbox.begin_flush(deadline)
+    waiting.until(lambda: outbox._flushers)
+    assert not flush.wait(deadline)
+    waiting.until(lambda: not outbox._flushers, 1)
+    assert outbox.pending() == 1
+
+
+def test_a_background_close_that_was_interrupted_is_begun_again(node):
+    parts = node.runtime()
+    close, closes = parts.close, []
+
+    def interrupted(deadline):
+        closes.append(deadline)
+        if len(closes) == 1:
+            raise SystemExit    # ends the thread, and says nothing
+        close(deadline)
+    parts.close = interrupted
+    parts._close_in_background(time.monotonic())
+    waiting.until(lambda: not parts._background)
+    parts._close_in_background(time.monotonic())
+    waiting.until(lambda: parts.is_closed)
+
+
 # Room
 
 

@@ -146,3 +146,30 @@ def test_a_fork_does_not_disturb_a_serving_parent(node):
     assert forks.Forked(lambda: server.endpoint.echo({}, 5)).result() == 5
     for number in range(20):
         assert client.call({}, 'echo', value=number) == number
+
+
+def test_a_child_leaves_the_connections_of_its_parent_alone(node):
+    node.server()
+    transport = node.transport()
+    node.client(transport).call({}, 'echo', value=1)
+    parts = rpc.driver(transport)._parts()
+    (connection,), = parts.requests._pool._idle.values()
+
+    def close():
+        # As the garbage collector does; its thread is not in the child.
+        connection.close()
+        return 'alone'
+    holding, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with parts.counters._lock:
+            holding.set()
+            go_on.wait(30)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert holding.wait(10)
+        assert forks.Forked(close).result() == 'alone'
+    finally:
+        go_on.set()
+        thread.join(10)

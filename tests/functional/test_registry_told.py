@@ -23,6 +23,7 @@ from zmq_threaded import logs
 from zmq_threaded import matchmaker
 from zmq_threaded import topic as topics
 from zmq_threaded.client import directory
+from zmq_threaded.client import health
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -148,10 +149,10 @@ def test_a_failing_registry_says_why_and_where(redis, party, caplog, wrong):
     url, where, why = wrong(redis)
     client = party(url)
     waiting.until(lambda: look(client) or why.lower()
-                  in client.trouble().lower(), 25, lambda: client.trouble())
-    assert where in client.trouble()
+                  in client._health.why.lower(), 25, lambda: client._health.why)
+    assert where in client._health.why
     waiting.until(lambda: lines(caplog, 'The registry fails', where))
-    assert SECRET not in caplog.text + client.trouble()
+    assert SECRET not in caplog.text + client._health.why
 
 
 def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
@@ -160,8 +161,8 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
     with tls_server(tmp_path) as port:
         client = party(f'redis://:{SECRET}@127.0.0.1:{port}')
         waiting.until(lambda: look(client) or 'onnection'
-                      in client.trouble(), 25)
-        assert f'redis at 127.0.0.1:{port}' in client.trouble()
+                      in client._health.why, 25)
+        assert f'redis at 127.0.0.1:{port}' in client._health.why
 
 
 def test_the_late_error_of_a_client_library_is_told():
@@ -306,3 +307,11 @@ def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
     client = party(redis.url)
     waiting.until(lambda: look(client) == {one.id}, 1.5)
     waiting.until(lambda: lines(caplog, 'lost 1 of the 1', 'put back'))
+
+
+def test_a_warning_that_its_caller_gives_uses_up_no_other(caplog):
+    seen = health.Health(1.0, str, counters.Counters())
+    seen.failed(health.WRITING, OSError('first'), is_told=True)
+    seen.failed(health.READING, OSError('second'))
+    logs.flush()
+    assert 'going on with what is known: second' in caplog.text

@@ -205,3 +205,21 @@ def test_a_process_that_casts_and_exits_has_delivered(node):
                    timeout=60, env=processes.ENVIRONMENT)
     waiting.until(lambda: len(server.endpoint.seen) >= 200)
     assert sorted(server.endpoint.seen) == list(range(200))
+
+
+def test_a_turn_ends_though_refused_messages_keep_coming(served, monkeypatch):
+    executor = executors.load('threading', max_workers=1)
+    reading = served(executor)._poller
+    reading.refuse_from_now_on()
+    # Given a router that never runs dry, and messages that take no room
+    read = []
+    monkeypatch.setattr(reading._router, 'receive', lambda limit: (
+        read.append(limit), [[b'']] * limit)[1])
+    turns = []
+    tick = reading._tick
+    reading._tick = lambda: (turns.append(1), tick())
+    reading._wakeup.set()
+    # Then the poller ticks all the same, without being woken
+    waiting.until(lambda: len(turns) >= 2, 10)
+    assert len(read) > poller._READ_PER_TURN // poller._READ_AT_ONCE
+    monkeypatch.undo()

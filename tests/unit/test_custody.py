@@ -11,13 +11,17 @@ import pytest
 
 from tests.support import ids
 from zmq_threaded import counters as counting
+from zmq_threaded import descriptors
 from zmq_threaded import matchmaker
 from zmq_threaded import options
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.client import avoided
 from zmq_threaded.client import custody as custodies
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import lane as lanes
+from zmq_threaded.client import link as linking
+from zmq_threaded.client import view
 
 TOPIC = topics.rpc('exchange', 'topic')
 OTHER = topics.rpc('exchange', 'other')
@@ -80,17 +84,27 @@ class Link:
 
 
 class World:
-    def __init__(self, ipc_dir):
-        self.directory = Directory()
+    def __init__(self, ipc_dir, directory=None):
+        self.directory = directory or Directory()
         self.counters = counting.Counters()
         self.tasks = collections.deque()
         self.custody = custodies.Custody(
             None, options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir}),
             self.directory, self.counters, None, self.tasks.append)
         self.lanes = {}
-        reach = self.custody._lanes.to
-        self.custody._lanes.to = lambda instance, is_patient=False: (
-            self.lanes.get(instance.id) or reach(instance))
+        self.lacks = set()
+        self.connections = 0
+        self.is_patient = False     # for a socket whose file is missing
+        self._reach = self.custody._lanes.to
+        self.custody._lanes.to = self._lane_to
+
+    def _lane_to(self, instance, is_patient=lambda: False):
+        if instance.id in self.lacks:
+            self.connections += 1
+            raise descriptors.Short('out of file descriptors (limit 7)')
+        return (self.lanes.get(instance.id)
+                or self._reach(instance, is_patient if self.is_patient
+                               else lambda: False))
 
     def can_reach(self, instance):
         lane = self.lanes[instance.id] = lanes.Lane(instance, Link())
@@ -211,6 +225,182 @@ def test_the_one_whose_turn_it_is_comes_first(world):
     assert one.instance is far[70]
 
 
+class Known(Directory):
+    """What is known of the registry is kept as the driver keeps it."""
+
+    def __init__(self, found):
+        super().__init__()
+        self._view = view.View(30, lambda key: None)
+        self._view.absorb(self._view.entry(TOPIC.key), tuple(found),
+                          lambda: False)
+
+    def __getattribute__(self, name):
+        if name in ('listed', 'live', 'choose', 'unreachable'):
+            return getattr(self._view, name)
+        return super().__getattribute__(name)
+
+
+def test_thousands_that_cannot_be_reached_cost_no_list_each(ipc_dir,
+                                                            monkeypatch):
+    made = []
+    real = avoided.Avoided.without
+    monkeypatch.setattr(avoided.Avoided, 'without', lambda self, instances: (
+        made.append(len(instances)), real(self, instances))[1])
+    world = World(ipc_dir, Known(instances(4000)))
+    made.clear()
+    one = world.post()
+    world.turns()
+    assert list(world.custody._waiting) == [one]
+    assert len(made) < 150
+
+
+@pytest.mark.parametrize('count, opened', [(1, 1), (2, 0)])
+def test_the_file_of_a_socket_is_waited_for_where_there_is_no_other(
+        world, monkeypatch, count, opened):
+    links = []
+    monkeypatch.setattr(linking, 'Link', lambda *args: (
+        links.append(args), Link())[1])
+    monkeypatch.setattr(Link, 'lane', lambda self, instance: lanes.Lane(
+        instance, self), raising=False)
+    world.directory.known[TOPIC.key] = instances(count)
+    world.is_patient = True
+    world.post()
+    world.turns()
+    assert len(links) == opened
+
+
+# What this process cannot send
+
+
+def tick(world, seconds):
+    """Let time pass, in the steps of the outbox."""
+    now = world.now = getattr(world, 'now', time.monotonic())
+    while world.now < now + seconds:
+        world.now += 0.1
+        world.custody._held_up.tick(world.now)
+        world.turns()
+
+
+@pytest.fixture
+def lacking(world):
+    """A topic to whose only instance no connection can be made."""
+    one, = instances(1)
+    world.directory.known[TOPIC.key] = [one]
+    world.lane = world.can_reach(one)
+    world.lacks.add(one.id)
+    return world
+
+
+def test_what_waits_for_a_descriptor_looks_nobody_up(lacking):
+    lacking.post()
+    for _ in range(50):
+        lacking.look_up()
+    assert not lacking.directory.asked and lacking.connections == 1
+    tick(lacking, 20)
+    assert 9 <= lacking.connections <= 14       # 0.2, 0.4 ... 2 s
+    assert not lacking.directory.asked
+
+
+def test_what_waits_for_a_descriptor_goes_in_its_order(lacking):
+    one, = lacking.directory.known[TOPIC.key]
+    sent = [lacking.post() for _ in range(50)]
+    tick(lacking, 3)
+    sent += [lacking.post() for _ in range(50)]
+    lacking.lacks.clear()
+    # Also what comes while others wait
+    sent.append(lacking.post())
+    assert not lacking.lane.queue
+    tick(lacking, 2.1)
+    assert list(lacking.lane.queue) == sent
+    assert lacking.custody._held_up.holds_before(sent[0]) is False
+    sent.append(lacking.post())
+    assert lacking.lane.queue[-1] is sent[-1]
+
+
+def test_others_do_not_wait_for_a_descriptor(lacking):
+    near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
+    lacking.directory.known[OTHER.key] = [near]
+    lane = lacking.can_reach(near)
+    lacking.post()
+    assert lane.queue == collections.deque([lacking.post(OTHER)])
+
+
+def test_what_waits_for_a_descriptor_goes_to_one_with_a_connection(lacking):
+    one = lacking.post()
+    near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
+    lane = lacking.can_reach(near)
+    lacking.directory.known[TOPIC.key] = [near]
+    tick(lacking, 0.3)
+    assert list(lane.queue) == [one]
+
+
+def test_what_waits_for_a_descriptor_is_in_custody(lacking):
+    posted = [lacking.post(attempts=1) for _ in range(3)]
+    assert not lacking.custody.is_empty()
+    assert lacking.custody.oldest() == posted[0].since
+    assert lacking.custody.survey()[str(TOPIC)]['count'] == 3
+    lacking.custody.withdraw(posted[1])
+    assert lacking.custody.survey()[str(TOPIC)]['count'] == 2
+    tick(lacking, 10)
+    lacking.custody.hasten()
+    connections = lacking.connections
+    tick(lacking, 0.3)
+    assert lacking.connections == connections + 1
+    for each in posted:
+        each.expires = 0.0
+    lacking.custody._sweep_expired(time.monotonic())
+    assert lacking.custody.is_empty()
+    assert lacking.counters.snapshot() == {'dropped': 2, 'dropped_not_sent': 2}
+
+
+def test_what_expires_for_want_of_a_descriptor_says_so(lacking, caplog):
+    lacking.post().expires = 0.0
+    lacking.custody._sweep_expired(time.monotonic())
+    line, = warnings(caplog)
+    assert 'could not be sent in time: out of file descriptors' in line
+
+
+def test_room_is_waited_for_while_there_is_no_descriptor(lacking):
+    one = lacking.post()
+    one.destination._limit = 1
+    calls = []
+    lacking.custody.make_room(one.destination, deliveries.Ticket(calls.append))
+    assert not calls
+    lacking.lacks.clear()
+    tick(lacking, 0.3)
+    lacking.custody.end(lacking.lane.queue.pop(), deliveries.ACKNOWLEDGED)
+    assert len(calls) == 1
+
+
+def test_copies_wait_for_descriptors_each_for_its_instance(world):
+    two = world.directory.known[TOPIC.key] = instances(2)
+    near, far = map(world.can_reach, two)
+    world.lacks.add(two[1].id)
+    world.post(kind=wire.FANOUT, attempts=1)
+    world.look_up()
+    world.look_up()
+    assert len(near.queue) == 1 and not far.queue
+    assert near.queue[0].attempts is None
+    # One who waits for nobody is not held up by the copies
+    cast = world.post(chosen=two[0])
+    assert near.queue[1] is cast
+    world.lacks.clear()
+    tick(world, 0.3)
+    assert len(far.queue) == 1
+
+
+def test_an_instance_that_ends_takes_its_copies_with_it(world):
+    two = world.directory.known[TOPIC.key] = instances(2)
+    world.can_reach(two[0])
+    world.lacks.add(two[1].id)
+    world.post(kind=wire.FANOUT)
+    world.look_up()
+    world.lacks.clear()
+    tick(world, 0.3)
+    assert world.counters.snapshot().get('copies_for_gone') == 1
+    assert not len(world.custody._held_up)
+
+
 # Fanouts that reach nobody
 
 def test_a_fanout_to_nobody_is_counted_and_no_more(world, caplog):
@@ -286,8 +476,8 @@ def test_what_is_left_at_the_end_is_summed_up(world, caplog):
 
 
 def test_unexpected_errors_are_reported_and_no_flood(world, caplog):
-    def broken(instance):
-        raise ZeroDivisionError()
+    def broken(instance, is_patient):
+        raise ZeroDivisionError('by nobody')
     world.directory.known[TOPIC.key] = instances(1)
     world.custody._lanes.to = broken
     for _ in range(50):
@@ -295,3 +485,18 @@ def test_unexpected_errors_are_reported_and_no_flood(world, caplog):
     assert world.counters.snapshot() == {
         'loop_errors': 50, 'dropped': 50, 'dropped_fault': 50}
     assert len(warnings(caplog)) == 2
+    assert 'ZeroDivisionError: by nobody' in warnings(caplog)[-1]
+
+
+def test_who_is_behind_is_named(world, lacking):
+    two = instances(3, server='compute', host='node-7')[1:]
+    world.directory.known[OTHER.key] = two
+    for count, each in zip((5, 2), two):
+        world.can_reach(each)
+        for _ in range(count):
+            world.post(OTHER, chosen=each)
+    world.custody._lanes._lanes.update(world.lanes)
+    text = world.custody.behind(OTHER)
+    assert text.index('5 wait for compute on node-7') < text.index('2 wait')
+    lacking.post()
+    assert 'this process is out of file' in world.custody.behind(TOPIC)

@@ -191,3 +191,28 @@ def test_flush_after_each_record_finds_it_written(logger, eager_switching):
 
     in_thread('zmq-outbox', run)
     assert len(handler.records) == 300
+
+
+def test_without_a_thread_to_be_had_no_thread_of_the_driver_runs_a_handler(
+        logger, monkeypatch):
+    log, standard = logger
+    handler = Blocking()
+    handler.go_on.set()
+    standard.addHandler(handler)
+    waiting.until(lambda: 'zmq-log' not in {
+        thread.name for thread in threading.enumerate()})
+
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+    start = threading.Thread.start
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', lambda thread: (
+            fail() if thread.name == 'zmq-log' else start(thread)))
+        in_thread('zmq-outbox', lambda: log.warning('first'))
+        assert not handler.threads
+        in_thread('of-the-application', lambda: log.warning('second'))
+        assert handler.threads == ['of-the-application'] * 2
+        in_thread('zmq-outbox', lambda: log.warning('third'))
+    in_thread('zmq-outbox', lambda: log.warning('fourth'))
+    waiting.until(lambda: len(handler.threads) == 4)
+    assert handler.threads[2:] == ['zmq-log'] * 2

@@ -423,3 +423,11 @@ def test_passwords_are_taken_out_of_texts():
     assert hide('p@ss/word, p%40ss%2Fword, t0ken, db 12') == (
         '***, ***, ***, db 12')
     assert registry_url.hider('redis://h')('redis') == 'redis'
+
+
+def test_hosts_beside_a_registry_by_url_are_refused_and_named():
+    with pytest.raises(ValueError) as raised:
+        backend('zmq://user:secret@host1,host2', 'redis://:pw@there:6379')
+    text = str(raised.value)
+    assert 'host1, host2' in text and 'rpc_zmq_matchmaker' in text
+    assert 'remove' in text and 'secret' not in text and 'pw' not in text

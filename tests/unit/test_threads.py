@@ -15,6 +15,7 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import counters
+from zmq_threaded import descriptors
 from zmq_threaded import threads
 
 DEADLINE = 20.0
@@ -269,7 +270,7 @@ def test_without_a_thread_to_be_had_the_next_start_tries_again(turns,
         raise RuntimeError("can't start new thread")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, 'start', fail)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(descriptors.Short, match='out of threads .*Tasks'):
             turns.loop.start()
     turns.loop.start()
     turns.turn()

@@ -20,7 +20,8 @@ receiver says nothing of the instances behind it: what they may have got waits
 for the receiver, which knows, or until the registry has dropped the instance.
 
 What waits is looked for again until somebody is found, it expires, or the
-look-ups that its sender allowed are used up.
+look-ups that its sender allowed are used up. What this process lacks the
+means to send is held up instead: it is tried again, and nobody is looked for.
 """
 
 import functools
@@ -29,9 +30,11 @@ import time
 from zmq_threaded import counters as counting
 from zmq_threaded import descriptors
 from zmq_threaded import logs
+from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import held_up
 from zmq_threaded.client import lanes
 from zmq_threaded.client import losses
 from zmq_threaded.client import overdue
@@ -46,6 +49,8 @@ _LOOK_FOR_LOST_EVERY = 2.0
 _REPORT_OLD_EVERY, _OLD = 60.0, 30.0
 # Instances that are tried in one turn for one topic: others wait as well.
 _TRIES = 64
+# Services that are named in one text.
+_BEHIND_TOLD = 3
 # Seconds in which a service whose socket file was removed makes it anew.
 _MADE_ANEW = 5.0
 
@@ -70,6 +75,7 @@ class Custody:
                                   self._unsettled, answer.on_message,
                                   directory.unreachable, tell)
         self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
+        self._held_up = held_up.HeldUp(self.route)
         self.pump = self._lanes.pump
         self.pump_queued = self._lanes.pump_queued
         self.was_paused = self._lanes.was_paused
@@ -83,8 +89,8 @@ class Custody:
 
     def is_empty(self):
         """Whether nothing is waited for."""
-        return (not len(self._waiting) and not len(self._spreading)
-                and self._lanes.is_idle())
+        return (not len(self._waiting) and not len(self._held_up)
+                and not len(self._spreading) and self._lanes.is_idle())
 
     def oldest(self):
         """When the oldest message was posted, in monotonic seconds; None if
@@ -95,11 +101,13 @@ class Custody:
     def hasten(self):
         """Look soon for all that waits: the driver is about to close."""
         self._waiting.hasten()
+        self._held_up.hasten(time.monotonic())
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
         for lane in self._lanes.check(now):
             self._connection_lost(lane, now)
+        self._held_up.tick(now)
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
@@ -124,8 +132,23 @@ class Custody:
                             id=delivery.id.hex())
         return found
 
+    def behind(self, topic):
+        """For whom the most messages of a topic wait, as text of bounded
+        length; '' if they wait for no service.
+        """
+        lanes_behind = ((sum(each.topic.key == topic.key for each in (
+            *lane.sent.values(), *lane.queue)), lane) for lane in self._lanes)
+        most = sorted((each for each in lanes_behind if each[0]),
+                      key=lambda each: -each[0])[:_BEHIND_TOLD]
+        lack = next((each.held_up for each in self._held_up
+                     if each.topic.key == topic.key), '')
+        return '; '.join([*(f'{count} wait for {lane.instance}'
+                            for count, lane in most),
+                          *([f'this process is {lack}'] if lack else [])])
+
     def _all(self):
         yield from self._waiting
+        yield from self._held_up
         yield from self._spreading
         for lane in self._lanes:
             yield from lane.sent.values()
@@ -152,26 +175,34 @@ class Custody:
         """
         try:
             self._route(delivery)
-        except Exception:
-            self.failed(delivery)
+        except Exception as error:
+            self.failed(delivery, error)
 
-    def failed(self, delivery):
+    def failed(self, delivery, error):
         """A fault of ours must not lose a message without a word."""
         self._counters.add('loop_errors')
         if self._may_warn.allows():
             LOG.exception('An unexpected error while %s was routed', delivery)
-        self.drop(delivery, losses.FAULT)
+        self.drop(delivery, losses.FAULT, f'{losses.FAULT.why}: '
+                  f'{type(error).__name__}: {texts.line(str(error))}')
 
     def _route(self, delivery):
         if not delivery.pinned and delivery.topic in self._waiting:
             return self._waiting.add(delivery)      # in its turn
+        if self._held_up.holds_before(delivery):
+            return self._held_up.add(delivery, time.monotonic())
         if delivery.spread:
             return self._spreading.add(delivery)
         try:
             self._route_to_instance(delivery)
         except descriptors.Short as error:
-            delivery.held_up = str(error)
-            self._waiting.add(delivery)
+            self._hold_up(delivery, str(error))
+
+    def _hold_up(self, delivery, lack):
+        delivery.held_up = lack
+        if not delivery.pinned:
+            delivery.instance = None
+        self._held_up.add(delivery, time.monotonic())
 
     def _route_to_instance(self, delivery):
         if delivery.pinned:
@@ -182,8 +213,8 @@ class Custody:
             delivery.chosen = None
             if delivery.instance is None:
                 return self._waiting.add(delivery)
-            lane = self._lanes.to(delivery.instance,
-                                  self._is_patient(delivery))
+            lane = self._lanes.to(delivery.instance, functools.partial(
+                self._is_patient, delivery))
             if lane and not lane.link.is_closing():
                 delivery.held_up = ''
                 return lane.push(delivery)
@@ -192,7 +223,8 @@ class Custody:
         self._waiting.go_on(delivery)
 
     def _route_copy(self, copy):
-        lane = self._lanes.to(copy.instance, self._is_patient(copy))
+        lane = self._lanes.to(copy.instance, functools.partial(
+            self._is_patient, copy))
         if lane:
             copy.held_up = ''
             lane.push(copy)
@@ -205,7 +237,7 @@ class Custody:
         """
         return (time.monotonic() - delivery.since < _MADE_ANEW
                 and (delivery.pinned
-                     or len(self._directory.live(delivery.topic)) == 1))
+                     or len(self._directory.listed(delivery.topic)) == 1))
 
     # Lost connections
 
@@ -332,6 +364,7 @@ class Custody:
         lane = delivery.instance and self._lanes.get(delivery.instance.id)
         return (self._spreading.remove(delivery)
                 or self._waiting.remove(delivery)
+                or self._held_up.remove(delivery)
                 or lane and (lane.remove(delivery)
                              or lane.take_back(delivery.id)))
 
@@ -354,6 +387,9 @@ class Custody:
             self._waiting.remove(delivery)
             self._counters.add('unroutable')
             self.expire(delivery, losses.NOBODY_TOOK)
+        for delivery in [each for each in self._held_up if each.expires <= now]:
+            self._held_up.remove(delivery)
+            self.expire(delivery, losses.NOT_SENT, delivery.held_up)
         for delivery in [each for each in self._spreading
                          if each.expires <= now]:
             self._spreading.remove(delivery)
@@ -368,9 +404,10 @@ class Custody:
                 lane.take_back(delivery.id)
                 self.expire(delivery, losses.NOT_ACKNOWLEDGED)
 
-    def expire(self, delivery, cause):
+    def expire(self, delivery, cause, detail=''):
+        """:param detail: why it took so long, if that is known"""
         if delivery.kind == wire.CALL:
             # Its caller knows the time as well, and reports it.
             self.end(delivery, deliveries.EXPIRED)
         else:
-            self.drop(delivery, cause)
+            self.drop(delivery, cause, detail and f'{cause.why}: {detail}')

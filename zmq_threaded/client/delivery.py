@@ -73,7 +73,8 @@ class Delivery:
     def copy_for(self, instance, group=()):
         """A fanout's copy for one instance."""
         return dataclasses.replace(self, instance=instance, pinned=True,
-                                   spread=False, waiter=None, group=group)
+                                   attempts=None, spread=False, waiter=None,
+                                   group=group)
 
     def copy_for_pool(self, topic):
         """A notification's copy for one pool."""

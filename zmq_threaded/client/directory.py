@@ -153,6 +153,14 @@ class Directory:
         except queue.Empty:
             raise Nobody(False, self.explain(topic)) from None
 
+    def start(self):
+        """Start the thread, before somebody relies on it.
+
+        :raises: descriptors.Short when there is none to be had; then the next
+            one tries again
+        """
+        self._loop.start()
+
     def ask(self, topic, done, within=AT_ONCE):
         """Look the topic up anew soon.
 
@@ -162,7 +170,7 @@ class Directory:
         :param within: of the last look-up, in seconds, however seldom the
             topic is looked up otherwise
         """
-        self._loop.start()
+        self.start()
         self._tasks.put(lambda: self._want(topic.key, done, within))
 
     # What services use
@@ -172,7 +180,7 @@ class Directory:
         seconds, and goes on trying in the background.
         """
         keys = [topic.key for topic in topics]
-        self._loop.start()
+        self.start()
         if not self._do(lambda: self._register(instance, keys),
                         _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
@@ -186,12 +194,6 @@ class Directory:
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
                         self._health.why or 'it is busy')
-
-    def trouble(self):
-        """Why the registry fails, for whoever finds nobody; '' if it does
-        not.
-        """
-        return self._health.why
 
     # Stopping
 

@@ -13,12 +13,14 @@ HASTE, LOOK_EVERY = 0.5, 0.05
 class Flush:
     """Somebody waits until what is in custody has left it.
 
+    :param deadline: monotonic seconds; nobody waits any longer
     :param until: only for what was posted before, in monotonic seconds
 
     Thread: outbox; any for wait().
     """
 
-    def __init__(self, until=math.inf):
+    def __init__(self, deadline, until=math.inf):
+        self.deadline = deadline
         self._until = until
         self.has_ended = False
 
@@ -65,6 +67,9 @@ class Flushes:
 
     def look(self, now):
         """To be called often."""
+        if self._waiting:
+            self._waiting = [flush for flush in self._waiting
+                             if now < flush.deadline]
         if not self._waiting:
             return
         if now >= self._next_haste:

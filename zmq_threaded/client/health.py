@@ -63,7 +63,7 @@ class Health:
             self._since = time.monotonic()
         # As text: the error itself has hold of the connection.
         self.why = self._explain(error)
-        if self._may_warn.allows() and not is_told:
+        if not is_told and self._may_warn.allows():
             LOG.warning('The registry fails in %s, going on with what is '
                         'known: %s', kind, self.why)
 

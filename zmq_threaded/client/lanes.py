@@ -44,12 +44,12 @@ class Lanes:
         """The lane to an instance, or None if there is none yet."""
         return self._lanes.get(instance_id)
 
-    def to(self, instance, is_patient=False):
+    def to(self, instance, is_patient=lambda: False):
         """The lane to an instance, opened if need be; None if it cannot be
         reached from here.
 
-        :param is_patient: open one though the file of its socket is missing,
-            which may come back
+        :param is_patient: whether to open one though the file of its socket
+            is missing, which may come back; called only when it is
         :raises: descriptors.Short
         """
         lane = self._lanes.get(instance.id)
@@ -62,8 +62,9 @@ class Lanes:
 
     def _open(self, instance, is_patient):
         endpoint = sockets.reachable(instance.endpoints)
-        if endpoint is None and is_patient:
-            endpoint = sockets.missing(instance.endpoints)
+        if endpoint is None:
+            missing = sockets.missing(instance.endpoints)
+            endpoint = missing if missing and is_patient() else None
         if endpoint is None:
             return self._unreachable(instance,
                                      reasons.unusable(instance.endpoints))

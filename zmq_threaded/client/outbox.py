@@ -16,6 +16,7 @@ import queue
 import select
 import time
 
+from zmq_threaded import descriptors
 from zmq_threaded import errors
 from zmq_threaded import threads
 from zmq_threaded import wire
@@ -35,6 +36,8 @@ _PAUSED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
+# Seconds that a sender who got no room waits to learn for whom.
+_BEHIND_LIMIT = 0.1
 _CLOSED = 'the driver was closed'
 
 
@@ -48,6 +51,7 @@ class Outbox:
 
     def __init__(self, context, settings, directory, counters, name):
         self._limit = settings.outbox_limit
+        self._directory = directory
         # Its own: settled ids speak for the messages of one outbox.
         self._new_id = wire.id_maker()
         # Deliveries that were accepted, and what else is to be done.
@@ -74,12 +78,13 @@ class Outbox:
 
         :param room_deadline: monotonic seconds for which to wait for room
             when a living service is slow
+        :raises: descriptors.Short when there are no threads to be had for it
         :returns: None, or why it was not taken
         """
         if self._refusal:
             return self._refusal
         delivery.id = self._new_id()
-        self._loop.start()
+        self._start()
         if self._has_room(delivery.topic):
             self._tell(delivery)
             problem = None
@@ -87,6 +92,12 @@ class Outbox:
             problem = self._post_when_there_is_room(delivery, room_deadline)
         # Looked at last, so that nothing is posted behind the thread's end.
         return self._refusal or _CLOSED if self._finished else problem
+
+    def _start(self):
+        # The directory's as well, before anything is accepted: this thread
+        # must not find that there is none to be had.
+        self._directory.start()
+        self._loop.start()
 
     def _has_room(self, topic):
         pending = self._pending_for(topic)
@@ -112,8 +123,19 @@ class Outbox:
             return ticket.refusal
         return ('no room in the outbox within rpc_cast_timeout: '
                 f'{self._pending_for(delivery.topic)} messages wait for '
-                f'{delivery.topic}, its services are too slow '
+                f'{delivery.topic}, its services are too slow'
+                f'{self._who_is_behind(delivery.topic)} '
                 '(rpc_zmq_outbox_limit)')
+
+    def _who_is_behind(self, topic):
+        """The services for which the most messages wait, as text."""
+        answer = queue.SimpleQueue()
+        self._tell(lambda: answer.put(self._custody.behind(topic)))
+        try:
+            found = answer.get(timeout=_BEHIND_LIMIT)
+        except queue.Empty:
+            return ''       # its thread is behind as well
+        return f': {found}' if found else ''
 
     def _gets_into_the_line(self, deadline):
         in_line_at = time.monotonic() + _INBOX_WAIT
@@ -135,7 +157,8 @@ class Outbox:
         :returns: a context manager; entered it gives a delivery.Watch
         """
         watch = deliveries.Watch(instance, message_id)
-        self._loop.start()
+        with contextlib.suppress(descriptors.Short):
+            self._start()       # else its caller waits for its time
         try:
             self._tell(functools.partial(self._custody.watch, watch))
             yield watch
@@ -168,28 +191,24 @@ class Outbox:
         return in_inbox + sum(destination.pending for destination
                               in list(self._destinations.values()))
 
-    def begin_flush(self, until=math.inf):
+    def begin_flush(self, deadline, until=math.inf):
         """Hurry to deliver what is in custody.
 
+        :param deadline: monotonic seconds, when the hurry ends
         :param until: only what was posted before, in monotonic seconds
         :returns: client.flushes.Flush
         """
-        flush = flushes.Flush(until)
+        flush = flushes.Flush(deadline, until)
         self._tell(lambda: self._flushers.add(flush))
+        # It may have been short of threads when something was posted.
+        with contextlib.suppress(descriptors.Short):
+            if self.pending():
+                self._start()
         # Nobody waits for a thread that has nothing to do, was never started,
         # has ended, or would wait for itself.
         if (not self.pending() or self._finished or self._loop.is_current()):
             flush.has_ended = True
         return flush
-
-    def flush(self, deadline):
-        """Wait until nothing is in custody.
-
-        :param deadline: monotonic seconds
-        :returns: how many messages are left
-        """
-        self.begin_flush().wait(deadline)
-        return self.pending()
 
     def refuse(self, reason):
         """Take no more messages, also of those who wait for room."""

@@ -5,6 +5,7 @@ The caller's own thread sends and waits, so that no reply wakes another.
 """
 
 import functools
+import os
 import time
 
 import zmq
@@ -52,13 +53,13 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_counters', '_receive_timeout')
+                 '_counters', '_receive_timeout', '_pid')
 
     def __init__(self, endpoints, endpoint, socket, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
-        self._counters = counters
+        self._counters, self._pid = counters, os.getpid()
         counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
@@ -109,7 +110,9 @@ class _Connection:
 
     def close(self):
         counters, self._counters = self._counters, None
-        if counters is not None:
+        # In a forked child all is the parent's, and a thread that the child
+        # does not have may hold the locks.
+        if counters is not None and self._pid == os.getpid():
             self.socket.close(linger=0)
             counters.add('sockets', -1)
 

@@ -61,8 +61,8 @@ class Spreading:
             return      # it expired meanwhile
         try:
             copies = self._copies(original)
-        except Exception:
-            return self._custody.failed(original)
+        except Exception as error:
+            return self._custody.failed(original, error)
         if not copies and (original.kind == wire.NOTIFY
                            or looked_at is None):
             return self._custody.wait(original)

@@ -4,9 +4,9 @@ for half a minute and more, whatever timeouts they are given.
 """
 
 import queue
-import threading
 import time
 
+from zmq_threaded import threads
 from zmq_threaded.matchmaker import troubles
 
 # Seconds. Once something is known to be wrong it is only looked whether there
@@ -52,9 +52,10 @@ class Patient:
         if (self._worker is None
                 or self._worker.busy_for() < self._stuck_after):
             return False
+        # First: when there is no thread to be had, this is tried again.
+        threads.started(release, self._name)
         self._worker.end()
         self._worker = None
-        threading.Thread(target=release, name=self._name, daemon=True).start()
         return True
 
     def hurry(self):
@@ -88,9 +89,7 @@ class _Worker:
         self._busy_since = None
         self._outcome = queue.SimpleQueue()
         self._tasks = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name,
-                                        daemon=True)
-        self._thread.start()
+        self._thread = threads.started(self._work, name)
 
     def run(self, operation, patience):
         if self._busy_since is not None:

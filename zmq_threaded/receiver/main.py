@@ -58,7 +58,7 @@ def main(arguments=None):
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
     problem = None
     try:
-        running = _open(conf)
+        running = _started(conf)
     except (options.InvalidOption, sockets.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
@@ -66,11 +66,20 @@ def main(arguments=None):
         # Not where the error is handled: oslo.log would say it a second time.
         LOG.critical('The receiver cannot start: %s', problem)
         return 1
-    running.start()
     _wait_for_the_end(conf)
     running.stop()
     LOG.info('The receiver has ended: %s', running.counters.snapshot())
     return 0
+
+
+def _started(conf):
+    running = _open(conf)
+    try:
+        running.start()
+    except descriptors.Short:
+        running.stop()
+        raise
+    return running
 
 
 def _take_over_signals():

@@ -3,6 +3,8 @@
 
 from oslo_messaging._drivers import base
 
+from zmq_threaded import descriptors
+from zmq_threaded import errors
 from zmq_threaded.service import guard
 
 
@@ -25,8 +27,11 @@ class ZmqListener(base.Listener):
 
     def start(self, on_incoming_callback):
         super().start(on_incoming_callback)
-        self._service.start(guard.guarded(on_incoming_callback),
-                            guard.workers(on_incoming_callback))
+        try:
+            self._service.start(guard.guarded(on_incoming_callback),
+                                guard.workers(on_incoming_callback))
+        except descriptors.Short as error:
+            raise errors.OutOfResources(f'Cannot listen: {error}') from None
 
     def stop(self):
         """When this returns, the callback is not called again."""

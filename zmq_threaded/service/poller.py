@@ -17,6 +17,8 @@ LOG = logs.get(__name__)
 _LONGEST_WAIT = 1.0
 _TICK = 0.9
 _READ_AT_ONCE = 64
+# Messages of one turn: those that are refused take no room, and may never end.
+_READ_PER_TURN = 1000
 _STOP_LIMIT = 5.0
 
 
@@ -48,6 +50,8 @@ class Poller:
         self._on_incoming = None
         self._tasks = collections.deque()
         self._paused = False
+        # Whether there is more to read that ZMQ_FD says nothing of.
+        self._has_more = False
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
@@ -102,7 +106,7 @@ class Poller:
     def _turn(self):
         wait = min(_LONGEST_WAIT, max(0.0, min(
             self._batch.time_left(), self._reception.requeues.time_left())))
-        self._wakeup.clear_if(self._epoll.poll(wait))
+        self._wakeup.clear_if(self._epoll.poll(0 if self._has_more else wait))
         self._tick_when_due()
         self._reception.turn()
         self._read()
@@ -121,18 +125,23 @@ class Poller:
         # system call for every message of a saturated service.
         return len(self._reception.held) <= self.backlog * 3 // 4
 
-    def _read(self):
+    def _read(self, left=_READ_PER_TURN):
+        """:param left: messages to read at the most"""
         if (self._paused and self._reception.accepting
                 and not self._has_room_to_resume()):
             return
         # Before the drain: from here on the writer tells of what arrives.
         self._router.is_read = True
-        room = self._room()
+        room, self._has_more = self._room(), False
         while room > 0:
-            limit = min(room, _READ_AT_ONCE)
+            if left <= 0:
+                self._has_more = True
+                break
+            limit = min(room, left, _READ_AT_ONCE)
             received = self._router.receive(limit)
             if received:
                 self.last_read = time.monotonic()
+            left -= len(received)
             for frames in received:
                 self._handle(frames)
             if len(received) < limit:
@@ -192,7 +201,8 @@ class Poller:
                 incoming.refuse_busy()
 
     def _drain_and_refuse(self):
-        self._read()
+        # What has arrived, as far as there is room.
+        self._read(max(self.backlog, _READ_PER_TURN))
         self._hand_over(self._batch.take())
         self._stop_accepting()
         # What is over the backlog is refused now, not when there is room.

@@ -120,7 +120,10 @@ class Service:
         :param on_incoming: called by the poller thread with a list of
             Incoming; it should only pass them on
         :param workers: threads that handle them, if that is known
+        :raises: descriptors.Short when there are no threads to be had; then
+            it may be called again
         """
+        self._directory.start()
         self._workers = workers
         self._replies.start()
         self._poller.start(on_incoming)
