@@ -49,13 +49,6 @@ def short(error):
     return Short(f'out of resources: {error}')
 
 
-def out_of_threads(error):
-    """The Short that tells of the RuntimeError of a thread."""
-    return Short(f'out of threads ({error}): raise TasksMax of the unit of '
-                 'this process, the limit of pids of its container, or '
-                 'ulimit -Hu')
-
-
 def complaint():
     """What to say of a process that has no descriptors left; '' of others."""
     return _advice() if left() < FOR_A_CONNECTION else ''

@@ -21,6 +21,7 @@ from zmq_threaded import registry_url
 LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
+DEFAULT_MESSAGE_SIZE = 100 * 1024 * 1024
 
 
 def _live(option_class, name, **kwargs):
@@ -86,7 +87,7 @@ _OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
-    _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=100 * 1024 * 1024,
+    _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=DEFAULT_MESSAGE_SIZE,
           min=1024, max=2 ** 31,
           help='Bytes that one message may have, encoded. A bigger request '
                'is refused where it is sent, a bigger reply becomes a '

@@ -92,3 +92,25 @@ def test_a_reply_that_only_the_client_does_not_take_ends_the_call(
     with pytest.raises(errors.ServerGone):
         client.call({}, 'big', size=LIMIT * 5)
     assert client.call({}, 'big', size=10) == 'x' * 10
+
+
+@pytest.mark.parametrize('fanout', [False, True])
+def test_the_lower_limit_of_a_service_is_heeded(node, caplog, fanout):
+    server = node.server(endpoint=Endpoint(),
+                         transport=node.transport(**{NAME: LIMIT}))
+    transport = node.transport()
+    for monitor in None, 5:
+        client = node.client(transport, call_monitor_timeout=monitor)
+        with pytest.raises(errors.MessageDeliveryFailure) as raised:
+            client.call({}, 'echo', value=TOO_BIG)
+        _is_named(raised)
+        assert 'server' in str(raised.value)
+    client = node.client(transport, fanout=fanout)
+    client.cast({}, 'note', value=TOO_BIG)
+    waiting.until(lambda: NAME in caplog.text)
+    client.cast({}, 'note', value=FITS)
+    waiting.until(lambda: server.endpoint.seen == [FITS])
+    counters = rpc.driver(transport).counters()
+    # The monitored call and the cast
+    assert counters['dropped_refused'] == 2
+    assert not counters.get('resent')

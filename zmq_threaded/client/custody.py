@@ -216,8 +216,7 @@ class Custody:
             lane = self._lanes.to(delivery.instance, functools.partial(
                 self._is_patient, delivery))
             if lane and not lane.link.is_closing():
-                delivery.held_up = ''
-                return lane.push(delivery)
+                return self._push(lane, delivery)
             self._directory.unreachable(delivery.instance)
         delivery.instance = None
         self._waiting.go_on(delivery)
@@ -226,10 +225,20 @@ class Custody:
         lane = self._lanes.to(copy.instance, functools.partial(
             self._is_patient, copy))
         if lane:
-            copy.held_up = ''
-            lane.push(copy)
+            self._push(lane, copy)
         else:
             self._spreading.drop_copy(copy)
+
+    def _push(self, lane, delivery):
+        delivery.held_up = ''
+        limit, size = lane.instance.limit, sum(map(len, delivery.body))
+        if limit and size > limit:
+            # It would cost the connection, each time it is sent.
+            return self.drop(delivery, losses.REFUSED, (
+                f'it has {size} bytes, and {lane.instance} takes {limit} '
+                '(rpc_zmq_max_message_size, which is to be the same '
+                'everywhere)'))
+        lane.push(delivery)
 
     def _is_patient(self, delivery):
         """Whether a message waits for the socket file of its instance, which

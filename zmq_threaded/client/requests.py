@@ -13,6 +13,7 @@ import zmq
 from zmq_threaded import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
+from zmq_threaded import sizes
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import wire
@@ -155,6 +156,9 @@ class Requests:
             instance = self._directory.resolve(topic, deadline, attempts)
             if instance.two_messages or instance.sparing:
                 raise NeedsOutbox(instance)
+            if instance.limit:
+                sizes.check(body, instance.limit,
+                            f'Call {message_id.hex()} for {instance}')
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)

@@ -40,6 +40,7 @@ class Instance:
     :ivar server: the server of its target, '' for a notification listener
     :ivar sparing: it has few descriptors: a client process should make do
         with one connection
+    :ivar limit: bytes that a message to it may have, 0 if it does not say
     """
 
     id: bytes
@@ -50,6 +51,7 @@ class Instance:
     host: str = ''
     server: str = ''
     sparing: bool = False
+    limit: int = 0
 
     def __str__(self):
         # For the log: whoever may write to the registry wrote these.
@@ -132,6 +134,8 @@ def _fields(instance):
         fields['host'] = instance.host
     if instance.server:
         fields['server'] = instance.server
+    if instance.limit:
+        fields['limit'] = instance.limit
     if instance.sparing:
         fields['sparing'] = True
     return fields
@@ -146,7 +150,12 @@ def _instance(fields):
     return Instance(number, _endpoints(fields.get('endpoints')),
                     _text(fields, 'pool'), bool(fields.get('receiver')),
                     fields.get('replies') == 2, _text(fields, 'host'),
-                    _text(fields, 'server'), bool(fields.get('sparing')))
+                    _text(fields, 'server'), bool(fields.get('sparing')),
+                    _limit(fields.get('limit')))
+
+
+def _limit(limit):
+    return limit if isinstance(limit, int) and limit > 0 else 0
 
 
 def _text(fields, name):

@@ -13,6 +13,7 @@ from zmq_threaded import descriptors
 from zmq_threaded import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import matchmaker
+from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
@@ -77,7 +78,9 @@ class Service:
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
                 _server_of(topics),
-                not is_behind and descriptors.are_few())
+                not is_behind and descriptors.are_few(),
+                0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
+                else settings.max_message_size)
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
