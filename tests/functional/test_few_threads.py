@@ -38,7 +38,7 @@ def _run(node, what, more):
     return child.stdout.splitlines(), child.stderr
 
 
-@pytest.mark.parametrize('more', range(8))
+@pytest.mark.parametrize('more', [0, 2, 5])
 @pytest.mark.parametrize('what', ['cast', 'call', 'monitored', 'notify',
                                   'listen'])
 def test_want_of_threads_is_an_error_of_messaging_and_passes(node, what,
