@@ -183,7 +183,10 @@ def test_calls_in_flight_end_when_it_is_killed_and_later_ones_succeed(
         thread.start()
     waiting.until(lambda: server.ask('slept') == len(threads))
     killed_at = time.monotonic()
-    receiver.restart()
+    receiver.kill()
+    # Before there is another one, which would answer a monitored call.
+    waiting.until(lambda: len(ended) == 4)
+    receiver.start()
     assert client.call({}, 'pid') == server.pid
     for thread in threads:
         thread.join()
