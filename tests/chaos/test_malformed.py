@@ -71,7 +71,8 @@ def _multiparts(instance):
 def _serves(service, number):
     """The next good call is answered."""
     body, _ = payload.dump(({}, {'n': number}), 'json')
-    call = ids.new_id()
+    # No id of which a mutated message may have become a copy.
+    call = os.urandom(wire.ID_SIZE)
     service.peer.send_multipart([b'', wire.encode(
         wire.CALL, service.instance.id, call, body)])
     while service.peer.poll(10000):

@@ -520,13 +520,13 @@ def test_who_is_paused_inside_the_registry_finds_nobody_gone(
     client = node.client(transport, fanout=True)
     client.cast({}, 'note', value=0)
     waiting.until(lambda: server.ask('seen') == [0])
-    listdir, paused = os.listdir, []
+    scandir, paused = os.scandir, []
 
     def pausing(path='.'):
         if not paused and 'groups' in str(path):
             paused.append(time.sleep(5))
-        return listdir(path)
-    monkeypatch.setattr(os, 'listdir', pausing)
+        return scandir(path)
+    monkeypatch.setattr(os, 'scandir', pausing)
     client.cast({}, 'note', value=1)
     waiting.until(lambda: paused)
     client.cast({}, 'note', value=2)

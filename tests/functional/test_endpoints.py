@@ -627,3 +627,18 @@ def test_calls_that_expire_before_a_worker_is_free_are_no_errors(
         lambda: transport._driver.counters().get('expired', 0) == 3)
     assert 'Can not acknowledge message' not in caplog.text
     assert server.endpoint.seen in ([0], [1], [2], [3])
+
+
+def test_a_call_with_the_id_of_a_cast_that_was_run_is_run(raw):
+    """Nobody sends one, but it must not be taken for that cast."""
+    kept = []
+    service, peer = raw(kept.extend)
+    message_id = send(peer, service.instance.id, wire.CAST)
+    waiting.until(lambda: kept)
+    kept[0].acknowledge()
+    assert receive(peer).kind == wire.ACK
+    send(peer, service.instance.id, wire.CALL, message_id)
+    waiting.until(lambda: len(kept) == 2)
+    kept[1].acknowledge()
+    kept[1].reply(1)
+    assert receive(peer).kind == wire.REPLY

@@ -233,6 +233,8 @@ class Reception:
         return incoming
 
     def _is_duplicate(self, envelope, message):
+        if message.kind == wire.CALL:
+            return False    # never sent twice to one instance
         held = self.held.get(message.id)
         if held is not None:
             # The connection on which it came first may be dead.
