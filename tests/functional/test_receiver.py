@@ -415,7 +415,7 @@ def test_a_fanout_to_a_stale_record_reaches_the_others_once(node, receiver):
     node.client(transport, fanout=True).cast({}, 'note', value=1)
     for server in servers:
         waiting.until(lambda: server.endpoint.seen == [1])
-    waiting.until(lambda: _counters(transport).get('dropped') == 1)
+    waiting.until(lambda: _counters(transport).get('copies_for_gone') == 1)
     waiting.until(lambda: _parts(transport).outbox._custody.is_empty())
 
 

@@ -17,7 +17,9 @@ LOG = logs.get(__name__)
 
 COMMAND = 'oslo-messaging-zmq-receiver'
 
-_SOCKET = re.compile(r'receiver-[0-9a-f]{16}\.sock')
+# As it was bound: the address gets its name afterwards (door.py). Earlier
+# releases bound the address itself.
+_SOCKET = re.compile(r'(.*/receiver-[0-9a-f]{16})\.(next|sock)')
 # The flags of a Unix socket that takes connections, in /proc/net/unix.
 _ACCEPTS = '00010000'
 _LONGEST_NOTE, _NAMED = 1000, 3
@@ -122,9 +124,9 @@ def _listening():
             lines = [line.rstrip('\n').split(maxsplit=7) for line in listed]
     except OSError:
         return []
-    return [line[7] for line in lines
-            if len(line) == 8 and line[3] == _ACCEPTS
-            and _SOCKET.fullmatch(os.path.basename(line[7]))]
+    bound = [_SOCKET.fullmatch(line[7]) for line in lines
+             if len(line) == 8 and line[3] == _ACCEPTS]
+    return [f'{each[1]}.sock' for each in bound if each]
 
 
 def _describe(path):
