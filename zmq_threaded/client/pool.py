@@ -70,11 +70,14 @@ class Pool:
     def close(self):
         with self._lock:
             self._closed = True
-            stacks, self._idle = list(self._idle.values()), {}
+            # Each is closed before it is let go of: an exception at any line
+            # leaves it to the next call.
+            for endpoints, stack in list(self._idle.items()):
+                while stack:
+                    stack[-1].close()
+                    stack.pop()
+                del self._idle[endpoints]
             self._size = 0
-        for stack in stacks:
-            for connection in stack:
-                connection.close()
 
     def _pop_longest_idle(self):
         stack = min((stack for stack in self._idle.values() if stack),

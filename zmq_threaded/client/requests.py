@@ -110,11 +110,14 @@ class _Connection:
             self._receive_timeout = milliseconds
 
     def close(self):
-        counters, self._counters = self._counters, None
         # In a forked child all is the parent's, and a thread that the child
         # does not have may hold the locks.
-        if counters is not None and self._pid == os.getpid():
-            self.socket.close(linger=0)
+        if self._counters is None or self._pid != os.getpid():
+            return
+        # First, and more than once if an exception comes in between.
+        self.socket.close(linger=0)
+        counters, self._counters = self._counters, None
+        if counters is not None:
             counters.add('sockets', -1)
 
     # An exception may end the thread that has it at any line.
