@@ -90,8 +90,9 @@ def test_interrupted_casts_that_wait_for_room(node):
     with _interrupts() as call:
         taken = sum(call(client.cast, 0.01, {}, 'note', value=number)
                     for number in range(100))
-    assert 5 <= taken <= 6
-    assert transport._driver._parts().outbox.pending() <= 6
+    # One that was interrupted may have been taken all the same.
+    assert taken <= 6
+    assert 5 <= transport._driver._parts().outbox.pending() <= 6
     process.resume()
     _is_settled(transport)
 
