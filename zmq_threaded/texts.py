@@ -8,8 +8,8 @@ characters that no file can take.
 
 import re
 
-# Characters that a text of one line may have.
-LINE = 1_000
+# Characters that a text of one line may have, and a name in it.
+LINE, NAME = 1_000, 255
 # Control and escape characters, separators of lines, marks that turn the
 # direction of reading, and lone surrogates.
 _UNFIT = ('\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069'

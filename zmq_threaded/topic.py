@@ -7,9 +7,6 @@ from urllib import parse
 
 from zmq_threaded import texts
 
-# Characters of a name in a text.
-_SHOWN = 255
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topic:
@@ -25,9 +22,9 @@ class Topic:
     key: str
 
     def __str__(self):
-        where = (f'{texts.line(self.name, _SHOWN)} (exchange '
-                 f'{texts.line(self.exchange, _SHOWN)})')
-        return (f'{texts.line(self.server, _SHOWN)} of {where}'
+        where = (f'{texts.line(self.name, texts.NAME)} (exchange '
+                 f'{texts.line(self.exchange, texts.NAME)})')
+        return (f'{texts.line(self.server, texts.NAME)} of {where}'
                 if self.server else where)
 
 

@@ -23,9 +23,6 @@ _LONGEST_PATH = 107
 _HOST_NAME = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?')
 _ZONE = re.compile(r'[A-Za-z0-9_.-]{1,15}')
 
-# Characters of a name in a text.
-_SHOWN = 255
-
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
@@ -55,8 +52,8 @@ class Instance:
 
     def __str__(self):
         # For the log: whoever may write to the registry wrote these.
-        who = texts.line(self.server, _SHOWN) or 'a listener'
-        where = f' on {texts.line(self.host, _SHOWN)}' if self.host else ''
+        who = texts.line(self.server, texts.NAME) or 'a listener'
+        where = f' on {texts.line(self.host, texts.NAME)}' if self.host else ''
         return f'{who}{where} (instance {self.id.hex()})'
 
 

@@ -30,9 +30,6 @@ from zmq_threaded.service import saturation
 
 LOG = logs.get(__name__)
 
-# Characters of a name in a record.
-_SHOWN = 255
-
 # Before closing, wait at the most so long for requests that clients sent before
 # they heard of it.
 _QUIET_LIMIT = 1.0
@@ -216,4 +213,4 @@ class Service:
 def _server_of(topics):
     """The name of the server as its record shows it: for people only."""
     name = next((topic.server for topic in topics if topic.server), '')
-    return texts.line(name, _SHOWN)
+    return texts.line(name, texts.NAME)
