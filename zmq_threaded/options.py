@@ -220,7 +220,7 @@ def read(conf, query, scheme='', hosts=()):
     :returns: Settings
     """
     live = _OPTIONS + _HIDDEN
-    conf.register_opts(live + legacy_options.OPTIONS, group=GROUP)
+    _register(conf, live + legacy_options.OPTIONS)
     known = {option.dest for option in live + legacy_options.OPTIONS}
     for name in query.keys() - known:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
@@ -230,6 +230,17 @@ def read(conf, query, scheme='', hosts=()):
             _value(conf, query, option)
     value = {option.dest: _value(conf, query, option) for option in live}
     return _settings(value, _registry(conf, value, scheme, hosts))
+
+
+def _register(conf, those):
+    for option in those:
+        try:
+            conf.register_opt(option, group=GROUP)
+        except cfg.DuplicateOptError:
+            # A pickled configuration (a spawned worker's) brings a copy,
+            # and a copy that has told of its deprecation is another option.
+            if not option.deprecated_for_removal:
+                raise
 
 
 def _registry(conf, value, scheme, hosts):

@@ -5,6 +5,7 @@
 import ctypes
 import math
 import os
+import pickle
 import socket
 import stat
 
@@ -262,6 +263,26 @@ def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
     options.read(config(in_group('use_router_proxy', 'true')), {})
     assert '"use_router_proxy"' in deprecations.text
     assert 'rpc_zmq_topology' in deprecations.text
+
+
+@pytest.mark.parametrize('name', ['use_router_proxy', 'rpc_poll_timeout'])
+def test_a_configuration_that_was_pickled_after_a_deprecation_can_be_read(
+        config, deprecations, monkeypatch, name):
+    conf = config(in_group(name, '1'))
+    settings = options.read(conf, {})
+    copy = pickle.loads(pickle.dumps(conf))
+    for option in options._OPTIONS + legacy_options.OPTIONS:
+        # As in a spawned process, which has told nothing yet.
+        monkeypatch.setattr(option, '_logged_deprecation', False)
+    assert options.read(copy, {}) == settings
+
+
+def test_an_option_of_the_same_name_that_means_another_thing_is_refused(
+        config):
+    conf = config()
+    conf.register_opt(cfg.StrOpt('rpc_zmq_port'), group=options.GROUP)
+    with pytest.raises(cfg.DuplicateOptError):
+        options.read(conf, {})
 
 
 # What is refused
