@@ -22,10 +22,10 @@ import time
 import redis
 from tooz import utils as tooz_utils
 
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import topic
-from zmq_threaded.client import directory
-from zmq_threaded.matchmaker import record
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import record
 
 EXPIRE, UPDATE = 30, 10     # the defaults
 # Of tooz; simulated members are written as it writes them.
@@ -73,7 +73,7 @@ def simulate(server, key, count):
     pipe.sadd(GROUPS, key)
     pipe.hset(GROUP + key, '__created__', '1')
     for number in range(count):
-        instance = matchmaker.Instance(
+        instance = record.Instance(
             os.urandom(16), (f'tcp://compute-{number:05}.example.org:49153',))
         member = os.urandom(8).hex()
         pipe.hset(GROUP + key, member,
@@ -91,12 +91,12 @@ def costs(server, url, size):
     meter, numbers = Meter(server), iter(range(10 ** 6))
 
     def one():
-        return matchmaker.Instance(
+        return record.Instance(
             os.urandom(16), (f'tcp://host-{next(numbers)}:49153',))
-    service, mine = matchmaker.distributed(url, EXPIRE), one()
+    service, mine = engines.distributed(url, EXPIRE), one()
     own_key = topic.rpc('nova', f'compute-{size}', 'host').key
     nobody_key = topic.rpc('nova', 'nobody').key
-    client = matchmaker.distributed(url, EXPIRE)
+    client = engines.distributed(url, EXPIRE)
     try:
         def come_and_go():
             other = one()
@@ -179,7 +179,7 @@ def meaning(results, hosts, processes, topics):
     look_bytes = look['in'] + look['out']
     for who, pause in (('messages that wait for nobody', UPDATE),
                        ('a call that waits for a server',
-                        directory.IN_HASTE)):
+                        registries.IN_HASTE)):
         rate = hosts * processes / pause
         yield (f'  {who}, in every process: {rate:,.0f} look-ups/s = '
                f'{rate * look["commands"]:,.0f} commands/s, '

@@ -11,14 +11,14 @@ import time
 
 from oslo_messaging._drivers import base
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import options
 from zmq_threaded import payload
-from zmq_threaded import registry_url
+from zmq_threaded.registry import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sizes
 from zmq_threaded import sockets
@@ -26,7 +26,7 @@ from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import directory
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import requests
 from zmq_threaded.client import results
 from zmq_threaded.service import batch as batches
@@ -82,7 +82,7 @@ class ZmqDriver(base.BaseDriver):
                 return self._keep(kind, topic, body, flags, attempts)
             reply = self._call(topic, body, flags, _deadline(timeout),
                                attempts, call_monitor_timeout)
-        except directory.Nobody as nobody:
+        except registries.Nobody as nobody:
             raise _nobody(nobody, topic, message, timeout, at_least_once,
                           self._explain(topic)) from None
         except descriptors.Short as error:
@@ -117,7 +117,7 @@ class ZmqDriver(base.BaseDriver):
                 'no service confirmed it within rpc_cast_timeout; it may have '
                 f'been executed{_because(delivery)}')
         if event == deliveries.NOBODY:
-            raise directory.Nobody(attempts_used_up=True)
+            raise registries.Nobody(attempts_used_up=True)
         if event == deliveries.FAILED:
             raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')
 
@@ -220,7 +220,7 @@ class ZmqDriver(base.BaseDriver):
         attempts = None if tells_of_one else _attempts(retry)
         try:
             self._keep(wire.NOTIFY, topic, body, flags, attempts)
-        except directory.Nobody as nobody:
+        except registries.Nobody as nobody:
             raise _of_notification(
                 _nobody(nobody, topic, message, None, False,
                         self._explain(topic))) from None
@@ -395,7 +395,7 @@ def _of_notification(error):
 
 def _raise_if_failed(event, detail, delivery):
     if event == deliveries.NOBODY:
-        raise directory.Nobody(attempts_used_up=True)
+        raise registries.Nobody(attempts_used_up=True)
     if event == deliveries.LOST:
         raise errors.ServerGone(
             f'The server of {delivery} was lost before it replied (instance '
@@ -425,8 +425,8 @@ def _settings(conf, url):
                 settings.matchmaker, url.virtual_host))
         options.check_ipc_directory(settings)
         if settings.matchmaker != options.EMBEDDED:
-            matchmaker.check(settings.matchmaker)
-    except (options.InvalidOption, matchmaker.MissingLibrary,
+            engines.check(settings.matchmaker)
+    except (options.InvalidOption, engines.MissingLibrary,
             ValueError) as error:
         raise errors.ConfigurationError(str(error)) from None
     return settings

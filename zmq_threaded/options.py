@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 from zmq_threaded import legacy_options
 from zmq_threaded import logs
-from zmq_threaded import registry_url
+from zmq_threaded.registry import registry_url
 
 LOG = logs.get(__name__)
 

@@ -10,17 +10,17 @@ import time
 import weakref
 
 from zmq_threaded import counters
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import options
-from zmq_threaded import registry_url
+from zmq_threaded.registry import registry_url
 from zmq_threaded import sockets
 from zmq_threaded import sweep
 from zmq_threaded import threads
-from zmq_threaded.client import directory
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.receiver import address
@@ -76,7 +76,7 @@ class Runtime:
         self.successors = {}
         self._ipc_dir = options.ipc_directory(settings)
         self.counters = counters.Counters()
-        self._directory = directory.Directory(
+        self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, threads.DIRECTORY,
             housekeeping=self._housekeeping)
@@ -84,11 +84,11 @@ class Runtime:
             self._context = sockets.new_context(settings)
             undo.callback(self._context.term)
             self.outbox = outbox.Outbox(
-                self._context, settings, self._directory, self.counters,
+                self._context, settings, self._registry, self.counters,
                 threads.OUTBOX)
             undo.callback(self.outbox.stop)
             self.requests = requests.Requests(
-                self._context, settings, self._directory, self.counters,
+                self._context, settings, self._registry, self.counters,
                 self.outbox.watch)
             self._presence = address.Presence(settings, self._ipc_dir)
             self._published = published.Published(settings)
@@ -113,7 +113,7 @@ class Runtime:
             sweep.sweep(self._ipc_dir, self._settings.expire)
             self._warn_of_open_port()
         listening = service.Service(
-            self._context, self._settings, self._ipc_dir, self._directory,
+            self._context, self._settings, self._ipc_dir, self._registry,
             topics, self.counters, **kwargs)
         self._services.append(listening)
         self._look_around()
@@ -131,7 +131,7 @@ class Runtime:
 
     def explain(self, topic):
         """Why nobody of a topic can be reached, as text."""
-        return self._directory.explain(topic)
+        return self._registry.explain(topic)
 
     def stopped(self, listening):
         """The service takes no more requests."""
@@ -202,7 +202,7 @@ class Runtime:
                 lambda: self._flush(max(flush_deadline,
                                         time.monotonic() + last), is_exit),
                 self.outbox.stop,
-                self._directory.stop,
+                self._registry.stop,
                 self._join,
                 self.requests.close,
                 self._terminate,
@@ -279,7 +279,7 @@ class Runtime:
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
         self.outbox.join(deadline)
-        self._directory.join(deadline)
+        self._registry.join(deadline)
 
     def _terminate(self):
         # Once: libzmq bears no second thread that terminates.
@@ -334,8 +334,8 @@ def _by_topic(waiting):
 
 def _registry(ipc_dir, settings):
     if settings.matchmaker != options.EMBEDDED:
-        return matchmaker.distributed(settings.matchmaker, settings.expire)
+        return engines.distributed(settings.matchmaker, settings.expire)
     try:
-        return matchmaker.embedded(ipc_dir, settings.expire)
+        return engines.embedded(ipc_dir, settings.expire)
     except OSError as error:
         raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None

@@ -13,11 +13,11 @@ import time
 
 import zmq
 
-from zmq_threaded import descriptors
-from zmq_threaded import door
-from zmq_threaded import doors
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_gates
 from zmq_threaded import logs
-from zmq_threaded import routing_ids
+from zmq_threaded.net import routing_ids
 from zmq_threaded import threads
 
 LOG = logs.get(__name__)
@@ -309,7 +309,7 @@ def bind_ipc(socket, path):
 
     with _bind_errors(endpoint):
         descriptors.demand(_FOR_A_DOOR)
-        doors.bind(path, bind)
+        accept_gates.bind(path, bind)
     return endpoint
 
 
@@ -321,7 +321,7 @@ def reopen_ipc(path):
     """
     with _bind_errors(f'ipc://{path}'):
         descriptors.demand(_FOR_A_DOOR)
-        return doors.reopen(path)
+        return accept_gates.reopen(path)
 
 
 @contextlib.contextmanager
@@ -339,19 +339,19 @@ def own_addresses(port, path):
     """The port, and the paths that accepted connections have as their own
     address: the file was renamed to where it is.
     """
-    return {port, path, *door.beside(path)}
+    return {port, path, *accept_gate.beside(path)}
 
 
 def holds_ipc(path):
     """Whether the file of a path that was bound here is there, and ours."""
-    return doors.holds(path)
+    return accept_gates.holds(path)
 
 
 def unbind_ipc(path):
     """Remove a Unix socket, if it is still ours; those who are connected stay
     so. Twice is fine.
     """
-    doors.unbind(path)
+    accept_gates.unbind(path)
 
 
 def bind_tcp(socket, settings):

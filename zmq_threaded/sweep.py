@@ -9,12 +9,12 @@ import contextlib
 import os
 import time
 
-from zmq_threaded import door
-from zmq_threaded import paths
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import paths
 from zmq_threaded import sockets
-from zmq_threaded.matchmaker import files
-from zmq_threaded.matchmaker import record as records
-from zmq_threaded.matchmaker import stamps
+from zmq_threaded.registry import files
+from zmq_threaded.registry import record
+from zmq_threaded.registry import stamps
 
 # A record that nobody renewed for so many expiry times is litter.
 _EXPIRY_TIMES = 10
@@ -54,7 +54,7 @@ def _is_litter(path, life):
     try:
         content, _ = files.read(path)
         age = stamps.age(content.get('stamp'))
-    except (OSError, records.Malformed):
+    except (OSError, record.Malformed):
         age = None
     return _is_older(path, time.time() - life) if age is None else age > life
 
@@ -75,7 +75,7 @@ def _sweep_sockets(ipc_dir, oldest):
     for entry in os.scandir(ipc_dir):
         stem, kind = os.path.splitext(entry.path)
         # Without the address nobody can ring.
-        if (kind in (door.BELL, door.NEXT) and _is_older(entry.path, oldest)
+        if (kind in (accept_gate.BELL, accept_gate.NEXT) and _is_older(entry.path, oldest)
                 and not os.path.exists(stem + '.sock')):
             paths.remove(entry.path)
 

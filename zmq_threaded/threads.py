@@ -12,7 +12,7 @@ import os
 import threading
 import time
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import logs
 
 LOG = logs.get(__name__)

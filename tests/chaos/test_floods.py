@@ -17,7 +17,7 @@ from tests.support import ports
 from tests.support import processes
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 
@@ -41,7 +41,7 @@ class Target:
 
     def __init__(self, node, pid, port, is_alive):
         self.pid, self.port, self.is_alive = pid, port, is_alive
-        registry = matchmaker.embedded(node.ipc_dir, 30)
+        registry = engines.embedded(node.ipc_dir, 30)
         listed, = registry.lookup(topics.rpc('openstack', 'topic').key)
         registry.close()
         self.instance = listed.id

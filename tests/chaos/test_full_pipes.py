@@ -13,7 +13,7 @@ import pytest
 from tests.support import ports
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import payload
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -30,7 +30,7 @@ def server(node):
 
 
 def _instance(node):
-    registry = matchmaker.embedded(node.ipc_dir, 30)
+    registry = engines.embedded(node.ipc_dir, 30)
     try:
         listed, = registry.lookup(topics.rpc('openstack', 'topic').key)
     finally:

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import chaos_cloud
 from tests.support import chaos_verdict
-from tests.support import engines
+from tests.support import servers
 from tests.support import processes
 from tests.support import receivers
 from tests.support import waiting
@@ -195,7 +195,7 @@ def test_nothing_is_lost_in_silence(node, tmp_path):
 
 @pytest.mark.timeout(_SECONDS + 500)
 def test_nothing_is_lost_in_silence_with_a_failing_registry(node, tmp_path):
-    with engines.open_engine('redis') as engine:
+    with servers.open_engine('redis') as engine:
         port = engine.url.rpartition(':')[2]
         base = f'zmq+redis://:{engine.escaped}@127.0.0.1:{port}/'
         _chaos(Cloud(node, str(tmp_path), base, engine), _SEED)

@@ -13,8 +13,8 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
-from zmq_threaded import places
+from zmq_threaded.registry import record
+from zmq_threaded.net import addresses
 from zmq_threaded import topic as topics
 
 # Of 127.0.0.0/8 every address is this machine; services bind the first.
@@ -41,7 +41,7 @@ class Dns:
 @pytest.fixture
 def dns(monkeypatch):
     dns = Dns()
-    monkeypatch.setattr(places, '_by_pid', {os.getpid(): places.Places(dns)})
+    monkeypatch.setattr(addresses, '_by_pid', {os.getpid(): addresses.Addresses(dns)})
     yield dns
     dns.answers.set()
 
@@ -58,7 +58,7 @@ class Cloud:
 
     def __init__(self, node):
         self.node = node
-        self._registry = node.runtime()._directory
+        self._registry = node.runtime()._registry
 
     def server(self, name, server='server', topic='remote'):
         """A server whose record leads to a host of this name."""
@@ -80,7 +80,7 @@ class Cloud:
         keys = [topics.rpc('openstack', topic)]
         if server:
             keys.append(topics.rpc('openstack', topic, server))
-        self._registry.register(matchmaker.Instance(
+        self._registry.register(record.Instance(
             id or os.urandom(16), endpoints, host=host, server=server), keys)
 
     def client(self, **kwargs):
@@ -143,7 +143,7 @@ def test_what_worked_last_is_tried_first(cloud, dns):
     cloud.server('node')
     client = cloud.client()
     client.call({}, 'echo', value=1)
-    found = places.of_process()._worked
+    found = addresses.of_process()._worked
     assert [address[0] for address in found.values()] == [HERE]
 
 
@@ -238,10 +238,10 @@ def test_a_call_ends_at_its_timeout_whoever_cannot_be_reached(
     endpoint = {'refusing': f'tcp://{HERE}:{refusing_port}',
                 'silent': f'tcp://{HERE}:{silent_port}',
                 'unknown': 'tcp://no-node:5'}[kind]
-    instances = [matchmaker.Instance(os.urandom(16), (endpoint,))
+    instances = [record.Instance(os.urandom(16), (endpoint,))
                  for _ in range(count)]
     client = cloud.client(timeout=2)
-    known = client.transport._driver._parts()._directory
+    known = client.transport._driver._parts()._registry
     monkeypatch.setattr(known._matchmaker, 'lookup', lambda key: instances)
     began = time.monotonic()
     text = _error(client.call, {}, 'echo', value=1)
@@ -327,7 +327,7 @@ def test_the_log_names_a_destination_once_in_a_while(
 
 def test_a_registry_that_fails_is_named(cloud, monkeypatch):
     client = cloud.client(timeout=1)
-    known = client.transport._driver._parts()._directory
+    known = client.transport._driver._parts()._registry
 
     def fail(*args):
         raise OSError('the disk is gone')
@@ -338,12 +338,12 @@ def test_a_registry_that_fails_is_named(cloud, monkeypatch):
 
 
 def test_who_is_stopping_or_busy_is_told_apart(cloud):
-    known = cloud.node.runtime()._directory
+    known = cloud.node.runtime()._registry
     from zmq_threaded import wire
     from zmq_threaded.client import reasons
-    instance = matchmaker.Instance(os.urandom(16), ('tcp://127.0.0.1:1',))
+    instance = record.Instance(os.urandom(16), ('tcp://127.0.0.1:1',))
     topic = topics.rpc('', 'busy')
-    known._view.absorb(known._view.entry(topic.key), (instance,),
+    known._cache.absorb(known._cache.entry(topic.key), (instance,),
                        lambda: False)
     assert 'nothing is known against it' in known.explain(topic)
     known.avoid(instance, why=reasons.refusal(wire.BUSY))

@@ -14,8 +14,8 @@ import pytest
 from tests.support import leaks
 from tests.support import ports
 from tests.support import processes
-from zmq_threaded import door
-from zmq_threaded import doors
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_gates
 from zmq_threaded import sockets
 from zmq_threaded.receiver import receiver as receivers
 from zmq_threaded.service import service as services
@@ -68,7 +68,7 @@ def _interrupt(*_):
 
 
 def _bound():
-    return set(doors._doors._doors)
+    return set(accept_gates._gates._gates)
 
 
 def test_a_cleanup_that_was_interrupted_has_unbound(node, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_cleanup_that_was_interrupted_has_unbound(node, monkeypatch):
 def test_an_unbind_that_was_interrupted_has_unbound(node, monkeypatch):
     service = node.runtime().service([])
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(door.Door, '_finish', _interrupt)
+        interrupted.setattr(accept_gate.AcceptGate, '_finish', _interrupt)
         with pytest.raises(Interruption):
             sockets.unbind_ipc(service._ipc.path)
     assert not _bound()

@@ -13,11 +13,11 @@ from tests.support import ids
 from tests.support import leaks
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded import connections
+from zmq_threaded.net import tcp_connections
 from zmq_threaded import counters
-from zmq_threaded import flood_guard
-from zmq_threaded import inbox
-from zmq_threaded import ledger
+from zmq_threaded.net import flood_guard
+from zmq_threaded.net import inbox
+from zmq_threaded.net import ledger
 from zmq_threaded import sockets
 
 _MEGABYTE = 1024 * 1024
@@ -74,11 +74,11 @@ def test_accepted_connections_and_their_bytes(bound):
         one.send(b'', b'x' * 1000)
         waiting.until(lambda: sorted(
             each.received > 1000
-            for each in connections.accepted(bound.port)) == [False, True])
-        assert {each.peer for each in connections.accepted(
+            for each in tcp_connections.accepted(bound.port)) == [False, True])
+        assert {each.peer for each in tcp_connections.accepted(
             bound.port)} == {'127.0.0.1'}
         assert not _is_readable(other)
-    waiting.until(lambda: not connections.accepted(bound.port))
+    waiting.until(lambda: not tcp_connections.accepted(bound.port))
 
 
 def _is_readable(peer):
@@ -92,13 +92,13 @@ def _is_readable(peer):
 def test_only_what_was_accepted_here_is_ended(bound):
     ours, theirs = socket.socketpair()
     with ours, theirs, open(os.devnull) as file, bound.peer() as peer:
-        each, = connections.accepted(bound.port)
+        each, = tcp_connections.accepted(bound.port)
         for fd in (ours.fileno(), file.fileno(), peer.socket.fileno(), 9999):
-            assert not connections.end(fd, {bound.port, bound.path})
-        assert not connections.end(each.fd, {bound.port}, each.key + 1)
-        assert not connections.end(each.fd, {bound.port + 1})
+            assert not tcp_connections.end(fd, {bound.port, bound.path})
+        assert not tcp_connections.end(each.fd, {bound.port}, each.key + 1)
+        assert not tcp_connections.end(each.fd, {bound.port + 1})
         before = len(os.listdir('/proc/self/fd'))
-        assert connections.end(each.fd, {bound.port}, each.key)
+        assert tcp_connections.end(each.fd, {bound.port}, each.key)
         assert _is_ended(peer)
         assert len(os.listdir('/proc/self/fd')) <= before
         ours.send(b'still there')
@@ -168,7 +168,7 @@ def test_the_guard_spares_who_is_read(bound):
         for _ in range(20):
             step()
         assert bound.counters.snapshot() == {'floods_ended': 1}
-        assert len(connections.accepted(bound.port)) == 1
+        assert len(tcp_connections.accepted(bound.port)) == 1
     guard.stop()
 
 
@@ -183,13 +183,13 @@ def test_a_guard_without_a_port_does_nothing():
 def test_a_guard_works_and_ends_connections_without_descriptors(bound):
     guard = _guard_of_much_memory(bound)
     with bound.peer() as peer:
-        each, = connections.accepted(bound.port)
+        each, = tcp_connections.accepted(bound.port)
         with _no_descriptor_left():
             guard.check()
             assert guard.is_watching
-            look = connections.Look(bound.port, guard._memory.descriptors)
+            look = tcp_connections.Look(bound.port, guard._memory.descriptors)
             assert [found.key for found in look] == [each.key]
-            assert connections.end(each.fd, {bound.port}, each.key)
+            assert tcp_connections.end(each.fd, {bound.port}, each.key)
         assert _is_ended(peer)
     guard.stop()
 
@@ -214,8 +214,8 @@ def test_a_look_leaves_descriptors_of_others_as_they_are(bound):
     with ours, theirs, bound.peer() as peer:
         socket.setdefaulttimeout(5)
         try:
-            each, = connections.accepted(bound.port)
-            assert not connections.end(ours.fileno(), {bound.port})
+            each, = tcp_connections.accepted(bound.port)
+            assert not tcp_connections.end(ours.fileno(), {bound.port})
         finally:
             socket.setdefaulttimeout(before)
         assert os.get_blocking(ours.fileno())
@@ -250,7 +250,7 @@ def test_a_number_that_is_used_again_starts_from_nothing(bound):
     accounts.is_watching = True
 
     def held():
-        look = connections.Look(bound.port, 1024)
+        look = tcp_connections.Look(bound.port, 1024)
         return [(each.connection.fd, each.size)
                 for each in accounts.held(look, 0, lambda: True)]
 
@@ -260,7 +260,7 @@ def test_a_number_that_is_used_again_starts_from_nothing(bound):
         waiting.until(lambda: bound.read_all(box))
         (number, size), = held()
         assert size < 1000
-    waiting.until(lambda: not connections.accepted(bound.port))
+    waiting.until(lambda: not tcp_connections.accepted(bound.port))
     with bound.peer() as second:
         second.socket.sendall(raw_peer.pack(bytes(50_000), more=True))
         waiting.until(lambda: held()[0][1] > 50_000)

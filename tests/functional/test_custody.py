@@ -31,8 +31,8 @@ from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import custody
-from zmq_threaded.client import directory
-from zmq_threaded.client import link
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import losses
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
@@ -247,7 +247,7 @@ def test_old_messages_are_reported_again_and_again(node, monkeypatch, caplog,
         client.call({}, 'echo', value=1)
         process.pause()
     if where == 'queued':
-        monkeypatch.setattr('zmq_threaded.client.lane._WINDOW', 0)
+        monkeypatch.setattr('zmq_threaded.client.send_queue._WINDOW', 0)
     client.cast({}, 'note', value='secret')
     waiting.until(lambda: len(_reports(caplog)) >= 2)
     assert all(re.match(r'1 messages have been waiting for more than 0 s to '
@@ -455,16 +455,16 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     client.cast({}, 'note', value=2)
     waiting.until(lambda: _counters(transport)['sent'] == 2)
     outbox = _outbox(transport)
-    lane, = outbox._custody._lanes
-    waiting.until(lambda: not lane.link.connected, 20)
+    queue, = outbox._custody._connections
+    waiting.until(lambda: not queue.connection.connected, 20)
     lost_at = time.monotonic()
     # When its record expires while the sender is paused
     goes_on, paused = threading.Event(), threading.Event()
     outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
     assert paused.wait(10)
-    known, topic = outbox._custody._directory, topics.rpc('openstack', 'topic')
-    waiting.until(lambda: not known.is_listed(topic, lane.instance)
-                  and time.monotonic() > lost_at + 2 * link._GRACE, 20)
+    known, topic = outbox._custody._registry, topics.rpc('openstack', 'topic')
+    waiting.until(lambda: not known.is_listed(topic, queue.instance)
+                  and time.monotonic() > lost_at + 2 * dealer_connection._GRACE, 20)
     goes_on.set()
     _ticks(outbox, 2)
     # Then there is time to find out that it is back
@@ -695,9 +695,9 @@ _STEPS = [
     (poller.Poller, '_read'), (reception.Reception, 'admit'),
     (replies.Replies, '_write'), (replies.Replies, '_next_items'),
     (outbox.Outbox, '_time_to_wait'), (custody.Custody, 'tick'),
-    (link.Link, 'pump'),
-    (directory.Directory, '_beat_if_due'), (directory.Directory, '_refresh'),
-    (requests.Requests, 'close_idle'), (directory.Directory, '_read')]
+    (dealer_connection.Connection, 'pump'),
+    (registries.Registry, '_beat_if_due'), (registries.Registry, '_refresh'),
+    (requests.Requests, 'close_idle'), (registries.Registry, '_read')]
 
 
 def _named(value):
@@ -755,7 +755,7 @@ def test_a_message_that_raises_while_it_is_routed_is_reported(
         node, monkeypatch, caplog, fanout):
     node.server()
     transport = node.transport(rpc_cast_timeout=3)
-    _raise_once(monkeypatch, custody.lanes.Lanes, 'to')
+    _raise_once(monkeypatch, custody.connections.Connections, 'to')
     node.client(transport, fanout=fanout).cast({}, 'note', value=1)
     waiting.until(lambda: not _unacknowledged(transport), 2)
     assert len(_drops(caplog)) == 1
@@ -767,14 +767,14 @@ def test_what_raises_while_it_is_routed_takes_nothing_else_along(
     for number in range(5):
         node.client(transport).cast({}, 'note', value=number)
     waiting.until(lambda: _unacknowledged(transport)[TOPIC]['count'] == 5)
-    _raise_once(monkeypatch, custody.lanes.Lanes, 'to')
+    _raise_once(monkeypatch, custody.connections.Connections, 'to')
     server = node.server()
     waiting.until(lambda: len(server.endpoint.seen) + len(_drops(caplog)) == 5,
                   3)
 
 
 def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
-    monkeypatch.setattr(directory.Directory, 'ask', lambda *args: None)
+    monkeypatch.setattr(registries.Registry, 'ask', lambda *args: None)
     transport = node.transport(rpc_message_ttl=1, rpc_cast_timeout=1)
     node.client(transport, fanout=True).cast({}, 'note', value=1)
     waiting.until(lambda: _drops(caplog), 4)
@@ -782,7 +782,7 @@ def test_a_fanout_whose_look_up_never_ends_expires(node, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize('owner, name', [
-    (spreading.Spreading, '_spread'), (link.Link, '_frame'),
+    (spreading.Spreading, '_spread'), (dealer_connection.Connection, '_frame'),
     (spreading.Spreading, '_copies_for_instances')
     ], ids=_named)
 def test_a_message_is_delivered_or_reported_after_an_unexpected_error(

@@ -19,7 +19,7 @@ import zmq
 from tests.support import processes
 from tests.support import receivers
 from tests.support import waiting
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import sockets
 
 _MESSAGING = 'oslo_messaging.exceptions.MessagingException'
@@ -307,7 +307,7 @@ def _seconds(act):
 
 _COUNT = '''
 import os, sys
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 descriptors._counted_by_the_kernel = lambda: 0
 held, wrong = [], 0
 try:

@@ -19,9 +19,9 @@ import zmq
 from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
-from zmq_threaded import descriptors
-from zmq_threaded import door
-from zmq_threaded import doors
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_gates
 from zmq_threaded import logs
 from zmq_threaded import sockets
 
@@ -49,7 +49,7 @@ def path(no_leaks, ipc_dir):
 def supply(request, monkeypatch):
     """With a tight supply of descriptors every queue is sealed."""
     if request.param == 'tight':
-        monkeypatch.setattr(door, '_PLENTY', 1 << 40)
+        monkeypatch.setattr(accept_gate, '_PLENTY', 1 << 40)
 
 
 def _greeted(path):
@@ -143,7 +143,7 @@ def _router_short_of_descriptors(path):
             router.set(zmq.USE_FD, descriptor)
             router.bind(f'ipc://{path}')
 
-        doors.bind(path, bind)
+        accept_gates.bind(path, bind)
         yield router
         router.close(linger=0)
 
@@ -367,7 +367,7 @@ def _in_child(check):
 
 def test_a_child_closes_no_number_that_is_another_ones_by_then(path):
     with _router(path):
-        wakeup, loop = doors._doors._wakeup, doors._doors._loop
+        wakeup, loop = accept_gates._gates._wakeup, accept_gates._gates._loop
 
         def check():
             held = [os.open('/dev/null', os.O_RDONLY) for _ in range(20)]
@@ -384,13 +384,13 @@ def test_a_child_closes_no_number_that_is_another_ones_by_then(path):
 def test_a_child_of_a_moment_keeps_no_queue(path):
     """Else clients would wait in there after the end of the parent."""
     with _router(path):
-        own = doors._doors._doors[path]
-        bell = os.fstat(own._bell.fileno())
-        with doors._doors._lock:
+        own = accept_gates._gates._gates[path]
+        bell = os.fstat(own._placeholder.fileno())
+        with accept_gates._gates._lock:
             os.dup2(own._queue.fileno(), own.listener, inheritable=False)
             try:
                 _in_child(lambda: os.path.samestat(
                     os.fstat(own.listener), bell))
             finally:
-                os.dup2(own._bell.fileno(), own.listener, inheritable=False)
+                os.dup2(own._placeholder.fileno(), own.listener, inheritable=False)
         _greeted(path).close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry in files: matchmaker.embedded, and the sweep after the dead."""
+"""The registry in files: registry.engines.embedded, and the sweep after the dead."""
 
 import contextlib
 import os
@@ -16,10 +16,11 @@ from tooz import coordination
 from tests.support import forks
 from tests.support import processes
 from tests.support import waiting
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import sweep
 from zmq_threaded import topic
-from zmq_threaded.matchmaker import stamps
+from zmq_threaded.registry import stamps
 from zmq_threaded.service import executors
 
 RPC_TOPIC = topic.rpc('openstack', 'topic')
@@ -34,14 +35,14 @@ def registry(ipc_dir):
     """registry(): a Matchmaker of its own, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(expire=EXPIRE):
-            made = matchmaker.embedded(ipc_dir, expire)
+            made = engines.embedded(ipc_dir, expire)
             stack.callback(made.close)
             return made
         yield make
 
 
 def instance(endpoint='ipc:///run/some.sock', **fields):
-    return matchmaker.Instance(os.urandom(16), (endpoint,), **fields)
+    return record.Instance(os.urandom(16), (endpoint,), **fields)
 
 
 def groups(ipc_dir):
@@ -99,7 +100,7 @@ def test_nobody_is_registered_at_first(registry):
 
 
 def test_registered_instance_is_found_by_others(registry):
-    service = matchmaker.Instance(
+    service = record.Instance(
         os.urandom(16), ('ipc:///a/b.sock', 'tcp://[::1]:5'), 'pool')
     registry().register(service, [KEY, OTHER])
     assert registry().lookup(KEY) == registry().lookup(OTHER) == [service]
@@ -196,7 +197,7 @@ def test_a_closed_one_can_be_used_again(registry):
                                   'a&b', 'a+b', 'a:b', 'a;b'])
 def test_directory_of_any_name(ipc_dir, name):
     folder = os.path.join(ipc_dir, name)
-    mine, other = (matchmaker.embedded(folder, EXPIRE) for _ in range(2))
+    mine, other = (engines.embedded(folder, EXPIRE) for _ in range(2))
     service = instance()
     try:
         mine.register(service, [KEY])
@@ -209,7 +210,7 @@ def test_directory_of_any_name(ipc_dir, name):
 
 
 def test_two_directories_with_like_names_do_not_meet(ipc_dir):
-    one, other = (matchmaker.embedded(os.path.join(ipc_dir, name), EXPIRE)
+    one, other = (engines.embedded(os.path.join(ipc_dir, name), EXPIRE)
                   for name in ('same?one', 'same?other'))
     try:
         one.register(instance(), [KEY])
@@ -222,7 +223,7 @@ def test_two_directories_with_like_names_do_not_meet(ipc_dir):
 def listed_in_relative_directory(ipc_dir):
     os.chdir(ipc_dir)
     # A file:// URL that took the first part for a host would mean ipc_dir.
-    mine, service = matchmaker.embedded(f'host{ipc_dir}', EXPIRE), instance()
+    mine, service = engines.embedded(f'host{ipc_dir}', EXPIRE), instance()
     mine.register(service, [KEY])
     found = mine.lookup(KEY) == [service]
     mine.close()
@@ -421,16 +422,17 @@ def test_other_files_are_ignored(registry, ipc_dir):
 
 BUSY = '''
 import os, sys
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 ipc_dir, key, count, beside = sys.argv[1:]
-mine = matchmaker.embedded(ipc_dir, 30)
+mine = engines.embedded(ipc_dir, 30)
 if beside:
-    mine.register(matchmaker.Instance(bytes.fromhex(beside), ('ipc:///b',)),
+    mine.register(record.Instance(bytes.fromhex(beside), ('ipc:///b',)),
                   [key])
 print('ready', flush=True)
 sys.stdin.readline()
 for number in range(int(count)):
-    service = matchmaker.Instance(os.urandom(16), (f'ipc:///{number}',))
+    service = record.Instance(os.urandom(16), (f'ipc:///{number}',))
     mine.register(service, [key])
     assert service in mine.lookup(key), f'{number}: not there'
     mine.unregister(service)
@@ -523,7 +525,7 @@ def test_threads_of_one_process_lose_nobody(registry):
 
 
 def registered_in_child(ipc_dir):
-    mine, service = matchmaker.embedded(ipc_dir, EXPIRE), instance()
+    mine, service = engines.embedded(ipc_dir, EXPIRE), instance()
     mine.register(service, [OTHER])
     found = mine.lookup(OTHER) == [service]
     mine.close()
@@ -627,8 +629,8 @@ def test_sweep_before_there_is_a_registry(ipc_dir):
 
 def test_old_records_and_their_group_are_swept(registry, ipc_dir):
     registry().register(instance(), [KEY, OTHER])
-    for group, (record,) in groups(ipc_dir).items():
-        age(record, 11 * EXPIRE)
+    for group, (stored,) in groups(ipc_dir).items():
+        age(stored, 11 * EXPIRE)
         age(group, 11 * EXPIRE)
     # A removed record makes its group young: it goes with the next sweep.
     sweep.sweep(ipc_dir, EXPIRE)

@@ -3,7 +3,6 @@
 one does not say.
 """
 
-import contextlib
 import os
 import threading
 import time
@@ -16,11 +15,11 @@ from tests.support import waiting
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import directory
-from zmq_threaded.client import lane as lanes
-from zmq_threaded.client import link as links
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.client import send_queue
+from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import outbox as outboxes
-from zmq_threaded.client import view
+from zmq_threaded.registry import cache
 
 AT_LEAST_ONCE = {'transport_options': oslo_messaging.TransportOptions(
     at_least_once=True)}
@@ -148,9 +147,9 @@ def test_a_fanout_is_for_all_who_are_registered_when_it_looks(node):
     """cast() does not wait for that; who comes in between gets it too."""
     # Given a sender whose directory thread does not come to look
     transport, go_on = node.transport(), threading.Event()
-    directory = rpc.driver(transport)._parts()._directory
-    directory.ask(topics.rpc('openstack', 'other'),
-                  lambda looked_at: go_on.wait(20))
+    registry = rpc.driver(transport)._parts()._registry
+    registry.ask(topics.rpc('openstack', 'other'),
+                 lambda looked_at: go_on.wait(20))
     first = node.server(server='first')
     client = node.client(transport, fanout=True)
     # When a server comes after cast() has returned
@@ -195,8 +194,8 @@ def test_a_process_that_ends_waits_with_its_notifications_for_the_registry(
 def test_a_monitored_call_behind_busy_workers_ends_at_its_monitor_timeout(
         node, monkeypatch):
     # Given a service whose workers are busy, asked all the time what it has
-    monkeypatch.setattr(lanes, '_ASK_AFTER', 0.3)
-    monkeypatch.setattr(links, '_ASK_AT_MOST_EVERY', 0.3)
+    monkeypatch.setattr(send_queue, '_ASK_AFTER', 0.3)
+    monkeypatch.setattr(dealer_connection, '_ASK_AT_MOST_EVERY', 0.3)
     server = node.server(workers=1)
     transport = node.transport()
     node.client(transport).cast({}, 'wait', value='busy')
@@ -290,7 +289,7 @@ def test_senders_that_do_not_wait_cannot_flood_the_outbox(node, monkeypatch):
 
 def test_who_asks_a_directory_that_just_ends_does_not_wait(
         node, monkeypatch):
-    known = node.runtime()._directory
+    known = node.runtime()._registry
     ask = known.ask
 
     def ask_behind_the_end(*args):
@@ -300,7 +299,7 @@ def test_who_asks_a_directory_that_just_ends_does_not_wait(
     monkeypatch.setattr(known, 'ask', ask_behind_the_end)
     resolving = Doing(known.resolve, topics.rpc('', 'topic'),
                       time.monotonic() + 25)
-    assert isinstance(resolving.end(), directory.Nobody)
+    assert isinstance(resolving.end(), registries.Nobody)
 
 
 # Looking for nobody
@@ -311,7 +310,7 @@ class LookUps:
 
     def __init__(self, transport, monkeypatch):
         self.times = []
-        registry = rpc.driver(transport)._parts()._directory._matchmaker
+        registry = rpc.driver(transport)._parts()._registry._matchmaker
         lookup = registry.lookup
 
         def noted(key):
@@ -359,14 +358,14 @@ def test_who_waits_for_an_answer_is_not_let_wait_by_who_does_not(
 
 def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
         node, monkeypatch):
-    monkeypatch.setattr(view, '_REFRESHED', 1)
-    monkeypatch.setattr(view, '_KEPT', 3)
+    monkeypatch.setattr(cache, '_REFRESHED', 1)
+    monkeypatch.setattr(cache, '_KEPT', 3)
     node.server()
     transport = node.transport(zmq_target_update=1, zmq_target_expire=3)
-    known = rpc.driver(transport)._parts()._directory
+    known = rpc.driver(transport)._parts()._registry
     client = node.client(transport)
     assert client.call({}, 'echo', value=1) == 1
-    key, = (entry.key for entry in known._view.entries())
+    key, = (entry.key for entry in known._cache.entries())
     registry = known._matchmaker
     down = threading.Event()
     lookup = registry.lookup
@@ -378,20 +377,20 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     monkeypatch.setattr(registry, 'lookup', fails_while_down)
     down.set()
     waiting.until(lambda: _failures(transport) > 2, 30)
-    entry = known._view.entries()[0]
+    entry = known._cache.entries()[0]
     assert entry.key == key and entry.listed
     assert client.call({}, 'echo', value=2) == 2
     down.clear()
-    waiting.until(known._view.is_empty, 30)
+    waiting.until(known._cache.is_empty, 30)
     assert client.call({}, 'echo', value=3) == 3
 
 
 def test_many_topics_are_forgotten_without_holding_others_up(
         node, monkeypatch):
-    monkeypatch.setattr(view, '_KEPT', -1)
-    known = node.runtime()._directory
+    monkeypatch.setattr(cache, '_KEPT', -1)
+    known = node.runtime()._registry
     for number in range(20):
-        known._view.entry(topics.rpc('', f'idle {number}').key)
+        known._cache.entry(topics.rpc('', f'idle {number}').key)
     wanted, waits = topics.rpc('', 'wanted').key, []
 
     def lookup(key):
@@ -406,9 +405,9 @@ def test_many_topics_are_forgotten_without_holding_others_up(
 
 
 def test_who_is_only_passed_over_is_looked_for_often(node):
-    known = node.runtime()._directory
-    entry = view.Entry('key', listed=(object(),))
+    known = node.runtime()._registry
+    entry = cache.Entry('key', listed=(object(),))
     assert max(known._spacing(entry, 0.0, True)
-               for entry.spacing in (0.1, 1, 10)) == directory.AT_ONCE
-    nobody = view.Entry('key', spacing=1.0)
+               for entry.spacing in (0.1, 1, 10)) == registries.AT_ONCE
+    nobody = cache.Entry('key', spacing=1.0)
     assert known._spacing(nobody, 0.0, True) > 1

@@ -83,7 +83,7 @@ def test_fanouts_to_nobody_where_somebody_was_registered(
     client.cast({}, 'note', value=0)
     waiting.until(lambda: server.endpoint.seen)
     service = server.listener._service
-    service._directory.unregister(service.instance)
+    service._registry.unregister(service.instance)
     for number in range(20):
         client.cast({}, 'note', value=number)
     waiting.until(lambda: count(transport, 'fanouts_to_nobody') == 20)

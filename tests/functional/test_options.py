@@ -19,7 +19,8 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
@@ -624,9 +625,9 @@ def receiver(node, ipc_dir):
     """A raw ROUTER that is registered as a service: receiver() is the next
     request, which it acknowledges.
     """
-    instance = matchmaker.Instance(os.urandom(16),
+    instance = record.Instance(os.urandom(16),
                                    (f'ipc://{ipc_dir}/raw.sock',))
-    registry = matchmaker.embedded(ipc_dir, 30)
+    registry = engines.embedded(ipc_dir, 30)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.set(zmq.LINGER, 1000)
         router.set(zmq.RCVTIMEO, 10000)
@@ -684,7 +685,7 @@ def test_killed_server_is_gone_after_target_expire(node):
     node.process(server='living', **query)
     transport = node.transport(**query)
     assert node.client(transport).call({}, 'echo', value=1) == 1
-    listed = _parts(transport)._directory.listed
+    listed = _parts(transport)._registry.listed
     assert len(listed(TOPIC)) == 2
     killed.kill()
     assert 1 < _seconds(waiting.until, lambda: len(listed(TOPIC)) == 1) < 6

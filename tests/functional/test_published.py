@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import waiting
 from zmq_threaded import logs
-from zmq_threaded import places
+from zmq_threaded.net import addresses
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
 
@@ -21,8 +21,8 @@ HERE, ELSEWHERE = '127.0.0.1', '192.0.2.7'
 def dns(monkeypatch):
     names = {'here': [HERE], 'both': [ELSEWHERE, HERE],
              'elsewhere': [ELSEWHERE, '2001:db8::1']}
-    monkeypatch.setattr(places, '_by_pid', {
-        os.getpid(): places.Places(lambda name: names[name])})
+    monkeypatch.setattr(addresses, '_by_pid', {
+        os.getpid(): addresses.Addresses(lambda name: names[name])})
     yield names
     waiting.until(lambda: not any(thread.name == 'zmq-resolver' for thread
                                   in threading.enumerate()))
@@ -87,7 +87,7 @@ def test_told_once_and_when_it_is_mended(dns, node, caplog):
         waiting.until(lambda: _warnings(caplog))
     assert len(_warnings(caplog)) == 1
     dns['node'] = [HERE]
-    places.of_process()._names._names.clear()
+    addresses.of_process()._resolver._resolver.clear()
     watcher._next = 0.0
     watcher.check()
     waiting.until(lambda: logs.flush() or 'leads to this machine now'

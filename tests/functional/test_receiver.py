@@ -389,7 +389,7 @@ def test_fanouts_are_not_repeated_by_a_lost_acknowledgement(node, relay):
 def _list_a_stranger(parts, instance):
     """A record of a service that is not there, as a killed one leaves it."""
     stranger = type(instance)(os.urandom(16), instance.endpoints, '', True)
-    parts._directory.register(stranger, [TOPIC])
+    parts._registry.register(stranger, [TOPIC])
     return stranger
 
 
@@ -542,7 +542,7 @@ def test_what_was_known_of_services_that_have_gone_is_forgotten(
 
     def few_lanes():
         client.prepare(fanout=True).cast({}, 'note', value='more')
-        return len(list(custody._lanes)) <= 2
+        return len(list(custody._connections)) <= 2
 
     waiting.until(few_lanes, 15, 'lanes of services that are gone')
 

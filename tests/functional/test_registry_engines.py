@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from tests.support import engines
+from tests.support import servers
 from tests.support import leaks
 from tests.support import waiting
-from zmq_threaded import matchmaker
-from zmq_threaded import registry_url
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
+from zmq_threaded.registry import registry_url
 from zmq_threaded import topic
 
 # Seconds; the short one only where something is to expire.
@@ -22,9 +23,9 @@ EXPIRE, SOON = 30, 3
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope='module', params=engines.parallel(engines.NAMES))
+@pytest.fixture(scope='module', params=servers.parallel(servers.NAMES))
 def engine(request):
-    with engines.open_engine(request.param) as opened:
+    with servers.open_engine(request.param) as opened:
         yield opened
 
 
@@ -49,7 +50,7 @@ def registry(engine):
 
 
 def instance(endpoint='tcp://node-1:49153', **fields):
-    return matchmaker.Instance(os.urandom(16), (endpoint,), **fields)
+    return record.Instance(os.urandom(16), (endpoint,), **fields)
 
 
 def ids(instances):
@@ -61,7 +62,7 @@ def test_nobody_is_registered_at_first(registry, key):
 
 
 def test_registered_instance_is_found_by_others(registry, key):
-    service = matchmaker.Instance(
+    service = record.Instance(
         os.urandom(16), ('ipc:///a/b.sock', 'tcp://[::1]:5'), 'pööl', True)
     registry().register(service, [key, key + '2'])
     assert registry().lookup(key) == registry().lookup(key + '2') == [service]
@@ -176,7 +177,7 @@ def member_as(engine, mine):
 
 
 # Of these engines only etcd can.
-@pytest.mark.parametrize('engine', engines.parallel(['etcd']), indirect=True)
+@pytest.mark.parametrize('engine', servers.parallel(['etcd']), indirect=True)
 def test_group_that_was_deleted_while_it_was_joined_is_made_again(
         registry, engine, key):
     mine, service = registry(), instance()
@@ -217,7 +218,7 @@ def test_record_that_cannot_be_read_is_ignored(registry, engine, key):
 # Several processes
 
 def process(engine, key, expire=EXPIRE, keep='beat'):
-    return engines.service_process(engine, key, expire, keep)
+    return servers.service_process(engine, key, expire, keep)
 
 
 def test_killed_process_is_gone_within_its_expiry(registry, engine, key):
@@ -231,7 +232,7 @@ def test_killed_process_is_gone_within_its_expiry(registry, engine, key):
 def test_process_that_was_paused_too_long_comes_back(registry, engine, key):
     reader = registry(SOON)
     with process(engine, key, SOON) as child:
-        with engines.paused(child):
+        with servers.paused(child):
             waiting.until(lambda: reader.lookup(key) == [], SOON + 15)
         waiting.until(lambda: ids(reader.lookup(key)) == {child.instance_id},
                       SOON + 15)
@@ -269,15 +270,15 @@ def test_a_reader_never_misses_who_stays(registry, engine, key):
 @pytest.mark.parametrize('name', ['redis', 'sentinel'])
 def test_clouds_in_two_databases_of_one_redis_do_not_meet(name, key):
     services = [instance() for _ in range(3)]
-    with engines.open_engine(name) as engine, contextlib.ExitStack() as stack:
+    with servers.open_engine(name) as engine, contextlib.ExitStack() as stack:
         clouds = [registry_url.of_virtual_host(engine.url, number)
                   for number in (None, '1', '2')]
         for url, service in zip(clouds, services):
-            mine = matchmaker.distributed(url, EXPIRE)
+            mine = engines.distributed(url, EXPIRE)
             stack.callback(mine.close)
             mine.register(service, [key])
         for url, service in zip(clouds, services):
-            reader = matchmaker.distributed(url, EXPIRE)
+            reader = engines.distributed(url, EXPIRE)
             stack.callback(reader.close)
             assert reader.lookup(key) == [service]
 
@@ -288,15 +289,15 @@ def test_clouds_in_two_databases_of_one_redis_do_not_meet(name, key):
 def test_one_thread_and_one_connection_whatever_runs_here(registry, engine,
                                                           key):
     registry().lookup(key)      # for what is made once in a process
-    threads, sockets = threading.active_count(), engines.sockets()
+    threads, sockets = threading.active_count(), servers.sockets()
     mine = registry()
     mine.register(instance(), [key])
-    one = threading.active_count() - threads, engines.sockets() - sockets
+    one = threading.active_count() - threads, servers.sockets() - sockets
     for number in range(5):
         mine.register(instance(), [key, f'{key}{number}'])
         mine.beat()
     assert (threading.active_count() - threads,
-            engines.sockets() - sockets) == one
+            servers.sockets() - sockets) == one
     print(f'{engine.name}: {one[0]} threads, {one[1]} sockets')
 
 
@@ -307,27 +308,27 @@ def test_one_thread_and_one_connection_whatever_runs_here(registry, engine,
     ('redis', 'redis'), ('etcd3+http', 'etcd'), ('zookeeper', 'zookeeper')])
 def test_missing_library_is_named_with_its_extra(monkeypatch, scheme, extra):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    with pytest.raises(matchmaker.MissingLibrary,
+    with pytest.raises(engines.MissingLibrary,
                        match=rf'pip install zmq-threaded\[{extra}\]'):
-        matchmaker.check(f'{scheme}://h')
+        engines.check(f'{scheme}://h')
 
 
 def test_engine_that_tooz_does_not_have_is_refused():
     with pytest.raises(ValueError, match='^rpc_zmq_matchmaker: .*mongo'):
-        matchmaker.check('mongo://h')
+        engines.check('mongo://h')
 
 
-@pytest.mark.parametrize('name', engines.DISTRIBUTED)
+@pytest.mark.parametrize('name', servers.DISTRIBUTED)
 def test_installed_engine_passes_the_check(name):
-    matchmaker.check({'redis': 'redis://h', 'sentinel': 'redis://h?sentinel=x',
+    engines.check({'redis': 'redis://h', 'sentinel': 'redis://h?sentinel=x',
                       'etcd': 'etcd3+http://h',
                       'zookeeper': 'zookeeper://h'}[name])
 
 
 def test_wrong_password_is_no_answer_and_not_logged(caplog):
     caplog.set_level(logging.DEBUG)
-    with engines.open_engine('redis') as engine:
-        mine = matchmaker.distributed(
+    with servers.open_engine('redis') as engine:
+        mine = engines.distributed(
             engine.url.replace(engine.escaped, 'wr0ng-s3cret'), EXPIRE)
         with pytest.raises(Exception):
             mine.lookup('key')

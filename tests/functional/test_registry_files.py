@@ -20,10 +20,11 @@ from tests.support import forks
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import sweep
 from zmq_threaded import topic as topics
-from zmq_threaded.client import directory
+from zmq_threaded.registry import registry as registries
 
 KEY, OTHER = embedded.KEY, embedded.OTHER
 TOPIC = topics.rpc('exchange', 'topic')
@@ -37,8 +38,8 @@ def party(ipc_dir):
     """party(): a Directory of its own, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(expire=EXPIRE, update=UPDATE):
-            made = directory.Directory(
-                matchmaker.embedded(ipc_dir, expire), update, expire,
+            made = registries.Registry(
+                engines.embedded(ipc_dir, expire), update, expire,
                 counters.Counters(), 'zmq-directory')
             stack.callback(lambda: made.join(time.monotonic() + 10))
             stack.callback(made.stop)
@@ -110,7 +111,7 @@ def earlier_release(ipc_dir, member=b'0123456789abcdef'):
 
 
 def record_of(service):
-    return matchmaker.record.encode([service])
+    return record.encode([service])
 
 
 def test_earlier_release_reads_our_records(registry, ipc_dir):
@@ -375,7 +376,7 @@ def test_modes_are_those_of_the_directory(ipc_dir, umask, mode, of_files):
 
 def registered_with_umask(ipc_dir, umask):
     os.umask(umask)
-    mine = matchmaker.embedded(ipc_dir, EXPIRE)
+    mine = engines.embedded(ipc_dir, EXPIRE)
     for _ in range(2):
         mine.register(instance(), [KEY])
     mine.beat()
@@ -396,8 +397,8 @@ def as_user(uid, group, function, *args):
 
 def registered_as_user(ipc_dir, number):
     os.umask(0o077)
-    mine = matchmaker.embedded(ipc_dir, EXPIRE)
-    mine.register(matchmaker.Instance(bytes([number]) * 16, ('ipc:///a',)),
+    mine = engines.embedded(ipc_dir, EXPIRE)
+    mine.register(record.Instance(bytes([number]) * 16, ('ipc:///a',)),
                   [KEY])
     return len(mine.lookup(KEY))
 
@@ -410,11 +411,11 @@ def test_users_of_a_group_share_a_registry_whatever_their_umask(ipc_dir,
     os.chmod(ipc_dir, mode)
     assert as_user(3001, 4242, registered_as_user, ipc_dir, 1) == 1
     assert as_user(3002, 4242, registered_as_user, ipc_dir, 2) == 2
-    assert len(matchmaker.embedded(ipc_dir, EXPIRE).lookup(KEY)) == 2
+    assert len(engines.embedded(ipc_dir, EXPIRE).lookup(KEY)) == 2
 
 
 def looked_up_in_vain(ipc_dir):
-    mine = matchmaker.embedded(ipc_dir, EXPIRE)
+    mine = engines.embedded(ipc_dir, EXPIRE)
     try:
         mine.lookup(KEY)
     except OSError as error:
@@ -440,7 +441,7 @@ def on_full_disk(ipc_dir):
     import resource
     import signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    mine, services = matchmaker.embedded(ipc_dir, EXPIRE), [
+    mine, services = engines.embedded(ipc_dir, EXPIRE), [
         instance() for _ in range(2)]
     mine.register(services[0], [KEY])
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))

@@ -15,14 +15,14 @@ import time
 
 import pytest
 
-from tests.support import engines
+from tests.support import servers
 from tests.support import forks
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.client import directory
+from zmq_threaded.registry import registry as registries
 
 LONG = bool(os.environ.get('ZMQ_LONG_OUTAGES'))
 OUTAGE, EXPIRE, UPDATE = (30, 30, 10) if LONG else (4, 3, 1)
@@ -33,9 +33,9 @@ HOWS = ['pause', 'kill', 'empty']
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope='module', params=engines.parallel(engines.DISTRIBUTED))
+@pytest.fixture(scope='module', params=servers.parallel(servers.DISTRIBUTED))
 def engine(request):
-    with engines.open_engine(request.param) as opened:
+    with servers.open_engine(request.param) as opened:
         yield opened
 
 
@@ -53,7 +53,7 @@ class World:
         self._opened = []
 
     def client(self, expire=EXPIRE):
-        made = directory.Directory(
+        made = registries.Registry(
             self._engine.matchmaker(expire), UPDATE, expire,
             counters.Counters(), f'zmq-directory-{next(_numbers)}')
         self._opened.append(made)
@@ -62,7 +62,7 @@ class World:
     def service(self, *listened, expire=EXPIRE):
         """A Directory that lists an instance, its .instance."""
         made = self.client(expire)
-        made.instance = matchmaker.Instance(
+        made.instance = record.Instance(
             os.urandom(16), (f'tcp://node-{next(_numbers)}:1',))
         made.register(made.instance, listened)
         return made
@@ -78,7 +78,7 @@ class World:
 def world(engine):
     with contextlib.ExitStack() as stack:
         stack.callback(engine.ensure_running)
-        stack.enter_context(engines.no_client_left())
+        stack.enter_context(servers.no_client_left())
         made = World(engine)
         stack.callback(made.close)
         yield made
@@ -112,7 +112,7 @@ def ids(instances):
 
 
 def out_of_order(engine, how):
-    return engines.out_of_order(engine, how, OUTAGE)
+    return servers.out_of_order(engine, how, OUTAGE)
 
 
 class Caller:
@@ -146,7 +146,7 @@ def test_outage(engine, world, topic, how):
     _outage(engine, world, topic, how)
 
 
-@pytest.mark.parametrize('engine', engines.parallel(engines.WITH_FAIL_OVER),
+@pytest.mark.parametrize('engine', servers.parallel(servers.WITH_FAIL_OVER),
                          indirect=True)
 def test_fail_over(engine, world, topic):
     _outage(engine, world, topic, 'fail_over')
@@ -155,14 +155,14 @@ def test_fail_over(engine, world, topic):
 
 def _outage(engine, world, topic, how):
     services = [world.service(topic) for _ in range(2)]
-    with engines.service_process(engine, topic.key, EXPIRE) as doomed:
+    with servers.service_process(engine, topic.key, EXPIRE) as doomed:
         known = [service.instance for service in services]
         client = knowing(world, topic, *known,
-                         matchmaker.Instance(doomed.instance_id, ('x',)))
+                         record.Instance(doomed.instance_id, ('x',)))
         caller = Caller(client, topic, known)
         with out_of_order(engine, how):
             doomed.kill()
-            client.unreachable(matchmaker.Instance(doomed.instance_id,
+            client.unreachable(record.Instance(doomed.instance_id,
                                                    ('x',)))
             late = world.service(topic)
         back = time.monotonic()
@@ -199,7 +199,7 @@ def test_nothing_but_the_directory_waits_for_an_engine_that_hangs(
 
 def resolving(client, topic, seconds, attempts=None, used_up=False):
     def resolve():
-        with pytest.raises(directory.Nobody) as nobody:
+        with pytest.raises(registries.Nobody) as nobody:
             client.resolve(topic, time.monotonic() + seconds, attempts)
         assert nobody.value.attempts_used_up == used_up
     return resolve
@@ -225,7 +225,7 @@ def test_services_and_clients_start_while_the_engine_is_down(
         engine, world, topic):
     engine.kill()
     service, client = world.service(topic), world.client()
-    with pytest.raises(directory.Nobody):
+    with pytest.raises(registries.Nobody):
         client.resolve(topic, time.monotonic() + 1)
     engine.start()
     assert client.resolve(topic, time.monotonic() + UPDATE + LATE) == (
@@ -325,11 +325,11 @@ def test_topic_that_lay_idle_is_looked_at_when_it_is_used_again(
         engine, world, topic):
     service = world.service(topic)
     client = knowing(world, topic, service.instance)
-    entry, = client._view.entries()
+    entry, = client._cache.entries()
     entry.idle_refreshes = 10
     another = world.service(topic)
     time.sleep(2 * UPDATE)
-    assert client._view.entries() == [entry]
+    assert client._cache.entries() == [entry]
     assert entry.listed == (service.instance,)
     client.choose(topic)
     waiting.until(lambda: another.instance in entry.live, LATE)

@@ -15,15 +15,16 @@ import time
 
 import pytest
 
-from tests.support import engines
+from tests.support import servers
 from tests.support import ports
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.client import directory
-from zmq_threaded.client import health
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import health
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -32,7 +33,7 @@ SECRET = 's3cr3tPW'
 
 @pytest.fixture(scope='module')
 def redis():
-    with engines.open_engine('redis') as opened:
+    with servers.open_engine('redis') as opened:
         yield opened
 
 
@@ -41,8 +42,8 @@ def party():
     """party(url): a Directory, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(url):
-            made = directory.Directory(
-                matchmaker.distributed(url, EXPIRE), UPDATE, EXPIRE,
+            made = registries.Registry(
+                engines.distributed(url, EXPIRE), UPDATE, EXPIRE,
                 counters.Counters(), 'zmq-directory')
             stack.callback(lambda: made.join(time.monotonic() + 10))
             stack.callback(made.stop)
@@ -51,7 +52,7 @@ def party():
 
 
 def instance():
-    return matchmaker.Instance(os.urandom(16), ('tcp://node-1:1',),
+    return record.Instance(os.urandom(16), ('tcp://node-1:1',),
                                host='node-1', server='one')
 
 
@@ -166,7 +167,7 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
 
 
 def test_the_late_error_of_a_client_library_is_told():
-    from zmq_threaded.matchmaker import patience
+    from zmq_threaded.registry import patience
     runner, goes_on = patience.Patient('zmq-registry', 0.1, 60), (
         threading.Event())
 
@@ -283,7 +284,7 @@ def test_one_of_several_who_expires_is_gone(redis, party):
 
 def test_the_dead_are_removed_from_redis(redis):
     key = topics.rpc('exchange', 'dead').key
-    with engines.service_process(redis, key, EXPIRE) as child:
+    with servers.service_process(redis, key, EXPIRE) as child:
         child.kill()
     reader = redis.matchmaker(1)
     with redis.coordinator() as coordinator:

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.support import engines
+from tests.support import servers
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import topic as topics
@@ -23,9 +23,9 @@ OUTAGE, EXPIRE, UPDATE = (30, 30, 10) if LONG else (4, 3, 1)
 LATE = 8
 
 
-@pytest.fixture(scope='module', params=engines.parallel(engines.DISTRIBUTED))
+@pytest.fixture(scope='module', params=servers.parallel(servers.DISTRIBUTED))
 def engine(request):
-    with engines.open_engine(request.param) as opened:
+    with servers.open_engine(request.param) as opened:
         yield opened
 
 
@@ -35,7 +35,7 @@ def cloud(engine, ipc_dir):
     with contextlib.ExitStack() as stack:
         stack.callback(engine.ensure_running)
         # Not no_leaks: the engine's server may be another child afterwards.
-        stack.enter_context(engines.no_client_left())
+        stack.enter_context(servers.no_client_left())
         node = stack.enter_context(rpc.Node(ipc_dir))
         node.query = _query(engine)
         yield node
@@ -93,7 +93,7 @@ class Load:
 
 
 def listed(transport, name):
-    directory = transport._driver._parts()._directory
+    directory = transport._driver._parts()._registry
     return directory.listed(topics.rpc('openstack', name))
 
 
@@ -102,7 +102,7 @@ def test_nobody_notices_an_outage(engine, cloud, how):
     _nobody_notices(engine, cloud, how)
 
 
-@pytest.mark.parametrize('engine', engines.parallel(engines.WITH_FAIL_OVER),
+@pytest.mark.parametrize('engine', servers.parallel(servers.WITH_FAIL_OVER),
                          indirect=True)
 def test_nobody_notices_a_fail_over(engine, cloud):
     _nobody_notices(engine, cloud, 'fail_over')
@@ -111,17 +111,17 @@ def test_nobody_notices_a_fail_over(engine, cloud):
 
 def _nobody_notices(engine, cloud, how):
     # Given two servers under load, and one that is to die
-    servers = [cloud.process(server=name) for name in ('a', 'b')]
+    both = [cloud.process(server=name) for name in ('a', 'b')]
     doomed = cloud.process(topic='doomed')
     transport = cloud.transport(rpc_cast_timeout=20)
     client = cloud.client(transport)
     assert cloud.client(transport, topic='doomed').call(
         {}, 'echo', value=1) == 1
-    waiting.until(lambda: client.call({}, 'pid') == servers[0].pid)
-    waiting.until(lambda: client.call({}, 'pid') == servers[1].pid)
+    waiting.until(lambda: client.call({}, 'pid') == both[0].pid)
+    waiting.until(lambda: client.call({}, 'pid') == both[1].pid)
     load = Load(client, client.prepare(fanout=True))
     # When the engine is out of order, the one dies, and another one comes
-    with engines.out_of_order(engine, how, OUTAGE):
+    with servers.out_of_order(engine, how, OUTAGE):
         doomed.kill()
         late = cloud.server(server='late')
     back = time.monotonic()
@@ -133,7 +133,7 @@ def _nobody_notices(engine, cloud, how):
     load.end()
     assert not load.troubles, load.troubles[:3]
     waiting.until(lambda: not transport._driver.unacknowledged(), 20)
-    _check(load, [server.ask('seen') for server in servers],
+    _check(load, [server.ask('seen') for server in both],
            late.endpoint.seen)
     print(f'{engine.name}, {how}: {load.calls} calls, '
           f'{len(load.sent["cast"])} casts; new one found after {found:.1f} '

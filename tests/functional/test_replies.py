@@ -17,7 +17,7 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
 from zmq_threaded import options
 from zmq_threaded import wire
 from zmq_threaded.receiver import receiver
@@ -225,7 +225,7 @@ def test_record_of_a_two_message_server_says_so(node, topology_of, topology):
     query = topology_of(topology)
     two_message_server(node, query)
     node.server(server='other', transport=node.transport(**query))
-    registry = matchmaker.embedded(node.ipc_dir, 30)
+    registry = engines.embedded(node.ipc_dir, 30)
     listed = registry.lookup(old_server.TOPIC.key)
     registry.close()
     assert sorted((each.two_messages, each.receiver)

@@ -18,8 +18,8 @@ from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
-from zmq_threaded import door
-from zmq_threaded import ipc_path
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded import sweep
@@ -196,7 +196,7 @@ def test_of_a_process_that_closes_nothing_is_left(node, ipc_dir):
 
 
 @pytest.mark.parametrize('has_address', [True, False])
-@pytest.mark.parametrize('kind', [door.BELL, door.NEXT])
+@pytest.mark.parametrize('kind', [accept_gate.BELL, accept_gate.NEXT])
 def test_what_a_service_left_that_was_killed_while_it_began_is_swept(
         ipc_dir, kind, has_address):
     stem = os.path.join(ipc_dir, 'a' * 32)

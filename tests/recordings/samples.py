@@ -13,10 +13,9 @@ import uuid
 
 from oslo_messaging._drivers import common
 
-from zmq_threaded import matchmaker
 from zmq_threaded import payload
 from zmq_threaded import wire
-from zmq_threaded.matchmaker import record
+from zmq_threaded.registry import record
 
 HERE = pathlib.Path(__file__).parent
 VERSION = f'{wire.MAJOR}.{wire.MINOR}'
@@ -163,7 +162,7 @@ def messages():
 def records():
     """The registry's records: they are read by other versions as well."""
     ipc, tcp = 'ipc:///run/zmq/11.sock', 'tcp://node-1:9501'
-    return {name: _record(matchmaker.Instance(**fields)) for name, fields in {
+    return {name: _record(record.Instance(**fields)) for name, fields in {
         'plain': {'id': INSTANCE, 'endpoints': (ipc, tcp)},
         'pool': {'id': INSTANCE, 'endpoints': (ipc,), 'pool': 'pool'},
         'receiver': {'id': INSTANCE, 'endpoints': (tcp,), 'receiver': True},

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from zmq_threaded import door
+from zmq_threaded.net import accept_gate
 
 
 def threads():
@@ -41,7 +41,7 @@ def children():
 
 def ipc_files(ipc_dir):
     return {name for name in os.listdir(ipc_dir)
-            if name.endswith(('.sock', '.closing', door.BELL, door.NEXT))}
+            if name.endswith(('.sock', '.closing', accept_gate.BELL, accept_gate.NEXT))}
 
 
 @contextlib.contextmanager

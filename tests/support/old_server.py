@@ -13,12 +13,13 @@ import time
 import zmq
 
 from zmq_threaded import counters
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
-from zmq_threaded.client import directory
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.receiver import address
 
 TOPIC = topic.rpc('openstack', 'topic')
@@ -74,10 +75,10 @@ class OldServer:
         self._path = address.service_path(ipc_dir, instance_id)
         endpoints = ((f'ipc://{self._path}',) if settings is None else
                      address.receiver_endpoints(settings, ipc_dir))
-        self.instance = matchmaker.Instance(
+        self.instance = record.Instance(
             instance_id, endpoints, '', settings is not None, two_messages)
-        self._directory = directory.Directory(
-            matchmaker.embedded(ipc_dir, 30), 10, 30, counters.Counters(),
+        self._registry = registries.Registry(
+            engines.embedded(ipc_dir, 30), 10, 30, counters.Counters(),
             'zmq-old-directory')
         self._asked = queue.SimpleQueue()
         self._ending = threading.Event()
@@ -88,13 +89,13 @@ class OldServer:
         self.socket = self._context.socket(zmq.ROUTER)
         self.socket.bind(f'ipc://{self._path}')
         self._thread.start()
-        self._directory.register(self.instance, [TOPIC])
+        self._registry.register(self.instance, [TOPIC])
         return self
 
     def __exit__(self, *exc_info):
-        self._directory.unregister(self.instance)
-        self._directory.stop()
-        self._directory.join(time.monotonic() + _LIMIT)
+        self._registry.unregister(self.instance)
+        self._registry.stop()
+        self._registry.join(time.monotonic() + _LIMIT)
         self.gate.set()
         self._ending.set()
         self._thread.join(_LIMIT)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from zmq_threaded import door
+from zmq_threaded.net import accept_gate
 from zmq_threaded import sockets
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,7 +34,7 @@ def command(main, *arguments):
 
 def unlink_beside(path):
     """What a killed service left beside its Unix socket."""
-    for beside in door.beside(path):
+    for beside in accept_gate.beside(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
 

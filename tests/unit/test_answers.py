@@ -22,7 +22,8 @@ import pytest
 
 from tests.support import ids
 from zmq_threaded import counters
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import sockets
@@ -31,12 +32,12 @@ from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery
-from zmq_threaded.client import directory
-from zmq_threaded.client import link
-from zmq_threaded.client import unsettled
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import in_doubt
 
 TOPIC = topic.rpc('exchange', 'topic')
-INSTANCE = matchmaker.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
+INSTANCE = record.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
                                two_messages=True)
 RESULT, OTHER = (payload.dump((value,), 'json')[0]
                  for value in ('result', 'other'))
@@ -50,16 +51,16 @@ class Desk:
     def __init__(self, context, ipc_dir, epoll):
         settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
         self.counters = counters.Counters()
-        known = directory.Directory(
-            matchmaker.embedded(ipc_dir, 30), settings.update,
+        known = registries.Registry(
+            engines.embedded(ipc_dir, 30), settings.update,
             settings.expire, self.counters, 'zmq-test-directory')
         self._custody = custody.Custody(context, settings, known,
                                         self.counters, epoll, self._not_told)
         self._answers = answers.Answers(known, self.counters, self._custody)
-        self._link = link.Link(context, settings, INSTANCE.endpoints,
+        self._connection = dealer_connection.Connection(context, settings, INSTANCE.endpoints,
                                INSTANCE.endpoints[0], False, self.counters,
-                               unsettled.Unsettled(), self._answers.on_message)
-        self.lane = self._link.lane(INSTANCE)
+                               in_doubt.InDoubt(), self._answers.on_message)
+        self.queue = self._connection.queue(INSTANCE)
 
     @property
     def custody(self):
@@ -76,18 +77,18 @@ class Desk:
             expires=time.monotonic() + 60, instance=INSTANCE,
             waiter=queue.SimpleQueue(), destination=delivery.Destination(9))
         sent.destination.add(1)
-        self.lane.push(sent)
-        self.lane.head_was_sent(time.monotonic())
+        self.queue.push(sent)
+        self.queue.head_was_sent(time.monotonic())
         return sent
 
     def answer(self, sent, body, flags=0, kind=wire.REPLY):
         self.read(wire.encode(kind, INSTANCE.id, sent.id, body, flags))
 
     def read(self, frame):
-        self._answers.on_message(self._link, [b'', frame, b'trailing'])
+        self._answers.on_message(self._connection, [b'', frame, b'trailing'])
 
     def close(self):
-        self._link.close()
+        self._connection.close()
         self._custody.close()
 
 
@@ -98,14 +99,14 @@ class ToldDesk(Desk):
         self._instance = dataclasses.replace(INSTANCE, receiver=receiver)
         self.tasks, self.posted = collections.deque(), []
         super().__init__(context, ipc_dir, epoll)
-        self._link.close()
+        self._connection.close()
         # Nobody is there, and nobody is looked for.
-        self.custody._directory.ask = lambda *args: None
+        self.custody._registry.ask = lambda *args: None
         self._open()
 
     def _open(self):
-        self.lane = self.custody._lanes.to(self._instance)
-        self._link = self.lane.link
+        self.queue = self.custody._connections.to(self._instance)
+        self._connection = self.queue.connection
 
     def _not_told(self, task):
         self.tasks.append(task)
@@ -119,8 +120,8 @@ class ToldDesk(Desk):
     def read_frames(self, frames):
         """:returns: False if it closed the socket that is being read"""
         self._open()
-        self._link._on_message(self._link, frames)
-        return not self._link._socket.closed
+        self._connection._on_message(self._connection, frames)
+        return not self._connection._socket.closed
 
     def read(self, frame):
         return self.read_frames([b'', frame])
@@ -192,7 +193,7 @@ def results(sent):
 
 
 def is_in_custody(desk, sent):
-    return sent.id in desk.lane.sent
+    return sent.id in desk.queue.sent
 
 
 # One message, two messages
@@ -265,7 +266,7 @@ def test_empty_answer_of_an_endpoint_is_a_result(desk):
 
 def test_answers_to_a_call_that_was_withdrawn_are_dropped(desk):
     sent = desk.call()
-    desk.lane.take_back(sent.id)
+    desk.queue.take_back(sent.id)
     for body, flags in END['two']:
         desk.answer(sent, body, flags)
     assert events(sent) == []
@@ -369,7 +370,7 @@ def state(desk):
                   if each.destination.pending == 1]
     assert all(each.destination.pending in (0, 1) for each in desk.posted)
     assert desk.kept() == set(unfinished)
-    assert all(desk.lane.sent[each].id == each for each in desk.lane.sent)
+    assert all(desk.queue.sent[each].id == each for each in desk.queue.sent)
 
 
 kinds = st.sampled_from([*wire.KIND_NAMES, *4 * [wire.NACK, wire.STATUS],

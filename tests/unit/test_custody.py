@@ -11,17 +11,17 @@ import pytest
 
 from tests.support import ids
 from zmq_threaded import counters as counting
-from zmq_threaded import descriptors
-from zmq_threaded import matchmaker
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
-from zmq_threaded.client import avoided
+from zmq_threaded.registry import avoided
 from zmq_threaded.client import custody as custodies
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import lane as lanes
-from zmq_threaded.client import link as linking
-from zmq_threaded.client import view
+from zmq_threaded.client import send_queue
+from zmq_threaded.client import dealer_connection
+from zmq_threaded.registry import cache
 
 TOPIC = topics.rpc('exchange', 'topic')
 OTHER = topics.rpc('exchange', 'other')
@@ -29,7 +29,7 @@ POOLS = topics.notifications('exchange', 'topic.info')
 
 
 def instances(count, **fields):
-    return [matchmaker.Instance(number.to_bytes(16, 'big'),
+    return [record.Instance(number.to_bytes(16, 'big'),
                                 (f'ipc:///nowhere/{number}.sock',), **fields)
             for number in range(count)]
 
@@ -71,7 +71,7 @@ class Directory:
         self.asked.append(done)
 
 
-class Link:
+class Connection:
     """A connection that takes everything and says nothing."""
 
     to_receiver = False
@@ -79,7 +79,7 @@ class Link:
     def is_closing(self):
         return False
 
-    def has_work(self, lane):
+    def has_work(self, waiting_queue):
         pass
 
 
@@ -91,24 +91,24 @@ class World:
         self.custody = custodies.Custody(
             None, options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir}),
             self.directory, self.counters, None, self.tasks.append)
-        self.lanes = {}
+        self.queues = {}
         self.lacks = set()
         self.connections = 0
         self.is_patient = False     # for a socket whose file is missing
-        self._reach = self.custody._lanes.to
-        self.custody._lanes.to = self._lane_to
+        self._reach = self.custody._connections.to
+        self.custody._connections.to = self._queue_to
 
-    def _lane_to(self, instance, is_patient=lambda: False):
+    def _queue_to(self, instance, is_patient=lambda: False):
         if instance.id in self.lacks:
             self.connections += 1
             raise descriptors.Short('out of file descriptors (limit 7)')
-        return (self.lanes.get(instance.id)
+        return (self.queues.get(instance.id)
                 or self._reach(instance, is_patient if self.is_patient
                                else lambda: False))
 
     def can_reach(self, instance):
-        lane = self.lanes[instance.id] = lanes.Lane(instance, Link())
-        return lane
+        waiting_queue = self.queues[instance.id] = send_queue.SendQueue(instance, Connection())
+        return waiting_queue
 
     def post(self, topic=TOPIC, kind=wire.CAST, **fields):
         delivery = deliveries.Delivery(
@@ -154,15 +154,15 @@ def warnings(caplog):
 
 def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
     world.directory.known[TOPIC.key] = instances(5000)
-    near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
+    near = record.Instance(b'n' * 16, ('ipc:///near',))
     world.directory.known[OTHER.key] = [near]
-    lane = world.can_reach(near)
+    waiting_queue = world.can_reach(near)
     waiting = [world.post() for _ in range(300)]
     tried = [len(world.directory.passed_over)]
     while world.tasks:
         world.turn()
         other = world.post(OTHER)
-        assert lane.queue.pop() is other
+        assert waiting_queue.queue.pop() is other
         tried.append(len(world.directory.passed_over))
     assert max(after - before for before, after
                in zip([0, *tried], tried)) <= custodies._TRIES
@@ -174,34 +174,34 @@ def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
 def test_the_one_that_can_be_reached_is_found_and_order_kept(world):
     far = instances(2000)
     world.directory.known[TOPIC.key] = far
-    lane = world.can_reach(far[1234])
+    waiting_queue = world.can_reach(far[1234])
     waiting = [world.post() for _ in range(200)]
     world.turns()
-    assert list(lane.queue) == waiting
+    assert list(waiting_queue.queue) == waiting
     assert not len(world.custody._waiting)
 
 
 def test_what_comes_meanwhile_takes_its_turn(world):
     far = instances(1000)
     world.directory.known[TOPIC.key] = far
-    lane = world.can_reach(far[999])
+    waiting_queue = world.can_reach(far[999])
     waiting = [world.post()]
     while world.tasks:
         world.turn()
         waiting.append(world.post(waiter=queue.SimpleQueue()))
-    assert list(lane.queue) == waiting
+    assert list(waiting_queue.queue) == waiting
 
 
 def test_what_is_given_up_meanwhile_is_not_sent(world):
     far = instances(1000)
     world.directory.known[TOPIC.key] = far
-    lane = world.can_reach(far[999])
+    waiting_queue = world.can_reach(far[999])
     kept = [world.post() for _ in range(10)]
     for each in (kept.pop(0), kept.pop(4)):
         world.custody.withdraw(each)
         assert each.destination.pending == 0
     world.turns()
-    assert list(lane.queue) == kept
+    assert list(waiting_queue.queue) == kept
 
 
 def test_when_all_have_been_tried_it_waits_for_the_registry(world):
@@ -209,11 +209,11 @@ def test_when_all_have_been_tried_it_waits_for_the_registry(world):
     one = world.post()
     world.turns()
     assert len(world.directory.asked) == 1 and one.instance is None
-    found = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
-    lane = world.can_reach(found)
+    found = record.Instance(b'n' * 16, ('ipc:///near',))
+    waiting_queue = world.can_reach(found)
     world.directory.known[TOPIC.key].append(found)
     world.look_up()
-    assert list(lane.queue) == [one]
+    assert list(waiting_queue.queue) == [one]
 
 
 def test_the_one_whose_turn_it_is_comes_first(world):
@@ -230,7 +230,7 @@ class Known(Directory):
 
     def __init__(self, found):
         super().__init__()
-        self._view = view.View(30, lambda key: None)
+        self._view = cache.Cache(30, lambda key: None)
         self._view.absorb(self._view.entry(TOPIC.key), tuple(found),
                           lambda: False)
 
@@ -258,9 +258,9 @@ def test_thousands_that_cannot_be_reached_cost_no_list_each(ipc_dir,
 def test_the_file_of_a_socket_is_waited_for_where_there_is_no_other(
         world, monkeypatch, count, opened):
     links = []
-    monkeypatch.setattr(linking, 'Link', lambda *args: (
-        links.append(args), Link())[1])
-    monkeypatch.setattr(Link, 'lane', lambda self, instance: lanes.Lane(
+    monkeypatch.setattr(dealer_connection, 'Connection', lambda *args: (
+        links.append(args), Connection())[1])
+    monkeypatch.setattr(Connection, 'queue', lambda self, instance: send_queue.SendQueue(
         instance, self), raising=False)
     world.directory.known[TOPIC.key] = instances(count)
     world.is_patient = True
@@ -286,7 +286,7 @@ def lacking(world):
     """A topic to whose only instance no connection can be made."""
     one, = instances(1)
     world.directory.known[TOPIC.key] = [one]
-    world.lane = world.can_reach(one)
+    world.waiting_queue = world.can_reach(one)
     world.lacks.add(one.id)
     return world
 
@@ -309,29 +309,29 @@ def test_what_waits_for_a_descriptor_goes_in_its_order(lacking):
     lacking.lacks.clear()
     # Also what comes while others wait
     sent.append(lacking.post())
-    assert not lacking.lane.queue
+    assert not lacking.waiting_queue.queue
     tick(lacking, 2.1)
-    assert list(lacking.lane.queue) == sent
+    assert list(lacking.waiting_queue.queue) == sent
     assert lacking.custody._held_up.holds_before(sent[0]) is False
     sent.append(lacking.post())
-    assert lacking.lane.queue[-1] is sent[-1]
+    assert lacking.waiting_queue.queue[-1] is sent[-1]
 
 
 def test_others_do_not_wait_for_a_descriptor(lacking):
-    near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
+    near = record.Instance(b'n' * 16, ('ipc:///near',))
     lacking.directory.known[OTHER.key] = [near]
-    lane = lacking.can_reach(near)
+    waiting_queue = lacking.can_reach(near)
     lacking.post()
-    assert lane.queue == collections.deque([lacking.post(OTHER)])
+    assert waiting_queue.queue == collections.deque([lacking.post(OTHER)])
 
 
 def test_what_waits_for_a_descriptor_goes_to_one_with_a_connection(lacking):
     one = lacking.post()
-    near = matchmaker.Instance(b'n' * 16, ('ipc:///near',))
-    lane = lacking.can_reach(near)
+    near = record.Instance(b'n' * 16, ('ipc:///near',))
+    waiting_queue = lacking.can_reach(near)
     lacking.directory.known[TOPIC.key] = [near]
     tick(lacking, 0.3)
-    assert list(lane.queue) == [one]
+    assert list(waiting_queue.queue) == [one]
 
 
 def test_what_waits_for_a_descriptor_is_in_custody(lacking):
@@ -364,11 +364,11 @@ def test_room_is_waited_for_while_there_is_no_descriptor(lacking):
     one = lacking.post()
     one.destination._limit = 1
     calls = []
-    lacking.custody.make_room(one.destination, deliveries.Ticket(calls.append))
+    lacking.custody.make_room(one.destination, deliveries.Admission(calls.append))
     assert not calls
     lacking.lacks.clear()
     tick(lacking, 0.3)
-    lacking.custody.end(lacking.lane.queue.pop(), deliveries.ACKNOWLEDGED)
+    lacking.custody.end(lacking.waiting_queue.queue.pop(), deliveries.ACKNOWLEDGED)
     assert len(calls) == 1
 
 
@@ -437,12 +437,12 @@ def test_a_fanout_whose_servers_are_all_gone_reached_nobody(world, caplog):
 def test_a_fanout_that_somebody_has_is_no_matter_for_a_warning(world, caplog):
     known = world.directory.known[TOPIC.key] = instances(3)
     world.directory.gone[TOPIC.key] = [(instances(4)[3], 1.0)]
-    lane = world.can_reach(known[1])
+    waiting_queue = world.can_reach(known[1])
     one = world.post(kind=wire.FANOUT)
     world.look_up()
-    copy, = lane.queue
-    lane.head_was_sent(1.0)
-    world.custody.end(lane.take_back(copy.id), deliveries.ACKNOWLEDGED)
+    copy, = waiting_queue.queue
+    waiting_queue.head_was_sent(1.0)
+    world.custody.end(waiting_queue.take_back(copy.id), deliveries.ACKNOWLEDGED)
     assert world.counters.snapshot() == {'copies_for_gone': 2}
     assert not warnings(caplog) and one.destination.pending == 0
     assert not len(world.custody._spreading._fanouts)
@@ -479,7 +479,7 @@ def test_unexpected_errors_are_reported_and_no_flood(world, caplog):
     def broken(instance, is_patient):
         raise ZeroDivisionError('by nobody')
     world.directory.known[TOPIC.key] = instances(1)
-    world.custody._lanes.to = broken
+    world.custody._connections.to = broken
     for _ in range(50):
         world.post()
     assert world.counters.snapshot() == {
@@ -495,7 +495,7 @@ def test_who_is_behind_is_named(world, lacking):
         world.can_reach(each)
         for _ in range(count):
             world.post(OTHER, chosen=each)
-    world.custody._lanes._lanes.update(world.lanes)
+    world.custody._connections._queues.update(world.queues)
     text = world.custody.behind(OTHER)
     assert text.index('5 wait for compute on node-7') < text.index('2 wait')
     lacking.post()

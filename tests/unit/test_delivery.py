@@ -8,13 +8,13 @@ import time
 import pytest
 
 from tests.support import ids
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
 
 TOPIC = topic.rpc('exchange', 'topic', 'server')
-INSTANCE = matchmaker.Instance(b'i' * 16, ('ipc:///nowhere',))
+INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',))
 
 
 def a_delivery(**fields):
@@ -97,7 +97,7 @@ def test_copies_of_a_fanout_share_their_group():
     (wire.GONE, False, True), (wire.GONE, True, False),
     (wire.BUSY, False, False), (wire.BUSY, True, False)])
 def test_a_receiver_that_says_gone_may_be_wrong(reason, receiver, is_final):
-    instance = matchmaker.Instance(b'i' * 16, ('ipc:///x',), '', receiver)
+    instance = record.Instance(b'i' * 16, ('ipc:///x',), '', receiver)
     assert delivery.is_final(reason, instance) is is_final
 
 
@@ -145,10 +145,10 @@ def full(limit=1):
 
 
 def waiters(destination, count):
-    tickets = [delivery.Ticket() for _ in range(count)]
-    for ticket in tickets:
+    admissions = [delivery.Admission() for _ in range(count)]
+    for ticket in admissions:
         destination.wait(ticket)
-    return tickets
+    return admissions
 
 
 def is_called(ticket):
@@ -188,7 +188,7 @@ def test_nobody_is_called_without_room():
 
 
 def test_a_deadline_in_the_past_does_not_wait():
-    assert not delivery.Ticket().wait(deadline=0.0)
+    assert not delivery.Admission().wait(deadline=0.0)
 
 
 def test_a_waiting_thread_is_called():
@@ -213,8 +213,8 @@ def test_who_comes_when_there_is_room_again_is_called_at_once():
 
 def test_each_end_calls_one_sender_in_turn():
     destination = full()
-    tickets = waiters(destination, 4)
-    for ticket in tickets:
+    admissions = waiters(destination, 4)
+    for ticket in admissions:
         destination.finish()
         assert is_called(ticket)
         destination.add(1)
@@ -223,9 +223,9 @@ def test_each_end_calls_one_sender_in_turn():
 
 def test_each_end_calls_no_more_than_one():
     destination = full()
-    tickets = waiters(destination, 3)
+    admissions = waiters(destination, 3)
     destination.finish()
-    assert [is_called(ticket) for ticket in tickets] == [True, False, False]
+    assert [is_called(ticket) for ticket in admissions] == [True, False, False]
 
 
 def test_senders_are_called_only_below_the_limit():
@@ -258,7 +258,7 @@ def test_senders_that_gave_up_are_not_kept_for_ever():
 
 def test_a_ticket_is_either_answered_or_given_up():
     for _ in range(200):
-        ticket, outcome = delivery.Ticket(), []
+        ticket, outcome = delivery.Admission(), []
         thread = threading.Thread(
             target=lambda: outcome.append(ticket.admit()))
         thread.start()
@@ -268,7 +268,7 @@ def test_a_ticket_is_either_answered_or_given_up():
 
 
 def test_a_ticket_is_answered_once():
-    ticket = delivery.Ticket()
+    ticket = delivery.Admission()
     assert ticket.admit()
     ticket.refuse('too late')
     assert not ticket.abandon()
@@ -277,16 +277,16 @@ def test_a_ticket_is_answered_once():
 
 def test_all_who_wait_can_be_refused():
     destination = full()
-    tickets = waiters(destination, 3)
+    admissions = waiters(destination, 3)
     destination.refuse_all('because')
     assert destination.pending == 1
-    for ticket in tickets:
+    for ticket in admissions:
         assert ticket.wait(0.0) and ticket.refusal == 'because'
 
 
 def test_who_looks_again_may_find_it_full_again():
     destination, looked = full(), []
-    ticket = delivery.Ticket(looked.append)
+    ticket = delivery.Admission(looked.append)
     destination.wait(ticket)
     destination.call_next()
     assert looked == [ticket] and not is_called(ticket)
@@ -307,12 +307,12 @@ def test_senders_that_gave_up_do_not_pile_up():
     destination = delivery.Destination(1)
     destination.add(1)
     for _ in range(100):
-        ticket = delivery.Ticket()
+        ticket = delivery.Admission()
         destination.wait(ticket)
         assert not ticket.wait(0.0)
     assert len(destination._waiting) < 2
     # Who still waits is called
-    ticket = delivery.Ticket()
+    ticket = delivery.Admission()
     destination.wait(ticket)
     destination.finish()
     assert ticket.wait(0.0)

@@ -5,8 +5,8 @@ import errno
 
 import pytest
 
-from zmq_threaded import descriptors
-from zmq_threaded.matchmaker import record
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import record
 
 
 @pytest.mark.parametrize('limit,margin', [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ids
 from zmq_threaded import counters as counting
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -19,7 +19,7 @@ from zmq_threaded.client import losses
 
 TOPIC = topics.rpc('exchange', 'topic')
 CAUSES = [losses.NOBODY_TOOK, losses.NO_ROOM, losses.CLOSED]
-INSTANCE = matchmaker.Instance(b'i' * 16, ('ipc:///x',), host='node-7',
+INSTANCE = record.Instance(b'i' * 16, ('ipc:///x',), host='node-7',
                                server='compute')
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support import waiting
-from zmq_threaded import names
+from zmq_threaded.net import resolver
 
 
 class Dns:
@@ -51,83 +51,83 @@ def clock(monkeypatch):
     class Clock:
         ahead = 0.0
     real = time.monotonic
-    monkeypatch.setattr(names.time, 'monotonic',
+    monkeypatch.setattr(resolver.time, 'monotonic',
                         lambda: real() + Clock.ahead)
     return Clock
 
 
 def test_addresses_come_in_order_and_once(dns):
     dns.answers['node'] = ['fd00::9', '10.9.9.1', 'fd00::9']
-    assert names.Names(dns).wait('node', _soon()) == ('fd00::9', '10.9.9.1')
+    assert resolver.Resolver(dns).wait('node', _soon()) == ('fd00::9', '10.9.9.1')
 
 
 def test_a_name_is_remembered_and_its_thread_ends(dns):
-    resolver = names.Names(dns)
-    assert resolver.look('node') is None
-    resolver.wait('node', _soon())
-    assert resolver.look('node') == ('10.0.0.4',)
+    resolved = resolver.Resolver(dns)
+    assert resolved.look('node') is None
+    resolved.wait('node', _soon())
+    assert resolved.look('node') == ('10.0.0.4',)
     waiting.until(lambda: not _threads())
     assert dns.asked == ['node']
 
 
 def test_who_asks_is_told_and_need_not_wait(dns):
-    resolver, told = names.Names(dns), threading.Event()
+    asked, told = resolver.Resolver(dns), threading.Event()
     began = time.monotonic()
-    assert resolver.look('slow', told.set) is None
+    assert asked.look('slow', told.set) is None
     assert time.monotonic() - began < 1
     assert not told.is_set()
     dns.hanging.set()
     assert told.wait(5)
-    assert resolver.look('slow') == ('10.0.0.4',)
+    assert asked.look('slow') == ('10.0.0.4',)
 
 
 def test_a_name_that_hangs_is_asked_for_once_and_holds_up_no_other(dns):
-    resolver = names.Names(dns)
+    resolved = resolver.Resolver(dns)
     for _ in range(50):
-        resolver.look('slow')
+        resolved.look('slow')
     began = time.monotonic()
-    assert resolver.wait('node', _soon())
+    assert resolved.wait('node', _soon())
     assert time.monotonic() - began < 1
     assert dns.asked.count('slow') == 1
 
 
 def test_nobody_waits_longer_than_a_moment_for_a_name_that_hangs(dns):
-    resolver = names.Names(dns)
+    resolved = resolver.Resolver(dns)
     began = time.monotonic()
-    with pytest.raises(names.Unresolved, match='slow has not been resolved'):
-        resolver.wait('slow', time.monotonic() + 60)
-    assert time.monotonic() - began < names.PATIENCE + 1
+    with pytest.raises(resolver.Unresolved, match='slow has not been resolved'):
+        resolved.wait('slow', time.monotonic() + 60)
+    assert time.monotonic() - began < resolver.PATIENCE + 1
     # ... and the next one not at all
     began = time.monotonic()
-    with pytest.raises(names.Unresolved):
-        resolver.wait('slow', time.monotonic() + 60)
+    with pytest.raises(resolver.Unresolved):
+        resolved.wait('slow', time.monotonic() + 60)
     assert time.monotonic() - began < 0.5
 
 
 def test_a_deadline_is_kept(dns):
     began = time.monotonic()
-    with pytest.raises(names.Unresolved):
-        names.Names(dns).wait('slow', began + 0.1)
+    with pytest.raises(resolver.Unresolved):
+        resolver.Resolver(dns).wait('slow', began + 0.1)
     assert time.monotonic() - began < 0.8
 
 
 def test_threads_are_bounded_and_known_hangers_leave_some_free(dns, clock):
-    resolver = names.Names(dns)
+    resolved = resolver.Resolver(dns)
     for number in range(50):
-        resolver.look(f'slow-{number}')
-    waiting.until(lambda: len(dns.asked) == names._THREADS)
-    assert len(_threads()) == names._THREADS
-    clock.ahead = 2 * names.PATIENCE
+        resolved.look(f'slow-{number}')
+    waiting.until(lambda: len(dns.asked) == resolver._THREADS)
+    assert len(_threads()) == resolver._THREADS
+    clock.ahead = 2 * resolver.PATIENCE
     dns.hanging.set()
     waiting.until(lambda: len(dns.asked) == 50)
     waiting.until(lambda: not _threads())
     # When all of them hang once more
     dns.hanging.clear()
-    clock.ahead += names._FRESH
+    clock.ahead += resolver._FRESH
     for number in range(50):
-        resolver.look(f'slow-{number}')
+        resolved.look(f'slow-{number}')
     # Then others are resolved all the same
-    assert resolver.wait('node', clock.ahead + _soon())
+    assert resolved.wait('node', clock.ahead + _soon())
 
 
 @pytest.mark.parametrize('error', [
@@ -135,79 +135,79 @@ def test_threads_are_bounded_and_known_hangers_leave_some_free(dns, clock):
     ValueError('embedded null byte'), RuntimeError('whatever')])
 def test_a_failure_says_why_and_is_remembered_for_a_while(dns, clock, error):
     dns.answers['node'] = error
-    resolver = names.Names(dns)
+    resolved = resolver.Resolver(dns)
     for _ in range(3):
-        with pytest.raises(names.Unresolved, match='node cannot be resolved: '
+        with pytest.raises(resolver.Unresolved, match='node cannot be resolved: '
                                                    '(Name|label|emb|what)'):
-            resolver.wait('node', _soon())
+            resolved.wait('node', _soon())
     assert dns.asked == ['node']
     del dns.answers['node']
-    clock.ahead = names._FAILURE + 1
-    assert resolver.wait('node', clock.ahead + _soon()) == ('10.0.0.4',)
+    clock.ahead = resolver._FAILURE + 1
+    assert resolved.wait('node', clock.ahead + _soon()) == ('10.0.0.4',)
 
 
 def test_a_name_without_addresses_leads_nowhere(dns):
     dns.answers['node'] = []
-    with pytest.raises(names.Unresolved, match='no address'):
-        names.Names(dns).wait('node', _soon())
+    with pytest.raises(resolver.Unresolved, match='no address'):
+        resolver.Resolver(dns).wait('node', _soon())
 
 
 def test_the_real_one_knows_localhost_and_what_cannot_be():
-    resolver = names.Names()
-    assert '127.0.0.1' in resolver.wait('localhost', _soon())
+    resolved = resolver.Resolver()
+    assert '127.0.0.1' in resolved.wait('localhost', _soon())
     for name in ('a' * 70 + '.invalid', 'a..b', 'a\0b', '\udcff'):
-        with pytest.raises(names.Unresolved):
-            resolver.wait(name, _soon())
+        with pytest.raises(resolver.Unresolved):
+            resolved.wait(name, _soon())
 
 
 def test_old_addresses_serve_while_new_ones_are_asked_for(dns, clock):
     dns.answers['slow-node'] = ['10.0.0.1']
     dns.hanging.set()
-    resolver = names.Names(dns)
-    assert resolver.wait('slow-node', _soon()) == ('10.0.0.1',)
-    clock.ahead = names._FRESH + 1
+    resolved = resolver.Resolver(dns)
+    assert resolved.wait('slow-node', _soon()) == ('10.0.0.1',)
+    clock.ahead = resolver._FRESH + 1
     dns.hanging.clear()
     dns.answers['slow-node'] = ['10.0.0.2']
-    assert resolver.look('slow-node') == ('10.0.0.1',)
+    assert resolved.look('slow-node') == ('10.0.0.1',)
     dns.hanging.set()
-    waiting.until(lambda: resolver.look('slow-node') == ('10.0.0.2',))
+    waiting.until(lambda: resolved.look('slow-node') == ('10.0.0.2',))
 
 
 def test_old_addresses_serve_while_nobody_answers(dns, clock):
     dns.answers['node'] = ['10.0.0.1']
-    resolver = names.Names(dns)
-    resolver.wait('node', _soon())
+    resolved = resolver.Resolver(dns)
+    resolved.wait('node', _soon())
     dns.answers['node'] = OSError(-3, 'Temporary failure')
     for _ in range(5):
-        clock.ahead += names._FRESH + 1
-        assert resolver.look('node') == ('10.0.0.1',)
-    clock.ahead += names._OLD
-    assert resolver.wait('node', clock.ahead + _soon()) == ('10.0.0.1',)
+        clock.ahead += resolver._FRESH + 1
+        assert resolved.look('node') == ('10.0.0.1',)
+    clock.ahead += resolver._OLD
+    assert resolved.wait('node', clock.ahead + _soon()) == ('10.0.0.1',)
 
 
 def test_addresses_that_lead_nowhere_are_asked_for_at_once(dns, clock):
     dns.answers['node'] = ['10.0.0.1']
-    resolver = names.Names(dns)
-    resolver.wait('node', _soon())
+    resolved = resolver.Resolver(dns)
+    resolved.wait('node', _soon())
     dns.answers['node'] = ['10.0.0.2']
-    resolver.doubt('node')      # has just been asked for
-    assert resolver.look('node') == ('10.0.0.1',)
+    resolved.doubt('node')      # has just been asked for
+    assert resolved.look('node') == ('10.0.0.1',)
     clock.ahead = 2
-    resolver.doubt('node')
-    assert resolver.wait('node', clock.ahead + _soon()) == ('10.0.0.2',)
+    resolved.doubt('node')
+    assert resolved.wait('node', clock.ahead + _soon()) == ('10.0.0.2',)
 
 
 def test_what_is_remembered_is_bounded(dns, monkeypatch):
-    monkeypatch.setattr(names, '_KEPT', 100)
-    monkeypatch.setattr(names, '_QUEUED', 50)
-    resolver = names.Names(dns)
+    monkeypatch.setattr(resolver, '_KEPT', 100)
+    monkeypatch.setattr(resolver, '_QUEUED', 50)
+    resolved = resolver.Resolver(dns)
     for number in range(500):
         try:
-            resolver.look(f'slow-{number}')
-        except names.Unresolved as error:
+            resolved.look(f'slow-{number}')
+        except resolver.Unresolved as error:
             assert 'too many' in str(error)
-        assert len(resolver._names) <= 100
-        assert len(resolver._queue) <= 50
+        assert len(resolved._resolver) <= 100
+        assert len(resolved._queue) <= 50
 
 
 def test_without_a_thread_a_name_fails(dns, monkeypatch):
@@ -218,17 +218,17 @@ def test_without_a_thread_a_name_fails(dns, monkeypatch):
         def start(self):
             raise RuntimeError("can't start new thread")
     with monkeypatch.context() as patch:
-        patch.setattr(names.threading, 'Thread', NoThread)
-        resolver = names.Names(dns)
-        with pytest.raises(names.Unresolved, match='start new thread'):
-            resolver.look('node')
+        patch.setattr(resolver.threading, 'Thread', NoThread)
+        resolved = resolver.Resolver(dns)
+        with pytest.raises(resolver.Unresolved, match='start new thread'):
+            resolved.look('node')
     assert not dns.asked
 
 
 def test_many_threads_ask_for_the_same_name_once(dns, eager_switching):
-    resolver, found = names.Names(dns), []
+    asked, found = resolver.Resolver(dns), []
     askers = [threading.Thread(target=lambda: found.append(
-        resolver.wait('node', _soon()))) for _ in range(50)]
+        asked.wait('node', _soon()))) for _ in range(50)]
     for asker in askers:
         asker.start()
     for asker in askers:
@@ -239,13 +239,13 @@ def test_many_threads_ask_for_the_same_name_once(dns, eager_switching):
 
 def test_a_forked_child_has_places_of_its_own():
     from tests.support import forks
-    from zmq_threaded import places
-    before = places.of_process()
+    from zmq_threaded.net import addresses
+    before = addresses.of_process()
 
     def resolve():
-        mine = places.of_process()
+        mine = addresses.of_process()
         return mine is not before and [
             host for host, _ in mine.wait('tcp://localhost:1', _soon())]
-    with before._names._lock:       # which the child would inherit locked
+    with before._resolver._lock:       # which the child would inherit locked
         found = forks.Forked(resolve).result()
     assert '127.0.0.1' in found

@@ -2,14 +2,14 @@
 """Old messages are reported with those for whom they wait."""
 
 from tests.support import ids
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import overdue
 
 NOW = 1000.0
-SERVER = matchmaker.Instance(b'i' * 16, ('ipc:///x',), host='node-7',
+SERVER = record.Instance(b'i' * 16, ('ipc:///x',), host='node-7',
                              server='compute')
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from zmq_threaded.service import pauses as module
+from zmq_threaded.service import stalls
 
 _LONG = 3.5
 
@@ -24,19 +24,19 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(module, 'time', made)
+    monkeypatch.setattr(stalls, 'time', made)
     return made
 
 
 @pytest.fixture
 def pauses(clock):
-    made = module.Pauses()
+    made = stalls.Stalls()
     made.tick()
     return made
 
 
 def test_nothing_is_suspected_of_a_service_that_was_not_started(clock):
-    pauses = module.Pauses()
+    pauses = stalls.Stalls()
     came = pauses.now()
     clock.now += 100
     assert not pauses.was_given_away(came) and not pauses.is_waking()

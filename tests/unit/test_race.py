@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.support import leaks
-from zmq_threaded import places
-from zmq_threaded import race
+from zmq_threaded.net import addresses
+from zmq_threaded.net import happy_eyeballs
 from zmq_threaded import sockets
 
 
@@ -51,20 +51,20 @@ def _soon(seconds=5.0):
 def test_the_one_that_listens_wins(listening, refusing):
     for order in ([refusing, listening], [listening, refusing]):
         began = time.monotonic()
-        assert race.Race(order).run(_soon()) == listening
+        assert happy_eyeballs.HappyEyeballs(order).run(_soon()) == listening
         assert time.monotonic() - began < 0.2
 
 
 def test_a_silent_one_holds_up_the_next_only_shortly(silent, listening):
     began = time.monotonic()
-    tried = race.Race([silent, listening])
+    tried = happy_eyeballs.HappyEyeballs([silent, listening])
     assert tried.run(_soon()) == listening
     assert time.monotonic() - began < 1
     assert 'no answer within 0.' in tried.problems[silent]
 
 
 def test_each_problem_has_its_name(refusing, silent):
-    tried = race.Race([refusing, silent])
+    tried = happy_eyeballs.HappyEyeballs([refusing, silent])
     began = time.monotonic()
     assert tried.run(_soon(0.5)) is None
     assert time.monotonic() - began < 1
@@ -75,12 +75,12 @@ def test_each_problem_has_its_name(refusing, silent):
 
 def test_refused_is_known_at_once(refusing):
     began = time.monotonic()
-    assert race.Race([refusing]).run(_soon()) is None
+    assert happy_eyeballs.HappyEyeballs([refusing]).run(_soon()) is None
     assert time.monotonic() - began < 0.2
 
 
 def test_step_by_step_it_waits_for_nothing(silent, listening):
-    tried = race.Race([silent, listening])
+    tried = happy_eyeballs.HappyEyeballs([silent, listening])
     deadline, longest = _soon(), 0.0
     while time.monotonic() < deadline:
         began = time.monotonic()
@@ -97,8 +97,8 @@ def test_step_by_step_it_waits_for_nothing(silent, listening):
 def test_no_descriptor_is_left(silent, refusing, listening):
     before = leaks.descriptors()
     for _ in range(20):
-        race.Race([silent, refusing, listening]).run(_soon())
-        race.Race([silent, refusing]).run(_soon(0.01))
+        happy_eyeballs.HappyEyeballs([silent, refusing, listening]).run(_soon())
+        happy_eyeballs.HappyEyeballs([silent, refusing]).run(_soon(0.01))
     assert leaks.descriptors() == before
 
 
@@ -111,7 +111,7 @@ def test_without_descriptors_nothing_is_known(listening):
         while True:
             taken.append(os.dup(0))
     except OSError:
-        tried = race.Race([listening])
+        tried = happy_eyeballs.HappyEyeballs([listening])
         assert tried.run(_soon(0.2)) is None
     finally:
         for each in taken:
@@ -124,7 +124,7 @@ def test_without_descriptors_nothing_is_known(listening):
 @pytest.mark.parametrize('address', [('::g', 1),
                                      ('fe80::1%nowhere', 1)])
 def test_an_address_that_is_none_is_a_problem(address):
-    tried = race.Race([address])
+    tried = happy_eyeballs.HappyEyeballs([address])
     assert tried.run(_soon(0.5)) is None
     assert address in tried.problems
 
@@ -137,7 +137,7 @@ def test_an_address_that_is_none_is_a_problem(address):
     ('tcp://node-17.example.org:1', ('node-17.example.org', 1, False)),
     ('tcp://127.1:1', ('127.1', 1, False))])
 def test_endpoints_in_parts(endpoint, expected):
-    assert places.split(endpoint) == expected
+    assert addresses.split(endpoint) == expected
 
 
 @pytest.mark.parametrize('endpoint', [
@@ -147,18 +147,18 @@ def test_endpoints_in_parts(endpoint, expected):
     'ipc:///tmp/x'])
 def test_what_is_no_endpoint(endpoint):
     with pytest.raises(sockets.BadEndpoint):
-        places.split(endpoint)
+        addresses.split(endpoint)
 
 
 def test_numbers_are_never_resolved():
-    found = places.Places(resolve=None)
+    found = addresses.Addresses(resolve=None)
     assert found.look('tcp://10.0.0.1:5') == (('10.0.0.1', 5),)
     assert found.wait('tcp://[fd00::1]:5', 0.0) == (('fd00::1', 5),)
-    assert places.as_endpoint(('fd00::1', 5)) == 'tcp://[fd00::1]:5'
+    assert addresses.as_endpoint(('fd00::1', 5)) == 'tcp://[fd00::1]:5'
 
 
 def test_what_worked_last_comes_first():
-    found = places.Places(resolve=lambda name: ['fd00::9', '10.9.9.1'])
+    found = addresses.Addresses(resolve=lambda name: ['fd00::9', '10.9.9.1'])
     endpoint = 'tcp://node:5'
     first, second = found.wait(endpoint, _soon())
     assert (first, second) == (('fd00::9', 5), ('10.9.9.1', 5))
@@ -168,7 +168,7 @@ def test_what_worked_last_comes_first():
 
 
 def test_a_description_has_number_and_name():
-    assert places.describe('tcp://node:5', ('10.0.0.1', 5)) == (
+    assert addresses.describe('tcp://node:5', ('10.0.0.1', 5)) == (
         'tcp://10.0.0.1:5 (node)')
-    assert places.describe('tcp://10.0.0.1:5', ('10.0.0.1', 5)) == (
+    assert addresses.describe('tcp://10.0.0.1:5', ('10.0.0.1', 5)) == (
         'tcp://10.0.0.1:5')

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 from tooz import utils as tooz_utils
 
-from zmq_threaded.matchmaker import record
+from zmq_threaded.registry import record
 
 ID = bytes(range(16))
 GOOD = {'id': ID, 'endpoints': ['tcp://127.0.0.1:1']}

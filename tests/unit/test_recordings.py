@@ -9,7 +9,7 @@ import pytest
 from tests.recordings import samples
 from zmq_threaded import payload
 from zmq_threaded import wire
-from zmq_threaded.matchmaker import record
+from zmq_threaded.registry import record
 from zmq_threaded.receiver import route
 
 RECORDED = {path.parent.name: json.loads(path.read_text('utf-8'))

@@ -10,7 +10,7 @@ import oslo_messaging
 import pytest
 
 from zmq_threaded import errors
-from zmq_threaded import registry_url
+from zmq_threaded.registry import registry_url
 
 
 def backend(transport_url='zmq://', matchmaker='embedded', **kwargs):

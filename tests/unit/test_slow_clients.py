@@ -4,7 +4,7 @@
 import pytest
 
 from zmq_threaded import counters
-from zmq_threaded import slow_clients
+from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
 
 

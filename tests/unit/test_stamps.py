@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zmq_threaded.matchmaker import stamps
+from zmq_threaded.registry import stamps
 
 
 def shifted(**parts):
@@ -24,7 +24,7 @@ def test_a_new_stamp_has_no_age():
 
 def test_another_process_has_the_same_clock():
     made = subprocess.run(
-        [sys.executable, '-c', 'from zmq_threaded.matchmaker import stamps;'
+        [sys.executable, '-c', 'from zmq_threaded.registry import stamps;'
          'print(stamps.now().hex())'], capture_output=True, text=True)
     assert 0 <= stamps.age(bytes.fromhex(made.stdout)) < 20
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import texts
 
 anything = st.text(st.characters(), max_size=60)   # with lone surrogates
@@ -57,9 +57,9 @@ def test_any_text_is_one_short_line_that_every_file_can_take(text, limit):
 
 def test_names_in_a_record_cannot_look_like_a_line_of_the_log():
     evil = 'x\nCRITICAL \x1b[2J' + 'A' * 100_000
-    text = str(matchmaker.Instance(b'i' * 16, (), host=evil, server=evil))
+    text = str(record.Instance(b'i' * 16, (), host=evil, server=evil))
     assert len(text) < 1000 and '\n' not in text and '\x1b' not in text
-    honest = matchmaker.Instance(b'i' * 16, (), host='n-1.example', server='ü')
+    honest = record.Instance(b'i' * 16, (), host='n-1.example', server='ü')
     assert str(honest).startswith('ü on n-1.example (instance 6969')
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import threads
 
 DEADLINE = 20.0

@@ -5,12 +5,12 @@ from tests.support import ids
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
-from zmq_threaded.client import unsettled as unsettleds
+from zmq_threaded.client import in_doubt
 
 
 @pytest.fixture
 def unsettled():
-    return unsettleds.Unsettled()
+    return in_doubt.InDoubt()
 
 
 def deliveries(count, kind=wire.CAST):

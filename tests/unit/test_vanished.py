@@ -3,13 +3,13 @@
 
 import pytest
 
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.client import vanished
-from zmq_threaded.client import view
+from zmq_threaded.registry import vanished
+from zmq_threaded.registry import cache
 
 TOPIC = topics.rpc('exchange', 'topic')
-A, B, C = (matchmaker.Instance(name * 16, ('tcp://127.0.0.1:1',))
+A, B, C = (record.Instance(name * 16, ('tcp://127.0.0.1:1',))
            for name in (b'a', b'b', b'c'))
 
 
@@ -29,7 +29,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def known(clock):
-    made = view.View(30.0, lambda key: None)
+    made = cache.Cache(30.0, lambda key: None)
 
     def found(*instances, doubtful=False):
         made.absorb(made.entry(TOPIC.key), instances, lambda: doubtful)

@@ -7,23 +7,23 @@ import time
 import pytest
 
 from tests.support import waiting
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.client import avoided
+from zmq_threaded.registry import avoided
 from zmq_threaded.client import reasons
-from zmq_threaded.client import view
+from zmq_threaded.registry import cache
 
 TOPIC = topics.rpc('e', 't')
 
 
 def _instances(count, **kwargs):
-    return tuple(matchmaker.Instance(
+    return tuple(record.Instance(
         number.to_bytes(16, 'big'), (f'tcp://10.0.0.1:{number + 1}',),
         server=f's{number}', **kwargs) for number in range(count))
 
 
-def _view(instances, topic=TOPIC):
-    known = view.View(30, lambda key: None)
+def _cache(instances, topic=TOPIC):
+    known = cache.Cache(30, lambda key: None)
     known.absorb(known.entry(topic.key), instances, lambda: False)
     return known
 
@@ -34,7 +34,7 @@ def _turns(known, count):
 
 def test_turns_are_even_and_stay_so_when_one_is_passed_over():
     instances = _instances(3)
-    known = _view(instances)
+    known = _cache(instances)
     assert set(_turns(known, 30).values()) == {10}
     known.unreachable(instances[1], 'why')
     turns = _turns(known, 30)
@@ -46,7 +46,7 @@ def test_turns_are_even_and_stay_so_when_one_is_passed_over():
 
 def test_who_is_passed_over_is_never_chosen_until_its_pause_ends():
     instances = _instances(100)
-    known = _view(instances)
+    known = _cache(instances)
     for instance in instances[:-1]:
         known.unreachable(instance, 'why')
         assert instance not in known.live(TOPIC)
@@ -63,9 +63,9 @@ def test_who_is_passed_over_is_never_chosen_until_its_pause_ends():
 
 def test_what_is_behind_one_receiver_is_passed_over_together():
     instances = tuple(
-        matchmaker.Instance(bytes([number]) * 16, ('tcp://10.0.0.1:9501',),
+        record.Instance(bytes([number]) * 16, ('tcp://10.0.0.1:9501',),
                             receiver=True) for number in range(5))
-    known = _view(instances)
+    known = _cache(instances)
     known.unreachable(instances[0], 'tcp://10.0.0.1:9501: refused')
     assert known.choose(TOPIC) is None
     assert 'the receiver of its node: tcp' in known.explain(TOPIC, None)
@@ -78,7 +78,7 @@ def test_thousands_that_are_unreachable_cost_no_list_each(monkeypatch):
     real = avoided.Avoided.without
     monkeypatch.setattr(avoided.Avoided, 'without', lambda self, instances: (
         made.append(len(instances)), real(self, instances))[1])
-    known = _view(_instances(5000))
+    known = _cache(_instances(5000))
     for number in range(200):      # other topics
         known.absorb(known.entry(f'other {number}'), _instances(10),
                      lambda: False)
@@ -92,7 +92,7 @@ def test_thousands_that_are_unreachable_cost_no_list_each(monkeypatch):
 
 
 def test_a_new_list_and_new_pauses_at_the_same_time():
-    known = _view(_instances(10))
+    known = _cache(_instances(10))
     more = _instances(20)
     entry = known.entry(TOPIC.key)
     known.unreachable(more[3], 'why')
@@ -103,7 +103,7 @@ def test_a_new_list_and_new_pauses_at_the_same_time():
 # Explanations
 
 def test_nobody_and_nothing_known():
-    known = view.View(30, lambda key: None)
+    known = cache.Cache(30, lambda key: None)
     assert known.explain(TOPIC, None) == (
         'the registry has not answered yet; nobody was known before')
     known.entry(TOPIC.key).looked_up_at = time.monotonic()
@@ -115,7 +115,7 @@ def test_nobody_and_nothing_known():
 
 def test_an_explanation_is_bounded_and_begins_with_what_is_known():
     instances = _instances(1000, host='node-7')
-    known = _view(instances)
+    known = _cache(instances)
     known.entry(TOPIC.key).looked_up_at = time.monotonic()
     known.unreachable(instances[900], 'x' * 100000)
     text = known.explain(TOPIC, None)
@@ -134,7 +134,7 @@ def test_the_log_is_told_of_few(caplog, count, lines):
 
 
 def test_an_instance_is_told_of_only_when_it_fails_again(caplog):
-    known = _view(_instances(1))
+    known = _cache(_instances(1))
     instance = known.choose(TOPIC)
     known.unreachable(instance, 'first')
     assert not caplog.records

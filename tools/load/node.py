@@ -40,18 +40,18 @@ class NodeReceiver:
 
     def __init__(self, url):
         # Made by start(): a URL that no driver takes leaves nothing behind.
-        self._directory = os.path.join(tempfile.gettempdir(), f'rpc_load-{secrets.token_hex(4)}')
+        self._registry = os.path.join(tempfile.gettempdir(), f'rpc_load-{secrets.token_hex(4)}')
         _, query = _split(url)
-        self._query = {'rpc_zmq_ipc_dir': os.path.join(self._directory, 'ipc'),
+        self._query = {'rpc_zmq_ipc_dir': os.path.join(self._registry, 'ipc'),
                        'rpc_zmq_host': '127.0.0.1', 'rpc_zmq_port': str(free_port()), **query}
         self.url = f'{url.partition("?")[0]}?{parse.urlencode(self._query)}'
-        self._log = os.path.join(self._directory, 'log')
+        self._log = os.path.join(self._registry, 'log')
         self._process = None
 
     def start(self):
         """Start the process without waiting for it."""
-        os.mkdir(self._directory, 0o700)
-        path = os.path.join(self._directory, 'receiver.conf')
+        os.mkdir(self._registry, 0o700)
+        path = os.path.join(self._registry, 'receiver.conf')
         with open(path, 'w', encoding='utf-8') as file:
             file.write('[oslo_messaging_zmq]\n')
             file.writelines(f'{name} = {value}\n' for name, value in self._query.items())
@@ -80,7 +80,7 @@ class NodeReceiver:
         try:
             return self._end() if self._process else []
         finally:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self._registry, ignore_errors=True)
 
     def _end(self):
         self._process.terminate()

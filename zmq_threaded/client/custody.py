@@ -28,18 +28,18 @@ import functools
 import time
 
 from zmq_threaded import counters as counting
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import logs
 from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import answers
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import held_up
-from zmq_threaded.client import lanes
+from zmq_threaded.client import connections
 from zmq_threaded.client import losses
 from zmq_threaded.client import overdue
 from zmq_threaded.client import spreading
-from zmq_threaded.client import unsettled
+from zmq_threaded.client import in_doubt
 from zmq_threaded.client import waiting
 
 LOG = logs.get(__name__)
@@ -56,7 +56,7 @@ _MADE_ANEW = 5.0
 
 
 class Custody:
-    """The messages of an outbox: on a lane, or waiting for a service.
+    """The messages of an outbox: on a send queue, or waiting for a service.
 
     :param context: zmq.Context
     :param epoll: select.epoll on which the outbox thread waits
@@ -65,23 +65,23 @@ class Custody:
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, directory, counters, epoll, tell):
-        self._directory = directory
+    def __init__(self, context, settings, registry, counters, epoll, tell):
+        self._registry = registry
         self._counters = counters
         self._tell = tell
-        answer = answers.Answers(directory, counters, self)
-        self._unsettled = unsettled.Unsettled()
-        self._lanes = lanes.Lanes(context, settings, epoll, counters,
-                                  self._unsettled, answer.on_message,
-                                  directory.unreachable, tell)
-        self._waiting = waiting.Waiting(directory, tell, self.route, self.end)
+        answer = answers.Answers(registry, counters, self)
+        self._in_doubt = in_doubt.InDoubt()
+        self._connections = connections.Connections(context, settings, epoll, counters,
+                                  self._in_doubt, answer.on_message,
+                                  registry.unreachable, tell)
+        self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._held_up = held_up.HeldUp(self.route)
-        self.pump = self._lanes.pump
-        self.pump_queued = self._lanes.pump_queued
-        self.was_paused = self._lanes.was_paused
+        self.pump = self._connections.pump
+        self.pump_queued = self._connections.pump_queued
+        self.was_paused = self._connections.was_paused
         self.wait = self._waiting.add
         self._losses = losses.Losses(counters)
-        self._spreading = spreading.Spreading(directory, counters,
+        self._spreading = spreading.Spreading(registry, counters,
                                               self._losses, tell, self)
         self._may_warn = counting.Seldom()
         self._next_sweep = 0.0
@@ -90,7 +90,7 @@ class Custody:
     def is_empty(self):
         """Whether nothing is waited for."""
         return (not len(self._waiting) and not len(self._held_up)
-                and not len(self._spreading) and self._lanes.is_idle())
+                and not len(self._spreading) and self._connections.is_idle())
 
     def oldest(self):
         """When the oldest message was posted, in monotonic seconds; None if
@@ -105,8 +105,8 @@ class Custody:
 
     def tick(self, now):
         """Look after connections and expiry; a few times a second."""
-        for lane in self._lanes.check(now):
-            self._connection_lost(lane, now)
+        for queue in self._connections.check(now):
+            self._connection_lost(queue, now)
         self._held_up.tick(now)
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
@@ -136,33 +136,33 @@ class Custody:
         """For whom the most messages of a topic wait, as text of bounded
         length; '' if they wait for no service.
         """
-        lanes_behind = ((sum(each.topic.key == topic.key for each in (
-            *lane.sent.values(), *lane.queue)), lane) for lane in self._lanes)
-        most = sorted((each for each in lanes_behind if each[0]),
+        behind = ((sum(each.topic.key == topic.key for each in (
+            *queue.sent.values(), *queue.queue)), queue) for queue in self._connections)
+        most = sorted((each for each in behind if each[0]),
                       key=lambda each: -each[0])[:_BEHIND_TOLD]
         lack = next((each.held_up for each in self._held_up
                      if each.topic.key == topic.key), '')
-        return '; '.join([*(f'{count} wait for {lane.instance}'
-                            for count, lane in most),
+        return '; '.join([*(f'{count} wait for {queue.instance}'
+                            for count, queue in most),
                           *([f'this process is {lack}'] if lack else [])])
 
     def _all(self):
         yield from self._waiting
         yield from self._held_up
         yield from self._spreading
-        for lane in self._lanes:
-            yield from lane.sent.values()
-            yield from lane.queue
+        for queue in self._connections:
+            yield from queue.sent.values()
+            yield from queue.queue
 
     def _report_old(self, now):
-        text = overdue.report(self._all(), now, _OLD, self._directory.listed)
+        text = overdue.report(self._all(), now, _OLD, self._registry.listed)
         if text is not None:
             LOG.warning('%s', text)
 
     def close(self):
-        """Report what is left, and close all links."""
+        """Report what is left, and close all connections."""
         left = list(self._all())
-        self._lanes.close()
+        self._connections.close()
         for delivery in left:
             self.drop(delivery, losses.CLOSED)
         self._losses.close()
@@ -209,36 +209,36 @@ class Custody:
             return self._route_copy(delivery)
         for _ in range(_TRIES):
             delivery.instance = (delivery.chosen
-                                 or self._directory.choose(delivery.topic))
+                                 or self._registry.choose(delivery.topic))
             delivery.chosen = None
             if delivery.instance is None:
                 return self._waiting.add(delivery)
-            lane = self._lanes.to(delivery.instance, functools.partial(
+            queue = self._connections.to(delivery.instance, functools.partial(
                 self._is_patient, delivery))
-            if lane and not lane.link.is_closing():
-                return self._push(lane, delivery)
-            self._directory.unreachable(delivery.instance)
+            if queue and not queue.connection.is_closing():
+                return self._push(queue, delivery)
+            self._registry.unreachable(delivery.instance)
         delivery.instance = None
         self._waiting.go_on(delivery)
 
     def _route_copy(self, copy):
-        lane = self._lanes.to(copy.instance, functools.partial(
+        queue = self._connections.to(copy.instance, functools.partial(
             self._is_patient, copy))
-        if lane:
-            self._push(lane, copy)
+        if queue:
+            self._push(queue, copy)
         else:
             self._spreading.drop_copy(copy)
 
-    def _push(self, lane, delivery):
+    def _push(self, queue, delivery):
         delivery.held_up = ''
-        limit, size = lane.instance.limit, sum(map(len, delivery.body))
+        limit, size = queue.instance.limit, sum(map(len, delivery.body))
         if limit and size > limit:
             # It would cost the connection, each time it is sent.
             return self.drop(delivery, losses.REFUSED, (
-                f'it has {size} bytes, and {lane.instance} takes {limit} '
+                f'it has {size} bytes, and {queue.instance} takes {limit} '
                 '(rpc_zmq_max_message_size, which is to be the same '
                 'everywhere)'))
-        lane.push(delivery)
+        queue.push(delivery)
 
     def _is_patient(self, delivery):
         """Whether a message waits for the socket file of its instance, which
@@ -246,78 +246,78 @@ class Custody:
         """
         return (time.monotonic() - delivery.since < _MADE_ANEW
                 and (delivery.pinned
-                     or len(self._directory.listed(delivery.topic)) == 1))
+                     or len(self._registry.listed(delivery.topic)) == 1))
 
     # Lost connections
 
-    def _connection_lost(self, lane, now):
-        if not lane.link.to_receiver:
-            self._directory.unreachable(lane.instance, lane.link.why())
-            self.give_up(lane, lane.link.is_dead())
-        elif now >= lane.look_at:
-            if not lane.look_at:
-                self._directory.unreachable(lane.instance, lane.link.why())
-                self._release(lane)
-            lane.look_at = now + _LOOK_FOR_LOST_EVERY
-            self._look_for(lane)
+    def _connection_lost(self, queue, now):
+        if not queue.connection.to_receiver:
+            self._registry.unreachable(queue.instance, queue.connection.why())
+            self.give_up(queue, queue.connection.is_dead())
+        elif now >= queue.look_at:
+            if not queue.look_at:
+                self._registry.unreachable(queue.instance, queue.connection.why())
+                self._release(queue)
+            queue.look_at = now + _LOOK_FOR_LOST_EVERY
+            self._look_for(queue)
 
-    def give_away(self, lane):
+    def give_away(self, queue):
         """The instance is paused, or cut off from its receiver: calls end, and
         others get what may go to others. Fanout copies wait for it.
         """
-        lane.lose_watched()
-        self._release(lane)
-        for delivery in list(lane.sent.values()):
+        queue.lose_watched()
+        self._release(queue)
+        for delivery in list(queue.sent.values()):
             if not delivery.pinned:
                 self._counters.add('resent')
                 delivery.may_have_run = True
-                self.route(lane.take_back(delivery.id))
+                self.route(queue.take_back(delivery.id))
 
-    def _release(self, lane):
+    def _release(self, queue):
         """The receiver is lost: calls end, and what was not sent may go to
         other instances. The rest waits.
         """
-        self._end_calls(lane)
-        free = [each for each in lane.queue if not each.pinned]
+        self._end_calls(queue)
+        free = [each for each in queue.queue if not each.pinned]
         for delivery in free:
-            lane.remove(delivery)
+            queue.remove(delivery)
             self.route(delivery)
 
-    def _end_calls(self, lane):
-        for delivery in list(lane.sent.values()):
+    def _end_calls(self, queue):
+        for delivery in list(queue.sent.values()):
             if delivery.kind == wire.CALL:
-                self.end(lane.take_back(delivery.id), deliveries.LOST)
+                self.end(queue.take_back(delivery.id), deliveries.LOST)
 
-    def _look_for(self, lane):
+    def _look_for(self, queue):
         """Ask the registry about a lost instance, for what waits for it."""
-        waiting = next(iter((*lane.sent.values(), *lane.queue)), None)
+        waiting = next(iter((*queue.sent.values(), *queue.queue)), None)
         if waiting is not None:
-            self._directory.ask(waiting.topic, lambda looked_at: self._tell(
-                functools.partial(self._looked_for, lane, waiting.topic,
+            self._registry.ask(waiting.topic, lambda looked_at: self._tell(
+                functools.partial(self._looked_for, queue, waiting.topic,
                                   looked_at)))
 
-    def _looked_for(self, lane, topic, looked_at):
-        if (looked_at is not None and not lane.link.connected
-                and self._lanes.get(lane.instance.id) is lane
-                and not self._directory.is_listed(topic, lane.instance)):
-            self.give_up(lane, is_gone=True)
+    def _looked_for(self, queue, topic, looked_at):
+        if (looked_at is not None and not queue.connection.connected
+                and self._connections.get(queue.instance.id) is queue
+                and not self._registry.is_listed(topic, queue.instance)):
+            self.give_up(queue, is_gone=True)
 
-    def give_up(self, lane, is_gone):
+    def give_up(self, queue, is_gone):
         """The instance is lost: choose others for what it did not answer."""
-        self._lanes.remove(lane)
-        lane.lose_watched()
-        self._end_calls(lane)
-        for delivery in lane.sent.values():
+        self._connections.remove(queue)
+        queue.lose_watched()
+        self._end_calls(queue)
+        for delivery in queue.sent.values():
             delivery.may_have_run = True
             if self.reroute(delivery, is_gone):
                 self._counters.add('resent')
-        for delivery in lane.queue:
+        for delivery in queue.queue:
             self.reroute(delivery, is_gone)
 
     def reroute(self, delivery, instance_is_dead):
         """:returns: False when it was dropped"""
         if delivery.pinned and (instance_is_dead or not
-                                self._directory.is_listed(delivery.topic,
+                                self._registry.is_listed(delivery.topic,
                                                           delivery.instance)):
             self._spreading.drop_copy(delivery)
             return False
@@ -334,7 +334,7 @@ class Custody:
             self._counters.add('fanouts_to_nobody'
                                if delivery.kind == wire.FANOUT
                                else 'unroutable')
-        self._unsettled.ended(delivery)
+        self._in_doubt.ended(delivery)
         delivery.destination.finish()
         delivery.tell(event, detail)
         if delivery.pinned:
@@ -351,7 +351,7 @@ class Custody:
         self._losses.dropped(delivery, cause, reason)
         self.end(delivery, deliveries.FAILED, reason)
 
-    def make_room(self, destination, ticket):
+    def make_room(self, destination, admission):
         """Drop the oldest message for which there is nobody, or let the
         sender wait for those who are slow.
         """
@@ -359,37 +359,37 @@ class Custody:
         if oldest is not None:
             self._counters.add('unroutable')
             self.drop(oldest, losses.NO_ROOM)
-            ticket.call()
+            admission.call()
         else:
-            destination.wait(ticket)
+            destination.wait(admission)
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
         if self._take_out(delivery):
-            self._unsettled.ended(delivery)
+            self._in_doubt.ended(delivery)
             delivery.destination.finish()
 
     def _take_out(self, delivery):
-        lane = delivery.instance and self._lanes.get(delivery.instance.id)
+        queue = delivery.instance and self._connections.get(delivery.instance.id)
         return (self._spreading.remove(delivery)
                 or self._waiting.remove(delivery)
                 or self._held_up.remove(delivery)
-                or lane and (lane.remove(delivery)
-                             or lane.take_back(delivery.id)))
+                or queue and (queue.remove(delivery)
+                             or queue.take_back(delivery.id)))
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""
         try:
-            lane = self._lanes.to(watch.instance)
+            queue = self._connections.to(watch.instance)
         except descriptors.Short:
             return      # its caller waits for its time
-        if lane is not None:
-            lane.watched[watch.id] = watch
+        if queue is not None:
+            queue.watched[watch.id] = watch
 
     def unwatch(self, watch):
-        lane = self._lanes.get(watch.instance.id)
-        if lane is not None:
-            lane.watched.pop(watch.id, None)
+        queue = self._connections.get(watch.instance.id)
+        if queue is not None:
+            queue.watched.pop(watch.id, None)
 
     def _sweep_expired(self, now):
         for delivery in [each for each in self._waiting if each.expires <= now]:
@@ -403,14 +403,14 @@ class Custody:
                          if each.expires <= now]:
             self._spreading.remove(delivery)
             self.expire(delivery, losses.NOT_LOOKED_UP)
-        for lane in self._lanes:
-            for delivery in [each for each in lane.queue
+        for queue in self._connections:
+            for delivery in [each for each in queue.queue
                              if each.expires <= now]:
-                lane.remove(delivery)
+                queue.remove(delivery)
                 self.expire(delivery, losses.NOT_SENT)
-            for delivery in [each for each in lane.sent.values()
+            for delivery in [each for each in queue.sent.values()
                              if each.expires <= now]:
-                lane.take_back(delivery.id)
+                queue.take_back(delivery.id)
                 self.expire(delivery, losses.NOT_ACKNOWLEDGED)
 
     def expire(self, delivery, cause, detail=''):

@@ -154,7 +154,7 @@ EXPIRED = 'expired'
 LOST = 'lost'                    # the server of a call is gone
 
 
-class Ticket:
+class Admission:
     """A sender that waits until there is room in the outbox for its message.
 
     Either the sender gives up or the outbox admits or refuses it, whoever
@@ -168,7 +168,7 @@ class Ticket:
     """
 
     def __init__(self, on_call=None):
-        self._on_call = on_call or Ticket.admit
+        self._on_call = on_call or Admission.admit
         self._answers = queue.SimpleQueue()
         self._claims = itertools.count()
         self.abandoned = False
@@ -242,22 +242,22 @@ class Destination:
         if not self.is_full():
             self.call_next()
 
-    def wait(self, ticket):
+    def wait(self, admission):
         """Call this sender when there is room, which may be now."""
         # While nothing moves, those who gave up must not pile up.
         while self._waiting and self._waiting[0].abandoned:
             self._waiting.popleft()
         if not self.is_full():
-            ticket.call()
-        elif not ticket.abandoned:
-            self._waiting.append(ticket)
+            admission.call()
+        elif not admission.abandoned:
+            self._waiting.append(admission)
 
     def call_next(self):
         """Let the next sender look whether there is room."""
         while self._waiting:
-            ticket = self._waiting.popleft()
-            if not ticket.abandoned:
-                return ticket.call()
+            admission = self._waiting.popleft()
+            if not admission.abandoned:
+                return admission.call()
 
     def refuse_all(self, reason):
         """Tell all senders that there will be no room."""

@@ -4,9 +4,9 @@
 import contextlib
 import time
 
-from zmq_threaded import names
-from zmq_threaded import places
-from zmq_threaded import race
+from zmq_threaded.net import resolver
+from zmq_threaded.net import addresses
+from zmq_threaded.net import happy_eyeballs
 from zmq_threaded import sockets
 from zmq_threaded.client import reasons
 
@@ -19,7 +19,7 @@ class Unreachable(Exception):
     """Nobody answers; the text says which addresses were tried, and why."""
 
 
-_PROBLEMS = (Unreachable, names.Unresolved, sockets.BadEndpoint)
+_PROBLEMS = (Unreachable, resolver.Unresolved, sockets.BadEndpoint)
 
 
 class Opening:
@@ -33,7 +33,7 @@ class Opening:
 
     def __init__(self, connect):
         self._connect = connect
-        self._places = places.of_process()
+        self._addresses = addresses.of_process()
 
     def open(self, endpoints, deadline):
         """
@@ -66,13 +66,13 @@ class Opening:
                 else 'no answer, its process is paused or overloaded'))
 
     def _tcp(self, endpoint, limit):
-        addresses = self._places.wait(endpoint, limit)
-        first = addresses[0]
-        socket = self._connect(places.as_endpoint(first))
+        found = self._addresses.wait(endpoint, limit)
+        first = found[0]
+        socket = self._connect(addresses.as_endpoint(first))
         with _closed_on_error(socket):
             if _poll_out(socket, _soon(limit)):
                 return socket
-            tried = race.Race(addresses)
+            tried = happy_eyeballs.HappyEyeballs(found)
             winner = tried.run(limit)
             if (winner == first or tried.is_blind) and _poll_out(socket,
                                                                  limit):
@@ -80,17 +80,17 @@ class Opening:
         socket.close(linger=0)
         if winner not in (None, first):
             return self._to_another(endpoint, winner, limit)
-        self._places.failed(endpoint)
+        self._addresses.failed(endpoint)
         raise Unreachable(_found(endpoint, tried))
 
     def _to_another(self, endpoint, address, limit):
         """Of several addresses not the first one answers."""
-        socket = self._connect(places.as_endpoint(address))
+        socket = self._connect(addresses.as_endpoint(address))
         with _closed_on_error(socket):
             if _poll_out(socket, limit):
-                self._places.worked(endpoint, address)
+                self._addresses.worked(endpoint, address)
                 return socket
-            raise Unreachable(places.mute(endpoint, address))
+            raise Unreachable(addresses.mute(endpoint, address))
 
 
 @contextlib.contextmanager
@@ -103,10 +103,10 @@ def _closed_on_error(socket):
 
 
 def _found(endpoint, tried):
-    problems = places.problems(endpoint, tried)
+    problems = addresses.problems(endpoint, tried)
     if tried.winner is None:
         return problems
-    mute = places.mute(endpoint, tried.winner)
+    mute = addresses.mute(endpoint, tried.winner)
     return f'{problems}; {mute}' if problems else mute
 
 

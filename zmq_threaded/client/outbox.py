@@ -16,7 +16,7 @@ import queue
 import select
 import time
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import threads
 from zmq_threaded import wire
@@ -49,9 +49,9 @@ class Outbox:
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, context, settings, directory, counters, name):
+    def __init__(self, context, settings, registry, counters, name):
         self._limit = settings.outbox_limit
-        self._directory = directory
+        self._registry = registry
         # Its own: settled ids speak for the messages of one outbox.
         self._new_id = wire.id_maker()
         # Deliveries that were accepted, and what else is to be done.
@@ -66,7 +66,7 @@ class Outbox:
             self._epoll = select.epoll()
             undo.callback(self._epoll.close)
             self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-            self._custody = custody.Custody(context, settings, directory,
+            self._custody = custody.Custody(context, settings, registry,
                                             counters, self._epoll, self._tell)
             undo.pop_all()
         self._flushers = flushes.Flushes(self._custody, self.pending)
@@ -96,7 +96,7 @@ class Outbox:
     def _start(self):
         # The directory's as well, before anything is accepted: this thread
         # must not find that there is none to be had.
-        self._directory.start()
+        self._registry.start()
         self._loop.start()
 
     def _has_room(self, topic):
@@ -116,11 +116,11 @@ class Outbox:
             return ('no room in the outbox within rpc_cast_timeout: it is '
                     f'behind itself, {len(self._inbox)} messages and '
                     'questions wait for its thread')
-        ticket = deliveries.Ticket(functools.partial(self._call_again,
+        admission = deliveries.Admission(functools.partial(self._call_again,
                                                      delivery))
-        self._tell(functools.partial(self._admit, delivery, ticket))
-        if ticket.wait(deadline):
-            return ticket.refusal
+        self._tell(functools.partial(self._admit, delivery, admission))
+        if admission.wait(deadline):
+            return admission.refusal
         return ('no room in the outbox within rpc_cast_timeout: '
                 f'{self._pending_for(delivery.topic)} messages wait for '
                 f'{delivery.topic}, its services are too slow'
@@ -278,19 +278,19 @@ class Outbox:
             self._destinations[topic.key] = destination
         return destination
 
-    def _call_again(self, delivery, ticket):
+    def _call_again(self, delivery, admission):
         # Later: this is called wherever a message ends.
-        self._tell(functools.partial(self._admit, delivery, ticket))
+        self._tell(functools.partial(self._admit, delivery, admission))
 
-    def _admit(self, delivery, ticket):
+    def _admit(self, delivery, admission):
         """A sender wants room for this message."""
         destination = self._destination(delivery.topic)
         if self._refusal or self._finished:
-            ticket.refuse(self._refusal or _CLOSED)
+            admission.refuse(self._refusal or _CLOSED)
         elif destination.is_full():
-            if not ticket.abandoned:
-                self._custody.make_room(destination, ticket)
-        elif ticket.admit():
+            if not admission.abandoned:
+                self._custody.make_room(destination, admission)
+        elif admission.admit():
             self._count(delivery)
             self._custody.route(delivery)
         else:

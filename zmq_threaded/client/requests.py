@@ -10,7 +10,7 @@ import time
 
 import zmq
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
@@ -18,7 +18,7 @@ from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import directory as directories
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import opening
 from zmq_threaded.client import pool
 from zmq_threaded.client import reasons
@@ -133,10 +133,10 @@ class Requests:
     Thread: any.
     """
 
-    def __init__(self, context, settings, directory, counters, watch):
+    def __init__(self, context, settings, registry, counters, watch):
         self._opening = opening.Opening(functools.partial(
             sockets.request_socket, context, settings))
-        self._directory = directory
+        self._registry = registry
         self._counters = counters
         self._watch = watch
         self._new_id = wire.id_maker()
@@ -156,7 +156,7 @@ class Requests:
         """
         message_id = self._new_id()
         while True:
-            instance = self._directory.resolve(topic, deadline, attempts)
+            instance = self._registry.resolve(topic, deadline, attempts)
             if instance.two_messages or instance.sparing:
                 raise NeedsOutbox(instance)
             if instance.limit:
@@ -177,7 +177,7 @@ class Requests:
     def _stop_at(self, deadline, topic):
         """However many others there are."""
         if time.monotonic() >= deadline:
-            raise directories.Nobody(False, self._directory.explain(topic))
+            raise registries.Nobody(False, self._registry.explain(topic))
 
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
@@ -208,11 +208,11 @@ class Requests:
 
     def _lost(self, connection, instance):
         if connection.is_lost():
-            self._directory.unreachable(
+            self._registry.unreachable(
                 instance, f'{connection.endpoint}: the connection was lost '
                 'during a call')
         else:
-            self._directory.avoid(instance, why='its receiver does not find '
+            self._registry.avoid(instance, why='its receiver does not find '
                                   'a call any more that it had')
 
     def _wait(self, connection, instance, message_id, deadline):
@@ -258,7 +258,7 @@ class Requests:
             self._pool.shed()
             raise NeedsOutbox(instance) from None
         except opening.Unreachable as problem:
-            self._directory.unreachable(instance, str(problem))
+            self._registry.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
         return _Connection(instance.endpoints, endpoint, socket,
                            self._counters)
@@ -267,7 +267,7 @@ class Requests:
         try:
             message = wire.decode(frame)
             if message.kind == wire.REPLY and message.id == message_id:
-                self._directory.reached(instance)
+                self._registry.reached(instance)
                 return message
             if message.kind == wire.NACK:
                 self._refused(instance, *wire.nack_reason(message))
@@ -289,7 +289,7 @@ class Requests:
             raise errors.MessagingTimeout('The call expired before a worker '
                                           'of the server began it: '
                                           + texts.line(text))
-        self._directory.avoid(instance, deliveries.is_final(reason, instance),
+        self._registry.avoid(instance, deliveries.is_final(reason, instance),
                               reasons.refusal(reason, text))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 

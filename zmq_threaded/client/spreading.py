@@ -23,8 +23,8 @@ class Spreading:
     Thread: outbox.
     """
 
-    def __init__(self, directory, counters, losses, tell, custody):
-        self._directory = directory
+    def __init__(self, registry, counters, losses, tell, custody):
+        self._registry = registry
         self._counters = counters
         self._losses = losses
         self._tell = tell
@@ -41,7 +41,7 @@ class Spreading:
     def add(self, original):
         """Copy a message as soon as the registry says for whom."""
         self._looked_up.add(original)
-        self._directory.ask(original.topic, lambda looked_at: self._tell(
+        self._registry.ask(original.topic, lambda looked_at: self._tell(
             functools.partial(self._spread, original, looked_at)))
 
     def remove(self, original):
@@ -87,11 +87,11 @@ class Spreading:
             for pool in sorted(self._pools(topic))]
 
     def _pools(self, topic):
-        return {instance.pool for instance in self._directory.listed(topic)}
+        return {instance.pool for instance in self._registry.listed(topic)}
 
     def _copies_for_instances(self, original):
         groups, copies = collections.defaultdict(list), []
-        for instance in self._directory.listed(original.topic):
+        for instance in self._registry.listed(original.topic):
             group = groups[instance.endpoints] if instance.receiver else ()
             copies.append(original.copy_for(instance, group))
             if instance.receiver:
@@ -101,7 +101,7 @@ class Spreading:
     # Who had none
 
     def _note(self, original, copies):
-        missing = self._directory.vanished(original.topic)
+        missing = self._registry.vanished(original.topic)
         if original.kind == wire.NOTIFY:
             self._report_lost_pools(original, missing)
         elif copies:

@@ -6,7 +6,7 @@ import functools
 
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import directory as directories
+from zmq_threaded.registry import registry as registries
 
 
 class Waiting:
@@ -20,8 +20,8 @@ class Waiting:
     Thread: outbox.
     """
 
-    def __init__(self, directory, tell, route, give_up):
-        self._directory = directory
+    def __init__(self, registry, tell, route, give_up):
+        self._registry = registry
         self._tell = tell
         self._route = route
         self._give_up = give_up
@@ -43,12 +43,12 @@ class Waiting:
         waiting = self._by_key.get(delivery.topic.key)
         if waiting is None:
             self._by_key[delivery.topic.key] = collections.deque([delivery])
-            self._ask(delivery.topic, directories.AT_ONCE)
+            self._ask(delivery.topic, registries.AT_ONCE)
         else:
             waiting.append(delivery)
             if delivery.waiter is not None:
                 # Those before it may have time.
-                self._directory.ask(delivery.topic, lambda looked_at: None)
+                self._registry.ask(delivery.topic, lambda looked_at: None)
 
     def remove(self, delivery):
         """:returns: False if it does not wait here"""
@@ -59,14 +59,14 @@ class Waiting:
         return True
 
     def _ask(self, topic, within):
-        self._directory.ask(topic, lambda looked_at: self._tell(
+        self._registry.ask(topic, lambda looked_at: self._tell(
             functools.partial(self._looked_up, topic, looked_at)), within)
 
     def _looked_up(self, topic, looked_at):
         """:param looked_at: monotonic seconds; None when the registry is
         down: that says nothing of who is there, and uses up no look-ups
         """
-        if self._directory.live(topic):
+        if self._registry.live(topic):
             return self._route_all(topic)
         waiting = self._by_key.pop(topic.key, ())
         remaining = [delivery for delivery in waiting
@@ -100,8 +100,8 @@ class Waiting:
         remaining[0].destination.call_next()
         somebody_waits = any(delivery.waiter is not None
                              for delivery in remaining)
-        self._ask(topic, directories.IN_HASTE if somebody_waits
-                  else directories.AT_LEISURE)
+        self._ask(topic, registries.IN_HASTE if somebody_waits
+                  else registries.AT_LEISURE)
 
     def _may_wait(self, delivery, looked_at):
         if delivery.kind == wire.FANOUT and delivery.spread:
@@ -120,7 +120,7 @@ class Waiting:
         """Look for all topics soon, and not when it is convenient."""
         for waiting in list(self._by_key.values()):
             if waiting:
-                self._directory.ask(waiting[0].topic, lambda looked_at: None)
+                self._registry.ask(waiting[0].topic, lambda looked_at: None)
 
     def pop_stranded(self, destination):
         """Take out the oldest message of a destination for which nobody was

@@ -10,7 +10,7 @@ import stat
 import time
 
 from zmq_threaded import logs
-from zmq_threaded import paths
+from zmq_threaded.net import paths
 from zmq_threaded import sockets
 
 LOG = logs.get(__name__)

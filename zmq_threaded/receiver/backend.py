@@ -8,8 +8,8 @@ import time
 
 import zmq
 
-from zmq_threaded import descriptors
-from zmq_threaded import inbox
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import inbox
 from zmq_threaded import sockets
 from zmq_threaded import wire
 

@@ -9,7 +9,7 @@ import sys
 from oslo_config import cfg
 from oslo_log import log
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets

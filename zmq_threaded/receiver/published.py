@@ -7,9 +7,9 @@ import socket
 import time
 
 from zmq_threaded import logs
-from zmq_threaded import names
+from zmq_threaded.net import resolver
 from zmq_threaded import options
-from zmq_threaded import places
+from zmq_threaded.net import addresses
 
 LOG = logs.get(__name__)
 
@@ -46,9 +46,9 @@ class Published:
 
     def _look(self):
         try:
-            found = places.of_process().look_up(self._settings.host,
+            found = addresses.of_process().look_up(self._settings.host,
                                                 self._look)
-        except names.Unresolved as error:
+        except resolver.Unresolved as error:
             return self._tell(str(error))
         if found is not None:
             self._tell(problem(self._settings, found))
@@ -65,16 +65,16 @@ class Published:
                      self._settings.host)
 
 
-def problem(settings, addresses):
+def problem(settings, found):
     """What is wrong with the addresses of rpc_zmq_host; '' if nothing."""
-    led = f'that leads to {", ".join(addresses)}'
-    if not any(_is_ours(address) for address in addresses):
+    led = f'that leads to {", ".join(found)}'
+    if not any(_is_ours(address) for address in found):
         return f'{led}, which is no address of this machine'
     if (settings.matchmaker != options.EMBEDDED
             and _is_loopback_everywhere(settings.host)):
         return f'{led}, which is another machine on each host'
     bound = settings.bind_address
-    if places.is_number(bound) and not _is_reached(bound, addresses):
+    if addresses.is_number(bound) and not _is_reached(bound, found):
         return f'{led}, and rpc_zmq_bind_address binds {bound} alone'
     return ''
 
@@ -94,12 +94,12 @@ def _is_loopback_everywhere(host):
     # Not a name that has a line with 127.0.1.1 in the /etc/hosts of its own
     # machine, as on Debian: the other hosts may know better.
     return host == 'localhost' or (
-        places.is_number(host) and ipaddress.ip_address(host).is_loopback)
+        addresses.is_number(host) and ipaddress.ip_address(host).is_loopback)
 
 
-def _is_reached(bound, addresses):
+def _is_reached(bound, found):
     if bound == '::':       # takes IPv4 too
         return True
     if bound == '0.0.0.0':
-        return any(':' not in address for address in addresses)
-    return ipaddress.ip_address(bound) in map(ipaddress.ip_address, addresses)
+        return any(':' not in address for address in found)
+    return ipaddress.ip_address(bound) in map(ipaddress.ip_address, found)

@@ -12,13 +12,13 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
-from zmq_threaded import descriptors
-from zmq_threaded import flood_guard
-from zmq_threaded import inbox
-from zmq_threaded import ipc_path
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import flood_guard
+from zmq_threaded.net import inbox
+from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import quotas
-from zmq_threaded import slow_clients
+from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire

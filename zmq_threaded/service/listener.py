@@ -3,7 +3,7 @@
 
 from oslo_messaging._drivers import base
 
-from zmq_threaded import descriptors
+from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded.service import guard
 

@@ -9,7 +9,6 @@ import time
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import threads
-from zmq_threaded import wire
 
 LOG = logs.get(__name__)
 

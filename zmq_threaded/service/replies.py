@@ -7,11 +7,10 @@ import time
 
 from zmq_threaded import logs
 from zmq_threaded import sizes
-from zmq_threaded import slow_clients
+from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
-from zmq_threaded.service import pauses
 
 LOG = logs.get(__name__)
 
@@ -30,23 +29,23 @@ class Replies:
     Thread: any for put(), acknowledge() and the like; reply for the rest.
     """
 
-    def __init__(self, router, instance_id, pauses, counters, name,
+    def __init__(self, router, instance_id, stalls, counters, name,
                  longest):
-        self._pauses = pauses
+        self._stalls = stalls
         self._router = router
         self._instance_id = instance_id
         self._counters = counters
         self._longest = longest
         self._queue = queue.SimpleQueue()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._tick = pauses.TICK
+        self._tick = stalls.TICK
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
 
     def start(self):
-        self._pauses.tick()
+        self._stalls.tick()
         self._loop.start()
         self._router.guard.start()
 
@@ -102,7 +101,7 @@ class Replies:
 
     def _turn(self):
         items = self._next_items()
-        self._pauses.tick()
+        self._stalls.tick()
         try:
             self._slow.retry()
             self._write(self._multiparts(items))

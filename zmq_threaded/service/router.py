@@ -14,8 +14,8 @@ import itertools
 import threading
 import time
 
-from zmq_threaded import flood_guard
-from zmq_threaded import inbox
+from zmq_threaded.net import flood_guard
+from zmq_threaded.net import inbox
 from zmq_threaded import sockets
 from zmq_threaded.service import failures
 

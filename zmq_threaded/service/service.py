@@ -9,10 +9,10 @@ import math
 import os
 import time
 
-from zmq_threaded import descriptors
-from zmq_threaded import ipc_path
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
-from zmq_threaded import matchmaker
+from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
@@ -21,7 +21,7 @@ from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import held as helds
-from zmq_threaded.service import pauses
+from zmq_threaded.service import stalls
 from zmq_threaded.service import poller as pollers
 from zmq_threaded.service import reception as receptions
 from zmq_threaded.service import replies as reply_threads
@@ -54,10 +54,10 @@ class Service:
     Thread: any.
     """
 
-    def __init__(self, context, settings, ipc_dir, directory, topics,
+    def __init__(self, context, settings, ipc_dir, registry, topics,
                  counters, batch=None, pool=''):
         self._pid = os.getpid()
-        self._directory = directory
+        self._registry = registry
         self._topics = topics
         self._registered, self._workers = False, None
         self._linger, self._closed_at = settings.linger, math.inf
@@ -71,7 +71,7 @@ class Service:
             is_behind = settings.topology == 'receiver'
             if is_behind:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
-            self.instance = matchmaker.Instance(
+            self.instance = record.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
                 _server_of(topics),
@@ -93,7 +93,7 @@ class Service:
             socket, self._wakeup.set, counters, self._ipc.path,
             settings.max_message_size)
         name = self.instance.id.hex()[:8]
-        paused = pauses.Pauses()
+        paused = stalls.Stalls()
         self._replies = reply_threads.Replies(
             self._router, self.instance.id, paused, counters,
             f'zmq-reply-{name}', settings.max_message_size)
@@ -123,12 +123,12 @@ class Service:
         :raises: descriptors.Short when there are no threads to be had; then
             it may be called again
         """
-        self._directory.start()
+        self._registry.start()
         self._workers = workers
         self._replies.start()
         self._poller.start(on_incoming)
         self._registered = True
-        self._directory.register(self.instance, self._topics)
+        self._registry.register(self.instance, self._topics)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
@@ -140,7 +140,7 @@ class Service:
             return
         if self._registered:
             self._registered = False
-            self._directory.unregister(self.instance)
+            self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
     def backlog(self):

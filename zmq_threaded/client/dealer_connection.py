@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One DEALER connection: to an instance, or to the receiver of many."""
+
+import functools
+import time
+
+import zmq
+
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import inbox
+from zmq_threaded import sockets
+from zmq_threaded.client import send_queue
+from zmq_threaded.client import dialer
+
+# A lost connection that is not back by then is not waited for. libzmq tries
+# again within twice its RECONNECT_IVL, so a second would be the toss of a coin
+# when it was this process that was paused.
+_GRACE = 2.0
+# A receiver knows when its instance is gone, so it is asked often. Elsewhere
+# the connection tells, and only what is late for other reasons is asked for.
+_ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
+
+
+class Connection:
+    """The way from the outbox to one endpoint.
+
+    While the name in the endpoint is being resolved it has no socket, and
+    what is to be sent waits in its queues.
+
+    :param endpoints: of the records of its instances
+    :param endpoint: the one of them that is used
+    :param to_receiver: whether instances can come and go behind it
+    :param unsettled: client.unsettled.Unsettled
+    :param on_message: called with each multipart that arrives
+    :param watch: called with the connection and the fd that it had before, or None,
+        when it has a new socket and before the old one is closed
+    :param tell: runs a callable in the outbox thread, later
+    :ivar connected: whether there is a peer
+    :ivar fd: of its socket, to be watched; None while it has none
+    :raises: sockets.BadEndpoint
+
+    Thread: outbox.
+    """
+
+    def __init__(self, context, settings, endpoints, endpoint, to_receiver,
+                 counters, unsettled, on_message, watch=lambda connection, fd: None,
+                 tell=lambda task: None):
+        self.endpoints = endpoints
+        self.to_receiver = to_receiver
+        self._endpoint = endpoint
+        self._on_message = on_message
+        self._counters = counters
+        self._unsettled = unsettled
+        self._watch = watch
+        self._connect = functools.partial(sockets.dealer_socket, context,
+                                          settings)
+        self._socket = self._inbox = self.fd = None
+        self._is_closed = False
+        self._queues = {}
+        # Those with something to send, in turn.
+        self._ready = {}
+        self.connected = self._was_connected = False
+        self._changed_at = time.monotonic()
+        self.used_at = self._heard_at = self._changed_at
+        self._dialer = dialer.Dialer(endpoint, lambda: tell(self._look))
+        self._open(self._dialer.look())
+
+    def _look(self):
+        """The name of its endpoint may be resolved now."""
+        if not self._is_closed and self._socket is None:
+            self._try_to_open(self._dialer.look())
+
+    def _try_to_open(self, address):
+        try:
+            self._open(address)
+        except (sockets.BadEndpoint, descriptors.Short,
+                zmq.ZMQError) as error:
+            self._dialer.failed(str(error))
+
+    def _open(self, address):
+        """Connect to an address, in place of the one before."""
+        if address is None:
+            return
+        socket = self._connect(address)
+        old, self.fd = self.fd, socket.fd
+        self._watch(self, old)
+        self._close_socket()
+        self._socket = socket
+        self._inbox = inbox.Inbox(socket, self._counters)
+        self._counters.add('sockets')
+
+    def queue(self, instance):
+        """The Lane to an instance, a new one if there is none."""
+        queue = self._queues.get(instance.id)
+        if queue is None:
+            queue = self._queues[instance.id] = send_queue.SendQueue(instance, self)
+        return queue
+
+    def queue_of(self, instance_id):
+        """The Lane to the instance with this id, or None."""
+        return self._queues.get(instance_id)
+
+    def queues(self):
+        return list(self._queues.values())
+
+    def remove(self, queue):
+        self._queues.pop(queue.instance.id, None)
+        self._ready.pop(queue, None)
+
+    def has_work(self, queue):
+        self._ready[queue] = None
+
+    def pump_queued(self):
+        """Send what was just queued."""
+        if self._ready:
+            self.pump()
+
+    def pump(self):
+        """Receive and send all that is possible now. ZMQ_FD signals changes
+        only once, so this ends when nothing is left to do.
+        """
+        if self._socket is None:
+            return
+        events = sockets.events(self._socket)
+        while True:
+            if events & sockets.POLLIN:
+                self._heard_at = time.monotonic()
+                frames = self._inbox.receive()
+                if frames is not None:
+                    self._on_message(self, frames)
+                elif self._inbox.is_behind:
+                    # The others on this thread go first; check() goes on.
+                    break
+            elif not (events & sockets.POLLOUT and self._send()):
+                break
+            events = sockets.events(self._socket)
+        self._note_connection(bool(events & sockets.POLLOUT))
+
+    def _send(self):
+        """:returns: whether anything was sent"""
+        sent, now = False, time.monotonic()
+        for queue in list(self._ready):
+            while queue.may_send(now):
+                if not self._send_head(queue, now):
+                    return sent
+                sent = True
+            if not queue.queue:
+                self._ready.pop(queue, None)
+        return sent
+
+    def _send_head(self, queue, now):
+        """Send the first of a queue, and with it its copies for other queues.
+
+        :returns: False when the socket takes no more
+        """
+        delivery, abreast = queue.queue[0], [queue]
+        copies = list(delivery.group)
+        if len(copies) > 1:
+            # What is sent to come abreast goes alone, if it has copies here.
+            delivery.group.clear()
+            abreast = self._come_abreast(copies, now)
+        if not abreast:
+            return True
+        try:
+            sockets.send(self._socket, [b'', self._frame(delivery, abreast)])
+        except zmq.Again:
+            delivery.group = copies
+            return False
+        self._counters.add('sent')
+        self.used_at = now
+        for each in abreast:
+            self._unsettled.sent(each.queue[0])
+            each.head_was_sent(now)
+        return True
+
+    def _frame(self, delivery, abreast):
+        settled = self._unsettled.settled(delivery.id)
+        several = len(abreast) > 1
+        return delivery.frame(self._endpoint, settled, [
+            queue.instance.id for queue in abreast] if several else ())
+
+    def _come_abreast(self, copies, now):
+        """Send what goes before these copies of a fanout.
+
+        :returns: list of the queues that now have theirs as the next
+        """
+        queues_of = {copy: self._queues.get(copy.instance.id) for copy in copies}
+        for copy, queue in queues_of.items():
+            while (queue and copy in queue.queue and queue.queue[0] is not copy
+                   and queue.may_send(now) and self._send_head(queue, now)):
+                pass
+        return [queue for copy, queue in queues_of.items()
+                if queue and queue.may_send(now) and queue.queue[0] is copy]
+
+    def _note_connection(self, connected):
+        # A full pipe has no POLLOUT either, but only while there is a peer
+        # that reads too slowly; the window keeps a pipe from ever being full.
+        if connected != self.connected:
+            self.connected = connected
+            self._changed_at = time.monotonic()
+            self._was_connected = True
+            if connected:
+                self._dialer.connected()
+            for queue in self._queues.values():
+                queue.connection_changed()
+
+    def check(self, now):
+        """Look after the connection; to be called a few times a second.
+
+        :returns: False when it is lost
+        """
+        self.pump()
+        if self.connected:
+            self._ask(now)
+            return True
+        self._look_elsewhere(now)
+        if self._dialer.is_hopeless and not self._was_connected:
+            return False        # nothing was ever sent there
+        return (now - self._changed_at < _GRACE
+                and not sockets.is_gone(self._endpoint))
+
+    def _look_elsewhere(self, now):
+        """Its name may have another address, or lead elsewhere by now. What
+        was sent is asked for over the new connection, as over one that
+        libzmq has made anew.
+        """
+        self._try_to_open(self._dialer.check(now, self._changed_at))
+
+    def why(self):
+        """Why it is not connected, as text."""
+        return self._dialer.why or f'{self._endpoint}: {self._trouble()}'
+
+    def _trouble(self):
+        if not sockets.is_there(self._endpoint):
+            return 'its socket file is missing (No such file or directory)'
+        if sockets.is_dead(self._endpoint):
+            return 'nobody listens there any more'
+        return 'the connection is lost' if self._was_connected else 'no answer'
+
+    def was_paused(self, now):
+        """What is not connected gets its time anew."""
+        if not self.connected:
+            self._changed_at = now
+
+    def is_closing(self):
+        """Whether its instance is about to close: what is sent to it now may
+        be lost.
+        """
+        return (not self.to_receiver
+                and sockets.is_closing(self._endpoint, self._heard_at))
+
+    def is_dead(self):
+        """Whether its instance is certain never to come back."""
+        return not self.to_receiver and sockets.is_gone(self._endpoint)
+
+    def _ask(self, now):
+        pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY
+        for queue in self._queues.values():
+            for question in queue.questions(now, self._changed_at, pause):
+                try:
+                    sockets.send(self._socket, [b'', question])
+                except zmq.Again:
+                    return
+
+    def idle_since(self, then):
+        """The queues that nobody has used since then, in monotonic seconds."""
+        return [queue for queue in self._queues.values()
+                if queue.is_idle() and queue.used_at < then]
+
+    def is_idle(self):
+        return all(queue.is_idle() for queue in self._queues.values())
+
+    def close(self):
+        self._is_closed = True
+        self._dialer.close()
+        self._close_socket()
+
+    def _close_socket(self):
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None
+            self._counters.add('sockets', -1)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The address to which a connection connects, found without waiting."""
+
+import time
+
+from zmq_threaded.net import resolver
+from zmq_threaded.net import addresses
+from zmq_threaded.net import happy_eyeballs
+
+# What a handshake takes at the most between processes that run; after it the
+# addresses are tried. Then how long for, and how long until they are again.
+_RACE_AFTER, _RACE_LIMIT, _RACE_AGAIN = 0.2, 1.0, 2.0
+_LOOK_AGAIN = 0.5
+
+
+class Dialer:
+    """Which address of an endpoint to connect to, and why none answers.
+
+    :param endpoint: of a record
+    :param done: called without arguments by any thread, when an address may
+        be known that was not when it was asked for
+    :ivar address: the endpoint in numbers, None while there is none
+    :ivar is_hopeless: it is certain that nobody answers for now
+    :ivar why: what was tried, and what came of it
+
+    Thread: outbox.
+    """
+
+    def __init__(self, endpoint, done):
+        self._endpoint = endpoint
+        self._done = done
+        self._is_tcp = not endpoint.startswith('ipc://')
+        self._addresses = addresses.of_process()
+        self._happy_eyeballs = None
+        self._race_at = time.monotonic() + _RACE_AFTER
+        self._race_until = 0.0
+        self._tried = ()
+        self.address = None if self._is_tcp else endpoint
+        self.is_hopeless = False
+        self.why = ''
+
+    def look(self):
+        """Find an address, if there is none yet.
+
+        :raises: sockets.BadEndpoint
+        :returns: it, or None
+        """
+        if self.address is None:
+            found = self._found()
+            if found:
+                self._race_at = time.monotonic() + _RACE_AFTER
+                self.address = addresses.as_endpoint(found[0])
+        return self.address
+
+    def _found(self):
+        """The addresses, the best first; () while there are none."""
+        try:
+            found = self._addresses.look(self._endpoint, self._done)
+        except resolver.Unresolved as problem:
+            self.is_hopeless, self.why = True, f'{self._endpoint}: {problem}'
+            return ()
+        if found is None:
+            self.why = f'{self._endpoint}: its name is being resolved'
+            self._race_at = time.monotonic() + _LOOK_AGAIN
+            return ()
+        self.is_hopeless, self.why = False, ''
+        return found
+
+    def check(self, now, lost_at):
+        """To be called now and then while there is no connection.
+
+        :param lost_at: since when, in monotonic seconds
+        :returns: an address to connect to in place of the last one, or None
+        """
+        if not self._is_tcp:
+            return None
+        if self._happy_eyeballs is None:
+            if now < max(self._race_at, lost_at + _RACE_AFTER):
+                return None
+            self._begin(now)
+        return self._happy_eyeballs and self._judge(now)
+
+    def connected(self):
+        """There is a connection: no need to look for another address."""
+        self._end()
+        self.is_hopeless, self.why = False, ''
+
+    def _begin(self, now):
+        self._race_at = now + _RACE_AGAIN
+        self._tried = self._found()
+        if self._tried:
+            self.why = (addresses.describe(self._endpoint, self._tried[0])
+                        + ': no answer yet')
+            self._happy_eyeballs = happy_eyeballs.HappyEyeballs(self._tried)
+            self._race_until = now + _RACE_LIMIT
+
+    def _judge(self, now):
+        if not self._happy_eyeballs.advance() and now < self._race_until:
+            return None
+        tried = self._happy_eyeballs
+        self._end()
+        self._race_at = now + _RACE_AGAIN
+        if tried.winner is None:
+            self.is_hopeless = not tried.is_blind
+            self.why = addresses.problems(self._endpoint, tried)
+            self._addresses.failed(self._endpoint)
+            return None
+        self.why = addresses.mute(self._endpoint, tried.winner)
+        if tried.winner != self._tried[0]:
+            self._addresses.worked(self._endpoint, tried.winner)
+        return self._moved(addresses.as_endpoint(tried.winner))
+
+    def _moved(self, address):
+        if address == self.address:
+            return None
+        self.address = address
+        return address
+
+    def _end(self):
+        if self._happy_eyeballs is not None:
+            self._happy_eyeballs.close()
+            self._happy_eyeballs = None
+
+    def failed(self, why):
+        """It could not even be tried."""
+        self.is_hopeless, self.why = True, why
+
+    def close(self):
+        self._end()
+        self._done = lambda: None

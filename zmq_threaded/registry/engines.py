@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines, as tooz has them: what differs, and how each is opened."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import logging
+import os
+from urllib import parse
+
+from stevedore import driver
+
+from zmq_threaded import counters
+from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import files
+from zmq_threaded.registry import folders
+from zmq_threaded.registry import matchmaker
+from zmq_threaded.registry import member
+from zmq_threaded.registry import patience
+from zmq_threaded.registry import reading
+
+_LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
+              'etcd3+https': ('etcd3gw', 'etcd'),
+              'zookeeper': ('kazoo', 'zookeeper'),
+              'kazoo': ('kazoo', 'zookeeper')}
+_PATIENCE = 5.0
+# Seconds after which an operation is given up for lost. Most clients try on,
+# and notice soon when their engine is back; kazoo can wait for an answer of a
+# server that was just starting for as long as its session may live.
+_STUCK, _SESSION_STUCK = 60.0, 6.0
+
+
+class MissingLibrary(Exception):
+    """The client library of an engine is not installed; the text says how."""
+
+
+def check(url):
+    """Whether this URL can work here, without connecting.
+
+    :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
+        has no such engine
+    """
+    scheme = registry_url.split(url).scheme
+    library, extra = _LIBRARIES.get(scheme, (None, None))
+    if library and importlib.util.find_spec(library) is None:
+        raise MissingLibrary(
+            f'rpc_zmq_matchmaker: {scheme}:// needs the library {library}; '
+            f'pip install zmq-threaded[{extra}]')
+    if not importlib.metadata.entry_points(group='tooz.backends',
+                                           name=scheme):
+        raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}')
+
+
+def distributed(url, expire):
+    """The Matchmaker of an engine that is given by its tooz URL.
+
+    :param expire: seconds after which a record that is not renewed is gone
+    """
+    scheme = registry_url.split(url).scheme
+    differs, stuck = {}, _STUCK
+    if scheme in ('zookeeper', 'kazoo'):
+        # It warns of each connection that it tries.
+        logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
+        differs, stuck = {'keeps_sessions': True,
+                          'release': _close_kazoo}, _SESSION_STUCK
+    engine = member.Engine(
+        functools.partial(_connect, url, expire), expire,
+        reader=_readers(scheme, expire),
+        place=registry_url.place(url), **differs)
+    return matchmaker.Matchmaker(
+        engine, patience.Patient('zmq-registry', min(_PATIENCE, expire / 2),
+                                 stuck), registry_url.hider(url))
+
+
+def _readers(scheme, expire):
+    if scheme.startswith('etcd'):
+        return lambda: reading.ETCD
+    if scheme in ('zookeeper', 'kazoo'):
+        return lambda: reading.ZOOKEEPER
+
+    def make():
+        watched = reading.Expired(expire)
+        return reading.Reader(watched.group, watched.one, watched.watch,
+                              watched.tend)
+    return make
+
+
+def embedded(ipc_dir, expire):
+    """The Matchmaker of one machine: files, and no server.
+
+    :raises: OSError, unless what is wrong may end by itself
+    """
+    folder = folders.Folders(os.path.abspath(ipc_dir))
+    try:
+        folder.begin()
+    except OSError as error:
+        if error.errno not in folders.PASSING:
+            raise
+    engine = member.Engine(
+        functools.partial(files.Driver, folder, expire), expire,
+        forgets=False, place=f'files in {folder.registry}')
+    return matchmaker.Matchmaker(engine, patience.Patient(
+        'zmq-registry', min(_PATIENCE, expire / 2), _STUCK))
+
+
+def _may_log_kazoo(record, seldom=counters.Seldom()):
+    return record.levelno >= logging.ERROR or seldom.allows()
+
+
+def _close_kazoo(coordinator):
+    coordinator._coord.close()      # tooz only stops it
+
+
+class _Decoded(parse.SplitResult):
+    """tooz takes the password of a URL as it is written there."""
+
+    @property
+    def username(self):
+        return super().username and parse.unquote(super().username)
+
+    @property
+    def password(self):
+        return super().password and parse.unquote(super().password)
+
+
+def _connect(url, expire, member_id):
+    # As coordination.get_coordinator() does it, but for the decoding.
+    parts = _Decoded(*registry_url.split(url))
+    options = registry_url.options(url, expire)
+    made = driver.DriverManager(
+        'tooz.backends', parts.scheme, invoke_on_load=True,
+        invoke_args=(member_id, parts, options)).driver
+    if parts.scheme == 'redis':
+        made._make_client = functools.partial(_impatient, made._make_client)
+    return made
+
+
+def _impatient(make_client, *args):
+    """A client of redis that tries once more at once, and then says what is
+    wrong; its own pauses, fifteen times over, hide that for minutes.
+    """
+    from redis import backoff
+    from redis import retry
+    client = make_client(*args)
+    once = retry.Retry(backoff.NoBackoff(), 1)
+    sentinels = getattr(client.connection_pool, 'sentinel_manager', None)
+    for each in (client, *(sentinels.sentinels if sentinels else ())):
+        each.set_retry(once)
+    return client

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registrations and look-ups, whatever the engine."""
+
+import functools
+
+from zmq_threaded import counters
+from zmq_threaded import logs
+from zmq_threaded.registry import member
+from zmq_threaded.registry import record
+from zmq_threaded.registry import troubles
+
+LOG = logs.get(__name__)
+
+# Seconds between two warnings of records that are of no use.
+_SELDOM = 60.0
+
+
+class Matchmaker:
+    """Registrations and look-ups of one driver in one process.
+
+    :param engine: Engine
+    :param runner: runs an operation, in the thread that it is to have
+    :param hide: takes secrets out of a text
+    :ivar place: what the registry is and where, for the operator
+    :ivar expired: the ids of those instances that the last look-up found
+        registered, but not renewed: they are dead, or the clock of the engine
+        was set
+
+    Thread: directory; and any for hurry().
+    """
+
+    def __init__(self, engine, runner, hide=str):
+        self.place = engine.place
+        self._hide = hide
+        self._engine = engine
+        self._runner = runner
+        self._member = member.Member(engine)
+        self._wanted = {}
+        self._may_warn = counters.Seldom(_SELDOM)
+        self.expired = frozenset()
+
+    def lookup(self, key):
+        """The instances registered under a key.
+
+        :raises: Exception, whatever the engine's client raises
+        :returns: list of Instance, in a stable order
+        """
+        members, expired = self._run(member.Member.lookup, key)
+        found, gone = {}, {}
+        for name, stored in members.items():
+            # Twice, if its process had to begin a new life.
+            (gone if name in expired else found).update(
+                (instance.id, instance)
+                for instance in self._decoded(key, name, stored))
+        self.expired = frozenset(gone.keys() - found.keys())
+        return [found[instance_id] for instance_id in sorted(found)]
+
+    def _decoded(self, key, name, stored):
+        try:
+            good, bad = record.sift(stored)
+        except record.Malformed as problem:
+            good, bad = [], [problem]
+        if bad and self._may_warn.allows():
+            LOG.warning(
+                'The registry (%s) holds a record of %s that is of no use, by '
+                'member %.200r: %s', self.place, key, name,
+                # As text: a log may keep it, and what it has hold of.
+                str(bad[0]))
+        return good
+
+    def lost_its_records(self, key=None):
+        """Whether the engine has come back without its records, less than
+        about the life of a record ago, or somebody has removed those of this
+        key: then absence says nothing yet.
+
+        :raises: Exception, whatever the engine's client raises
+        """
+        return self._run(member.Member.lost_its_records, key)
+
+    def is_intact(self):
+        """Whether nothing that was registered is known to be lost; beat()
+        puts it back. Asks no server.
+        """
+        if self._member.lacks_records():
+            return False
+        return self._engine.forgets or self._run(member.Member.is_intact)
+
+    def explain(self, error):
+        """What an operation has raised, for the operator; without secrets.
+
+        :returns: text, with the place of the registry
+        """
+        return f'{self.place}: {self._hide(troubles.text(error))}'
+
+    def register(self, instance, keys):
+        """Make an instance known under each key; repeating it is harmless.
+        If it fails, beat() tries again.
+
+        :raises: Exception, whatever the engine's client raises
+        """
+        self._wanted[instance.id] = (instance, tuple(keys))
+        self._run(member.Member.settle, self._records())
+
+    def unregister(self, instance):
+        """Remove the records of an instance, and the groups left empty. If
+        it fails, beat() tries again.
+
+        :returns: whether the engine had to be asked
+        :raises: Exception, whatever the engine's client raises
+        """
+        return (self._wanted.pop(instance.id, None) is not None
+                and self._run(member.Member.settle, self._records()))
+
+    def beat(self):
+        """Renew all that is registered, and put right what is not as it
+        should be.
+
+        :returns: whether the engine had to be asked
+        :raises: Exception, whatever the engine's client raises
+        """
+        return self._run(member.Member.settle, self._records(), True)
+
+    def has_records(self):
+        """Whether there is anything to renew, or to take off the list."""
+        return bool(self._wanted) or self._member.has_records()
+
+    def hurry(self):
+        """About to be closed: wait for nothing any more."""
+        self._runner.hurry()
+
+    def close(self):
+        """Remove all that was registered here and end the connection; waits
+        a moment for it.
+        """
+        self._wanted.clear()
+        ended, self._member = self._member, member.Member(self._engine)
+        self._runner.finish(ended.close)
+
+    def _records(self):
+        instances = {}
+        for instance, keys in self._wanted.values():
+            for key in keys:
+                instances.setdefault(key, []).append(instance)
+        return {key: record.encode(those)
+                for key, those in instances.items()}
+
+    def _run(self, operation, *args):
+        if self._runner.gave_up(self._member.abandon):
+            self._member = member.Member(self._engine)
+        return self._runner.run(functools.partial(operation, self._member,
+                                                  *args))
