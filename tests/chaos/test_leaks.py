@@ -4,13 +4,14 @@
 import gc
 import os
 
+import pytest
+
 from tests.support import leaks
 from tests.support import rpc
+from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import topic
 from zmq_threaded.service import executors
-
-_ROUNDS = 100
 
 
 def _counts(ipc_dir):
@@ -37,10 +38,11 @@ def _open_use_close(ipc_dir):
         executor.shutdown(wait=False)
 
 
-def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir):
+@pytest.mark.parametrize('rounds', soaks.sizes(25, 100))
+def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir, rounds):
     _open_use_close(ipc_dir)
     before = _counts(ipc_dir)
-    for number in range(_ROUNDS):
+    for number in range(rounds):
         _open_use_close(ipc_dir)
         waiting.until(lambda: _counts(ipc_dir)[0] <= before[0]
                       and _counts(ipc_dir)[1] <= before[1]
