@@ -20,6 +20,10 @@ def _counts(ipc_dir):
             len(leaks.ipc_files(ipc_dir)))
 
 
+def _is_as(before, now):
+    return now[0] <= before[0] and now[1] <= before[1] and now[2] == 0
+
+
 def _open_use_close(ipc_dir):
     with rpc.Node(ipc_dir) as node:
         parts = node.runtime()
@@ -44,9 +48,7 @@ def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir, rounds):
     before = _counts(ipc_dir)
     for number in range(rounds):
         _open_use_close(ipc_dir)
-        waiting.until(lambda: _counts(ipc_dir)[0] <= before[0]
-                      and _counts(ipc_dir)[1] <= before[1]
-                      and _counts(ipc_dir)[2] == 0,
+        waiting.until(lambda: _is_as(before, _counts(ipc_dir)),
                       what=f'round {number}: {_counts(ipc_dir)} {before}')
     groups = os.path.join(ipc_dir, 'registry', 'groups')
     assert os.listdir(groups) == []
