@@ -16,13 +16,13 @@ import pytest
 from tests.support import ports
 from tests.support import processes
 from tests.support import raw_peer
+from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded.registry import engines
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 
 _MEGABYTE = 1024 * 1024
-_SECONDS = 4.0
 _MOST_MEMORY = 512 * _MEGABYTE
 _MOST_LEFT = 64 * _MEGABYTE
 # Of a call, in seconds: a second on a quiet machine (ZMQ_CHAOS_SLACK=1), but
@@ -119,7 +119,12 @@ def target(request, node):
                  lambda: attacked._popen.poll() is None)
 
 
-def _flood(target, data, peers=4, seconds=_SECONDS):
+@pytest.fixture(params=soaks.sizes(1.5, 4.0))
+def seconds(request):
+    return request.param
+
+
+def _flood(target, data, seconds, peers=4):
     """Send the same from several peers, which come back when they are cut
     off and never read.
     """
@@ -141,16 +146,16 @@ def _flood(target, data, peers=4, seconds=_SECONDS):
 
 
 @pytest.mark.parametrize('frame', [b'', b'z' * 8, b'z' * 100])
-def test_multiparts_that_never_end(target, frame):
+def test_multiparts_that_never_end(target, frame, seconds):
     data = raw_peer.pack(frame, more=True) * (_MEGABYTE // (len(frame) + 2))
     with target.measured():
-        _flood(target, data)
+        _flood(target, data, seconds)
 
 
-def test_multiparts_of_many_frames(target):
+def test_multiparts_of_many_frames(target, seconds):
     data = raw_peer.multipart(*[b'z'] * 200_000)
     with target.measured():
-        _flood(target, data, peers=2)
+        _flood(target, data, seconds, peers=2)
 
 
 def test_big_frames_that_never_end(target):
@@ -174,7 +179,7 @@ def test_headers_of_frames_that_are_too_big(target):
                     assert peer.socket.recv(1) == b''
 
 
-def test_many_ids(target):
+def test_many_ids(target, seconds):
     query = target.message(wire.QUERY, [os.urandom(16 * 60_000)])
     fanout = target.message(
         wire.FANOUT, [b'{}', b'{}', target.instance * 60_000], wire.NO_ID)
@@ -183,19 +188,20 @@ def test_many_ids(target):
     data = b''.join(raw_peer.multipart(b'', each)
                     for each in (query, fanout, twice))
     with target.measured():
-        _flood(target, data)
+        _flood(target, data, seconds)
 
 
-def test_answers_that_nobody_reads(target):
+def test_answers_that_nobody_reads(target, seconds):
     query = target.message(wire.QUERY, [bytes(16 * 1000)])
     with target.measured():
-        _flood(target, raw_peer.multipart(b'', query), peers=20)
+        _flood(target, raw_peer.multipart(b'', query), seconds, peers=20)
 
 
-def test_long_envelopes(target):
+def test_long_envelopes(target, seconds):
     query = target.message(wire.QUERY, [bytes(16)])
     with target.measured():
-        _flood(target, raw_peer.multipart(bytes(200_000), b'', query))
+        _flood(target, raw_peer.multipart(bytes(200_000), b'', query),
+               seconds)
 
 
 def test_identities(target):

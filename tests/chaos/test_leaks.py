@@ -4,19 +4,24 @@
 import gc
 import os
 
+import pytest
+
 from tests.support import leaks
 from tests.support import rpc
+from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import topic
 from zmq_threaded.service import executors
-
-_ROUNDS = 100
 
 
 def _counts(ipc_dir):
     gc.collect()
     return (len(leaks.threads()), leaks.descriptors(),
             len(leaks.ipc_files(ipc_dir)))
+
+
+def _is_as(before, now):
+    return now[0] <= before[0] and now[1] <= before[1] and now[2] == 0
 
 
 def _open_use_close(ipc_dir):
@@ -37,14 +42,13 @@ def _open_use_close(ipc_dir):
         executor.shutdown(wait=False)
 
 
-def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir):
+@pytest.mark.parametrize('rounds', soaks.sizes(25, 100))
+def test_stop_and_cleanup_give_everything_back(no_leaks, ipc_dir, rounds):
     _open_use_close(ipc_dir)
     before = _counts(ipc_dir)
-    for number in range(_ROUNDS):
+    for number in range(rounds):
         _open_use_close(ipc_dir)
-        waiting.until(lambda: _counts(ipc_dir)[0] <= before[0]
-                      and _counts(ipc_dir)[1] <= before[1]
-                      and _counts(ipc_dir)[2] == 0,
+        waiting.until(lambda: _is_as(before, _counts(ipc_dir)),
                       what=f'round {number}: {_counts(ipc_dir)} {before}')
     groups = os.path.join(ipc_dir, 'registry', 'groups')
     assert os.listdir(groups) == []

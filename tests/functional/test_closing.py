@@ -247,7 +247,7 @@ def raise_keyboard_interrupt():
 
 
 def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
-    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=60)
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=5)
     with on_a_signal_while(lambda: is_flushing(parts),
                            raise_keyboard_interrupt):
         with pytest.raises(KeyboardInterrupt):

@@ -18,6 +18,7 @@ import pytest
 from tests.support import servers
 from tests.support import forks
 from tests.support import leaks
+from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded.registry import record
@@ -141,7 +142,8 @@ class Caller:
         assert not self.troubles, self.troubles[:5]
 
 
-@pytest.mark.parametrize('how', HOWS)
+@pytest.mark.parametrize('engine, how', soaks.pairs(
+    engines.parallel(engines.DISTRIBUTED), HOWS), indirect=['engine'])
 def test_outage(engine, world, topic, how):
     _outage(engine, world, topic, how)
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support import servers
 from tests.support import rpc
+from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import topic as topics
 
@@ -97,7 +98,9 @@ def listed(transport, name):
     return directory.listed(topics.rpc('openstack', name))
 
 
-@pytest.mark.parametrize('how', ['pause', 'kill', 'empty'])
+@pytest.mark.parametrize('engine, how', soaks.pairs(
+    engines.parallel(engines.DISTRIBUTED), ['pause', 'kill', 'empty'], 1),
+    indirect=['engine'])
 def test_nobody_notices_an_outage(engine, cloud, how):
     _nobody_notices(engine, cloud, how)
 

@@ -17,6 +17,7 @@ from oslo_config import cfg    # noqa: E402
 import oslo_messaging          # noqa: E402
 
 from tests.support import chaos_journal    # noqa: E402
+from tests.support import idle_threads    # noqa: E402, F401
 
 
 class Endpoint:

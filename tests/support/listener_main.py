@@ -15,6 +15,8 @@ native_threads.use_native_threads()
 from oslo_config import cfg    # noqa: E402
 import oslo_messaging          # noqa: E402
 
+from tests.support import idle_threads    # noqa: E402, F401
+
 
 class Endpoint:
     def __init__(self, path):

@@ -3,17 +3,22 @@
 
     python tests/support/oslo_suite.py URL TESTNAME...
 
-A name is relative to oslo_messaging.tests.functional. The last thing printed
-is a line of JSON after SUMMARY; the exit code is 0 only if every test ran and
-passed. Needs a process of its own: it changes futurist and the suite.
+A name is relative to oslo_messaging.tests.functional. Each test has a process
+of its own, and all run at the same time, since most of them only wait: a test
+of LoggingNotificationHandler listens for 15 seconds after its notification.
+The last thing printed is a line of JSON after SUMMARY; the exit code is 0 only
+if every test ran and passed. Needs a process of its own: it changes futurist
+and the suite.
 """
 
 import contextlib
 import faulthandler
 import functools
 import json
+import multiprocessing
 import os
 import sys
+import tempfile
 import types
 import unittest
 
@@ -34,6 +39,7 @@ _SUITE = 'oslo_messaging.tests.functional'
 _SUMMARY = 'SUMMARY '
 # Less than the timeout of a test of ours, so that the stacks are seen.
 _SECONDS = 280
+_FORK = multiprocessing.get_context('fork')
 
 
 class _UrlOfMonitoringDriver(str):
@@ -95,12 +101,12 @@ def _set_environment(url):
 
 
 def _load(names):
-    """The tests, multiplied by their scenarios: a module's load_tests does so
-    too, but is not called for one class.
+    """A list of the tests, multiplied by their scenarios: a module's
+    load_tests does so too, but is not called for one class.
     """
     loaded = unittest.defaultTestLoader.loadTestsFromNames(
         [f'{_SUITE}.{name}' for name in names])
-    return unittest.TestSuite(testscenarios.generate_scenarios(loaded))
+    return list(testscenarios.generate_scenarios(loaded))
 
 
 def _modules_of_eventlet():
@@ -108,17 +114,58 @@ def _modules_of_eventlet():
             if name.partition('.')[0] == 'eventlet']
 
 
+class _Process:
+    """A started process of one test; it keeps its output for the end."""
+
+    def __init__(self, test):
+        self._output = tempfile.TemporaryFile('w+')
+        self._told, tell = _FORK.Pipe(duplex=False)
+        self._process = _FORK.Process(target=self._run, args=(test, tell))
+        self._process.start()
+        tell.close()
+
+    def _run(self, test, tell):
+        for number in (1, 2):
+            os.dup2(self._output.fileno(), number)
+        faulthandler.dump_traceback_later(_SECONDS, exit=True)
+        result = unittest.TextTestRunner(verbosity=2).run(test)
+        tell.send({'ran': result.testsRun, 'failures': len(result.failures),
+                   'errors': len(result.errors),
+                   'skipped': len(result.skipped),
+                   'eventlet': _modules_of_eventlet()})
+
+    def end(self):
+        """Wait for it and print its output; returns what came of the test."""
+        self._process.join()
+        self._output.seek(0)
+        print(self._output.read(), flush=True)
+        try:
+            summary = self._told.recv()
+        except EOFError:
+            return {'errors': 1}
+        # What is done at the end of a process is a part of the test.
+        summary['errors'] += self._process.exitcode != 0
+        return summary
+
+
+def _sum(summaries):
+    total = {'ran': 0, 'failures': 0, 'errors': 0, 'skipped': 0,
+             'eventlet': []}
+    for summary in summaries:
+        for name, value in summary.items():
+            total[name] += value
+    return total
+
+
 def main(url, *names):
-    faulthandler.dump_traceback_later(_SECONDS, exit=True)
     _set_environment(url)
     _import_suite(url)
-    result = unittest.TextTestRunner(verbosity=2).run(_load(names))
-    summary = {'ran': result.testsRun, 'failures': len(result.failures),
-               'errors': len(result.errors), 'skipped': len(result.skipped),
-               'eventlet': _modules_of_eventlet()}
+    started = [_Process(test) for test in _load(names)]
+    summary = _sum([process.end() for process in started])
     print(_SUMMARY + json.dumps(summary), flush=True)
-    return not (result.wasSuccessful() and result.testsRun
-                and not result.skipped and not summary['eventlet'])
+    return not summary['ran'] or any(
+        summary[name] for name in ('failures', 'errors', 'skipped',
+                                   'eventlet'))
 
 
 if __name__ == '__main__':

@@ -9,12 +9,15 @@ from urllib import parse
 from oslo_config import cfg
 import oslo_messaging
 
+from tests.support import idle_threads     # noqa: F401
 from tests.support import processes
 from tests.support import receivers
 from zmq_threaded import options
 from zmq_threaded import runtime
 
 cfg.CONF([], project='zmq_threaded_tests')
+# Seconds for what is not acknowledged when a test ends.
+_FLUSH_LIMIT = 0.5
 
 
 class Recorder:
@@ -79,7 +82,7 @@ class Node:
         transport = oslo_messaging.get_rpc_transport(
             cfg.CONF, self.url(**query),
             allowed_remote_exmods=allowed_remote_exmods)
-        self._stack.callback(transport.cleanup)
+        self._stack.callback(_clean_up, transport)
         return transport
 
     def server(self, topic='topic', server='server', endpoint=None,
@@ -143,7 +146,7 @@ class Node:
     def notification_transport(self, **query):
         transport = oslo_messaging.get_notification_transport(
             cfg.CONF, self.url(**query))
-        self._stack.callback(transport.cleanup)
+        self._stack.callback(_clean_up, transport)
         return transport
 
     def notifier(self, topic='notes', transport=None):
@@ -170,3 +173,13 @@ class Node:
 def driver(transport):
     """The ZmqDriver of a transport."""
     return transport._driver
+
+
+def _clean_up(transport):
+    """As transport.cleanup(), but what the test has left undelivered is not
+    waited for until rpc_cast_timeout.
+    """
+    parts = driver(transport)._latest()
+    if parts is not None:
+        parts.close(time.monotonic() + _FLUSH_LIMIT)
+    transport.cleanup()
