@@ -200,7 +200,7 @@ class ZmqDriver(base.BaseDriver):
         body, flags = payload.dump((ctxt, message),
                                    self._settings.serialization)
         sizes.check(body, self._settings.max_message_size,
-                    f'A message for {topic}')
+                    'A message for', topic)
         return body, flags
 
     def _result(self, reply):
