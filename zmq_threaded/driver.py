@@ -30,6 +30,7 @@ from zmq_threaded.client import directory
 from zmq_threaded.client import requests
 from zmq_threaded.client import results
 from zmq_threaded.service import batch as batches
+from zmq_threaded.service import executors
 from zmq_threaded.service import listener
 
 LOG = logs.get(__name__)
@@ -255,6 +256,9 @@ class ZmqDriver(base.BaseDriver):
 
     def _listen(self, addresses, batch_size, batch_timeout, pool=''):
         try:
+            # A wrong name is told before anything is opened.
+            if self._settings.executor != executors.SERVER:
+                executors.maker(self._settings.executor)
             parts = self._parts()
             service = parts.service(
                 addresses, pool=pool,
@@ -267,7 +271,8 @@ class ZmqDriver(base.BaseDriver):
                       ', '.join(map(str, addresses)), error)
             raise _as_ours(error) from None
         return listener.ZmqListener(service, parts.stopped, parts.forget,
-                                    batch_size, batch_timeout)
+                                    batch_size, batch_timeout,
+                                    self._settings.executor)
 
     # The parts of this process
 
