@@ -30,6 +30,7 @@ from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import requests
 from zmq_threaded.client import results
 from zmq_threaded.service import batch as batches
+from zmq_threaded.service import executors
 from zmq_threaded.service import listener
 
 LOG = logs.get(__name__)
@@ -200,7 +201,7 @@ class ZmqDriver(base.BaseDriver):
         body, flags = payload.dump((ctxt, message),
                                    self._settings.serialization)
         sizes.check(body, self._settings.max_message_size,
-                    f'A message for {topic}')
+                    'A message for', topic)
         return body, flags
 
     def _result(self, reply):
@@ -255,6 +256,9 @@ class ZmqDriver(base.BaseDriver):
 
     def _listen(self, addresses, batch_size, batch_timeout, pool=''):
         try:
+            # A wrong name is told before anything is opened.
+            if self._settings.executor != executors.SERVER:
+                executors.maker(self._settings.executor)
             parts = self._parts()
             service = parts.service(
                 addresses, pool=pool,
@@ -267,7 +271,8 @@ class ZmqDriver(base.BaseDriver):
                       ', '.join(map(str, addresses)), error)
             raise _as_ours(error) from None
         return listener.ZmqListener(service, parts.stopped, parts.forget,
-                                    batch_size, batch_timeout)
+                                    batch_size, batch_timeout,
+                                    self._settings.executor)
 
     # The parts of this process
 

@@ -124,6 +124,12 @@ _OPTIONS = [
     _live(cfg.IntOpt, 'zmq_target_update', default=10, min=1,
           help='Seconds after which a client looks again at the records of '
                'the topics in use. Must be shorter than zmq_target_expire.'),
+    _live(cfg.StrOpt, 'rpc_zmq_executor', default='fast',
+          help='What runs the endpoints of a server: "fast" is a pool of '
+               'threads that costs a third of the one which oslo.messaging '
+               'makes, with as many threads (executor_thread_pool_size); '
+               '"server" is the one of oslo.messaging; or another name of '
+               'the entry point group zmq_threaded.executors.'),
     _live(cfg.StrOpt, 'rpc_zmq_serialization', default='json',
           choices=('json', 'msgpack'),
           help='Encoding of what this process sends; every process reads '
@@ -193,6 +199,7 @@ class Settings:
     linger: float
     expire: float
     update: float
+    executor: str
     serialization: str
     two_messages: bool
     pool_size: int
@@ -296,6 +303,7 @@ def _settings(value, matchmaker):
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
                        value['zmq_target_expire']),
+        executor=value['rpc_zmq_executor'],
         serialization=value['rpc_zmq_serialization'],
         two_messages=value['rpc_zmq_two_message_replies'],
         pool_size=value['rpc_conn_pool_size'],

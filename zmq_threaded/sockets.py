@@ -77,6 +77,7 @@ _TRY_AGAIN = 0.1
 # (a five-frame recv_multipart() 66 us, receive() 24 us).
 POLLIN, POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
+_send_frame = zmq.backend.Socket.send
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS = int(zmq.RCVMORE), int(zmq.EVENTS)
 _SRCFD = int(zmq.SRCFD)
@@ -414,11 +415,11 @@ def send(socket, frames):
 
     :raises: zmq.Again, zmq.ZMQError; then nothing of it was sent
     """
-    send_frame = socket.send
+    # Past the options of zmq.Socket.send(), which cost as much as the frame.
     last = len(frames) - 1
     for frame in frames[:last]:
-        send_frame(frame, _NOBLOCK_MORE)
-    send_frame(frames[last], _NOBLOCK)
+        _send_frame(socket, frame, _NOBLOCK_MORE)
+    _send_frame(socket, frames[last], _NOBLOCK)
 
 
 def is_out_of_memory(error):
@@ -437,20 +438,19 @@ def receive(socket, flags=_NOBLOCK, note=None):
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
-    receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(flags) if note is None else _noted(socket, note)]
-    while get(_RCVMORE):
+    # As zmq.Frame, which knows whether another one follows: to ask the socket
+    # costs more than the object.
+    receive_frame = socket.recv
+    frame = receive_frame(flags, False)
+    frames = [frame.bytes]
+    if note is not None:
+        note(frame.get(_SRCFD), frames[0])
+    while frame.more:
         if len(frames) >= _MOST_FRAMES:
             raise _too_many(socket, _MOST_FRAMES)
-        frames.append(receive_frame(flags))
+        frame = receive_frame(flags, False)
+        frames.append(frame.bytes)
     return frames
-
-
-def _noted(socket, note):
-    frame = socket.recv(_NOBLOCK, False)
-    first = frame.bytes
-    note(frame.get(_SRCFD), first)
-    return first
 
 
 def _too_many(socket, limit):
@@ -502,15 +502,17 @@ def receive_uncopied(socket, note=None, most=_MOST_TO_PASS_ON):
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
     """
-    receive_frame, get = socket.recv, socket.get
-    frames = [receive_frame(_NOBLOCK) if note is None
-              else _noted(socket, note)]
-    is_copied = True
-    while get(_RCVMORE):
+    receive_frame, is_copied = socket.recv, True
+    frame = receive_frame(_NOBLOCK, False)
+    frames = [frame.bytes]
+    if note is not None:
+        note(frame.get(_SRCFD), frames[0])
+    while frame.more:
         if len(frames) >= most:
             raise _too_many(socket, most)
         is_copied = is_copied and bool(frames[-1])
-        frames.append(receive_frame(_NOBLOCK, is_copied))
+        frame = receive_frame(_NOBLOCK, False)
+        frames.append(frame.bytes if is_copied else frame)
     return frames
 
 
@@ -521,12 +523,11 @@ def receive_request(socket, note=None):
 
 def forward(socket, frames):
     """Send a multipart of receive_uncopied() on; like send()."""
-    send_frame = socket.send
     last = len(frames) - 1
     for frame in frames[:last]:
         # A short frame is copied faster than it is shared.
-        send_frame(frame, _NOBLOCK_MORE, isinstance(frame, bytes))
-    send_frame(frames[last], _NOBLOCK, False)
+        _send_frame(socket, frame, _NOBLOCK_MORE, isinstance(frame, bytes))
+    _send_frame(socket, frames[last], _NOBLOCK, False)
 
 
 def events(socket):

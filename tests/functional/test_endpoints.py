@@ -329,7 +329,7 @@ def test_a_thread_that_cannot_start_costs_no_worker(node, monkeypatch):
     start, tries = threading.Thread.start, []
 
     def fail(thread):
-        if type(thread).__name__ == 'ThreadWorker' and len(tries) < 4:
+        if type(thread).__name__ == '_Worker' and len(tries) < 4:
             tries.append(thread)
             raise RuntimeError("can't start new thread")
         return start(thread)

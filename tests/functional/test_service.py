@@ -21,7 +21,8 @@ from zmq_threaded.service import batch
 from zmq_threaded.service import executors
 from zmq_threaded.service import poller
 
-OPTIONS = {'threading': {'max_workers': 2}, 'dynamic': {'max_workers': 2},
+OPTIONS = {'fast': {'max_workers': 2},
+           'threading': {'max_workers': 2}, 'dynamic': {'max_workers': 2},
            'synchronous': {}}
 
 
@@ -109,8 +110,8 @@ def test_no_callback_follows_stop(node):
     sender.start()
     waiting.until(lambda: len(server.endpoint.seen) > 20)
     submitted = []
-    submit = server._work_executor.submit
-    server._work_executor.submit = lambda *args: (
+    submit = server._work_executor.execute
+    server._work_executor.execute = lambda *args: (
         submitted.append(time.monotonic()), submit(*args))
     server.stop()
     stopped = time.monotonic()

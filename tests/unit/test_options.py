@@ -45,6 +45,7 @@ LIVE = {
     'zmq_linger': ('5', 'linger', 5.0),
     'zmq_target_expire': ('40', 'expire', 40.0),
     'zmq_target_update': ('3', 'update', 3.0),
+    'rpc_zmq_executor': ('server', 'executor', 'server'),
     'rpc_zmq_serialization': ('msgpack', 'serialization', 'msgpack'),
     'rpc_conn_pool_size': ('20', 'pool_size', 20),
     'conn_pool_ttl': ('21', 'pool_ttl', 21.0),

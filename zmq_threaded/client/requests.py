@@ -161,7 +161,7 @@ class Requests:
                 raise NeedsOutbox(instance)
             if instance.limit:
                 sizes.check(body, instance.limit,
-                            f'Call {message_id.hex()} for {instance}')
+                            f'Call {message_id.hex()} for', instance)
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)

@@ -1,36 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""futurist executors for a service without an oslo.messaging server.
+"""The executors that run what a service receives.
 
-Under oslo.messaging the server brings its own executor; this is for tests,
-tools and programs on the bare :class:`zmq_threaded.service.service.Service`.
-Others can add executors under the entry point group zmq_threaded.executors.
+Under oslo.messaging the server makes its own, which guard.equip() replaces by
+the one of rpc_zmq_executor. Programs on the bare
+:class:`zmq_threaded.service.service.Service` make one with load(). Others can
+add executors under the entry point group zmq_threaded.executors.
 """
 
+import inspect
 import sys
 
 from stevedore import driver
 
 from zmq_threaded import errors
 from zmq_threaded import logs
+from zmq_threaded.service import fast_executor
 
 LOG = logs.get(__name__)
 
 ENTRY_POINTS = 'zmq_threaded.executors'
+FAST = 'fast'
+# No name of the group: the server's own.
+SERVER = 'server'
 
 
 def load(name, **options):
     """Make an executor.
 
-    :param name: 'threading', 'dynamic', 'synchronous', or what others added
+    :param name: 'fast', 'threading', 'dynamic', 'synchronous', or what others
+        added
     :param options: arguments of its class, such as max_workers
     :raises: ConfigurationError when there is none of that name
     """
+    return maker(name)(**options)
+
+
+def maker(name):
+    """The class of an executor, or what else makes one.
+
+    :raises: ConfigurationError when there is none of that name
+    """
+    if name == FAST:
+        return fast_executor.FastExecutor   # without a look at the disk
     try:
-        return driver.DriverManager(ENTRY_POINTS, name, invoke_on_load=True,
-                                    invoke_kwds=options).driver
+        return driver.DriverManager(ENTRY_POINTS, name).driver
     except RuntimeError as error:
         raise errors.ConfigurationError(
             f'executor {name!r}: {error}') from None
+
+
+def with_workers(name, count):
+    """As load(), with so many threads at the most if it has any."""
+    make = maker(name)
+    takes_it = 'max_workers' in inspect.signature(make).parameters
+    return make(max_workers=count) if takes_it else make()
+
+
+def run_in(executor, *args):
+    """Have a function called, whose result nobody wants.
+
+    :param args: the function and what it is called with
+    """
+    if isinstance(executor, fast_executor.FastExecutor):
+        executor.execute(*args)
+    else:
+        executor.submit(*args)
 
 
 def submitting(executor, handler):
@@ -42,7 +76,7 @@ def submitting(executor, handler):
     def on_incoming(incoming):
         for each in incoming:
             try:
-                executor.submit(_run, handler, each)
+                run_in(executor, _run, handler, each)
             except Exception as error:
                 LOG.warning('The executor refused a message: %s', error)
                 each.refuse_busy()

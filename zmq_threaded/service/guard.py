@@ -10,10 +10,12 @@ to do with a message is run here, and what it did not answer is answered.
 
 import sys
 
+import futurist
 from oslo_messaging import server as oslo_server
 
 from zmq_threaded import errors
 from zmq_threaded import logs
+from zmq_threaded.service import executors
 
 LOG = logs.get(__name__)
 
@@ -30,13 +32,42 @@ def guarded(on_incoming):
 
     def submit(messages):
         try:
-            server._work_executor.submit(
-                run, server._process_incoming, messages,
-                getattr(server, '_allow_requeue', False))
+            executors.run_in(
+                server._work_executor, run, server._process_incoming,
+                messages, getattr(server, '_allow_requeue', False))
         except RuntimeError:
             _forget_threads_that_never_ran(server._work_executor)
             raise
     return submit
+
+
+def equip(on_incoming, name):
+    """Replace the executor that the server of a callback has just made.
+
+    Only if all is as it is known of oslo.messaging; else it is left alone.
+
+    :param name: of executors.load(), or executors.SERVER for the server's own
+    :raises: ConfigurationError when there is no executor of that name
+    """
+    if name == executors.SERVER:
+        return
+    server = _server(on_incoming)
+    made = getattr(server, '_work_executor', None)
+    if not _is_new(made):
+        LOG.debug('The executor of %s is not the new pool of threads that '
+                  'oslo.messaging is known to make. It is left alone, and '
+                  'rpc_zmq_executor is not heeded.',
+                  type(server or on_incoming).__name__)
+        return
+    server._work_executor = executors.with_workers(name, made._max_workers)
+    made.shutdown(wait=False)
+
+
+def _is_new(executor):
+    """Whether it is futurist's pool of threads, which had no work yet."""
+    return (type(executor) is futurist.ThreadPoolExecutor and executor.alive
+            and not executor.num_workers and not executor.queue_size
+            and isinstance(getattr(executor, '_max_workers', None), int))
 
 
 def workers(on_incoming):

@@ -14,19 +14,22 @@ class ZmqListener(base.Listener):
     :param service: service.service.Service, bound
     :param stopped: called with the service when it has stopped
     :param forget: called with the service when it is cleaned up
+    :param executor: the name of the one that runs the endpoints
 
     Thread: any.
     """
 
     def __init__(self, service, stopped, forget, batch_size,
-                 batch_timeout):
+                 batch_timeout, executor):
         super().__init__(batch_size, batch_timeout)
         self._service = service
         self._stopped = stopped
         self._forget = forget
+        self._executor = executor
 
     def start(self, on_incoming_callback):
         super().start(on_incoming_callback)
+        guard.equip(on_incoming_callback, self._executor)
         try:
             self._service.start(guard.guarded(on_incoming_callback),
                                 guard.workers(on_incoming_callback))

@@ -54,7 +54,7 @@ class Replies:
 
         :raises: MessageDeliveryFailure
         """
-        sizes.check(body, self._longest, f'The reply to call {call_id}')
+        sizes.check(body, self._longest, 'The reply to call', call_id)
 
     def put(self, envelope, frame):
         """Send a message to where a request came from.
