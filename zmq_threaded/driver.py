@@ -281,7 +281,7 @@ class ZmqDriver(base.BaseDriver):
 
     def counters(self):
         """What happened so far in this process, and what there is now: a dict
-        of numbers by name (README, "Counters").
+        of numbers by name (docs/counters.md).
         """
         return self._parts().snapshot()
 
