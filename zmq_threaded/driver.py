@@ -286,7 +286,7 @@ class ZmqDriver(base.BaseDriver):
 
     def counters(self):
         """What happened so far in this process, and what there is now: a dict
-        of numbers by name (README, "Counters").
+        of numbers by name (docs/counters.md).
         """
         return self._parts().snapshot()
 
@@ -414,9 +414,12 @@ def _refuse_patched_threads():
     if patcher and getattr(patcher, 'is_monkey_patched',
                            lambda _: False)('thread'):
         raise errors.ConfigurationError(
-            'The zmq driver works with native threads; in this process '
-            'eventlet has patched them. Run the service with the threading '
-            'back end of oslo.service, or use another transport.')
+            'The zmq driver works with native threads only, and eventlet has '
+            'patched the threads of this process. Run the service with native '
+            'threads: for nova set OS_NOVA_DISABLE_EVENTLET_PATCHING=true in '
+            'its environment; a service of your own calls '
+            'oslo_service.backend.init_backend(BackendType.THREADING) first. '
+            'Otherwise use another transport.')
 
 
 def _settings(conf, url):

@@ -30,7 +30,7 @@ from zmq_threaded.service import service
 LOG = logs.get(__name__)
 
 # Descriptors: of the parts of a driver with a service and one connection; and
-# of what does not grow with its load (README, "Limits").
+# of what does not grow with its load (docs/promises.md).
 _FOR_A_START, _FOR_THE_REST = 24, 30
 # What is sent while the services close has this much of the time, at the most.
 _LAST_FLUSH, _LAST_FLUSH_LIMIT = 0.2, 1.0

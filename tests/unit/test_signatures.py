@@ -197,6 +197,12 @@ def test_patched_threads_are_refused_after_the_imports():
     assert 'eventlet' in run(NATIVE + CONF + FAKE_EVENTLET + REFUSED)
 
 
+def test_the_refusal_says_what_to_do():
+    said = run(NATIVE + CONF + FAKE_EVENTLET + REFUSED)
+    assert 'OS_NOVA_DISABLE_EVENTLET_PATCHING=true' in said
+    assert 'BackendType.THREADING' in said
+
+
 @needs_eventlet
 @pytest.mark.parametrize('how', [
     '', 'eventlet.monkey_patch(thread=False)',

@@ -114,7 +114,7 @@ def warn_if_few(needed):
     if highest < needed:
         LOG.warning(
             'This process may open %d files (RLIMIT_NOFILE); with its '
-            'configuration it may need %d or more (see README, "Limits"): '
+            'configuration it may need %d or more (see docs/promises.md): '
             'raise LimitNOFILE of its unit, or ulimit -Hn', highest, needed)
 
 
