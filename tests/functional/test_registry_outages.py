@@ -143,7 +143,7 @@ class Caller:
 
 
 @pytest.mark.parametrize('engine, how', soaks.pairs(
-    engines.parallel(engines.DISTRIBUTED), HOWS), indirect=['engine'])
+    servers.parallel(servers.DISTRIBUTED), HOWS), indirect=['engine'])
 def test_outage(engine, world, topic, how):
     _outage(engine, world, topic, how)
 

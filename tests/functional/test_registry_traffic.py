@@ -99,7 +99,7 @@ def listed(transport, name):
 
 
 @pytest.mark.parametrize('engine, how', soaks.pairs(
-    engines.parallel(engines.DISTRIBUTED), ['pause', 'kill', 'empty'], 1),
+    servers.parallel(servers.DISTRIBUTED), ['pause', 'kill', 'empty'], 1),
     indirect=['engine'])
 def test_nobody_notices_an_outage(engine, cloud, how):
     _nobody_notices(engine, cloud, how)
