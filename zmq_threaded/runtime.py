@@ -131,7 +131,7 @@ class Runtime:
 
     def explain(self, topic):
         """Why nobody of a topic can be reached, as text."""
-        return self._registry.explain(topic)
+        return self._registry.cache.explain(topic)
 
     def stopped(self, listening):
         """The service takes no more requests."""

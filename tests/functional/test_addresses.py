@@ -343,14 +343,14 @@ def test_who_is_stopping_or_busy_is_told_apart(cloud):
     from zmq_threaded.client import reasons
     instance = record.Instance(os.urandom(16), ('tcp://127.0.0.1:1',))
     topic = topics.rpc('', 'busy')
-    known._cache.absorb(known._cache.entry(topic.key), (instance,),
+    known.cache.absorb(known.cache.entry(topic.key), (instance,),
                        lambda: False)
-    assert 'nothing is known against it' in known.explain(topic)
-    known.avoid(instance, why=reasons.refusal(wire.BUSY))
-    assert 'it is busy' in known.explain(topic)
-    known.reached(instance)
-    known.avoid(instance, True, reasons.refusal(wire.STOPPING))
-    assert 'it is stopping' in known.explain(topic)
+    assert 'nothing is known against it' in known.cache.explain(topic)
+    known.cache.avoid(instance, why=reasons.refusal(wire.BUSY))
+    assert 'it is busy' in known.cache.explain(topic)
+    known.cache.reached(instance)
+    known.cache.avoid(instance, True, reasons.refusal(wire.STOPPING))
+    assert 'it is stopping' in known.cache.explain(topic)
 
 
 def test_nothing_is_left_of_links_that_never_got_an_address(cloud, dns):

@@ -365,7 +365,7 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     known = rpc.driver(transport)._parts()._registry
     client = node.client(transport)
     assert client.call({}, 'echo', value=1) == 1
-    key, = (entry.key for entry in known._cache.entries())
+    key, = (entry.key for entry in known.cache.entries())
     registry = known._matchmaker
     down = threading.Event()
     lookup = registry.lookup
@@ -377,11 +377,11 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     monkeypatch.setattr(registry, 'lookup', fails_while_down)
     down.set()
     waiting.until(lambda: _failures(transport) > 2, 30)
-    entry = known._cache.entries()[0]
+    entry = known.cache.entries()[0]
     assert entry.key == key and entry.listed
     assert client.call({}, 'echo', value=2) == 2
     down.clear()
-    waiting.until(known._cache.is_empty, 30)
+    waiting.until(known.cache.is_empty, 30)
     assert client.call({}, 'echo', value=3) == 3
 
 
@@ -390,7 +390,7 @@ def test_many_topics_are_forgotten_without_holding_others_up(
     monkeypatch.setattr(cache, '_KEPT', -1)
     known = node.runtime()._registry
     for number in range(20):
-        known._cache.entry(topics.rpc('', f'idle {number}').key)
+        known.cache.entry(topics.rpc('', f'idle {number}').key)
     wanted, waits = topics.rpc('', 'wanted').key, []
 
     def lookup(key):

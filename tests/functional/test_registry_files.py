@@ -52,7 +52,7 @@ def look(client):
     looked = []
     client.ask(TOPIC, looked.append)
     waiting.until(lambda: looked)
-    return ids(client.listed(TOPIC))
+    return ids(client.cache.listed(TOPIC))
 
 
 def said(caplog, *texts):

@@ -60,7 +60,7 @@ def look(client):
     looked = []
     client.ask(TOPIC, looked.append)
     waiting.until(lambda: looked, 15)
-    return {each.id for each in client.listed(TOPIC)}
+    return {each.id for each in client.cache.listed(TOPIC)}
 
 
 def lines(caplog, *texts):

@@ -95,7 +95,7 @@ class Load:
 
 def listed(transport, name):
     directory = transport._driver._parts()._registry
-    return directory.listed(topics.rpc('openstack', name))
+    return directory.cache.listed(topics.rpc('openstack', name))
 
 
 @pytest.mark.parametrize('engine, how', soaks.pairs(

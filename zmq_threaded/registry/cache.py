@@ -97,13 +97,16 @@ class Cache:
     :param expire: seconds of life of a record that is not renewed
     :param look: called with the key of a topic that is in use again, for
         what is known of it may be old
+    :param trouble: says since when and why the registry does not answer; see
+        Health.trouble()
 
     Thread: any, but where it says otherwise.
     """
 
-    def __init__(self, expire, look):
+    def __init__(self, expire, look, trouble=lambda: None):
         self._expire = expire
         self._look = look
+        self._trouble = trouble
         self._lock = threading.RLock()
         self._entries = {}
         self._avoided = avoided.Avoided()
@@ -183,15 +186,14 @@ class Cache:
         if self._avoided:
             self._avoided.remove(instance)
 
-    def explain(self, topic, trouble):
-        """Why nobody of a topic can be reached, as text.
-
-        :param trouble: of the registry; see reasons.explain()
+    def explain(self, topic):
+        """Why nobody of a topic can be reached: text for a log line or an
+        error, of bounded length.
         """
         entry = self._entries.get(topic.key) or Entry(topic.key)
         return reasons.explain([(instance, self._avoided.why(instance))
                                 for instance in entry.listed],
-                               entry.looked_up_at, trouble)
+                               entry.looked_up_at, self._trouble())
 
     # For the directory thread alone
 

@@ -64,6 +64,7 @@ class Registry:
     :param update: seconds between refreshes of the topics in use
     :param expire: seconds of life of a record that is not renewed
     :param housekeeping: called about once a second by the directory thread
+    :ivar cache: Cache, from which senders choose
 
     Thread: any, but for the methods that begin with an underscore.
     """
@@ -77,50 +78,19 @@ class Registry:
         self._housekeeping = housekeeping
         self._tasks = queue.SimpleQueue()
         self._waited_for = {}
-        self._cache = cache.Cache(
-            expire, lambda key: self._tasks.put(lambda: self._want(key)))
+        self._health = health.Health(update, matchmaker.explain, counters)
+        self.cache = cache.Cache(
+            expire, lambda key: self._tasks.put(lambda: self._want(key)),
+            self._health.trouble)
         self._closed = False
         now = time.monotonic()
         self._tick = min(1.0, update / 4)
         self._next_tick = self._next_housekeeping = now
         self._next_beat = now + self._beat_interval()
-        self._health = health.Health(update, matchmaker.explain, counters)
         self._doubted_until = 0.0
         self._last_turn = math.inf
         self._loop = threads.Loop(name, self._turn, self._wake, counters,
                                   finish=self._finish)
-
-    # What senders use; see View
-
-    def choose(self, topic):
-        return self._cache.choose(topic)
-
-    def live(self, topic):
-        return self._cache.live(topic)
-
-    def listed(self, topic):
-        return self._cache.listed(topic)
-
-    def is_listed(self, topic, instance):
-        return self._cache.is_listed(topic, instance)
-
-    def vanished(self, topic):
-        return self._cache.vanished(topic)
-
-    def avoid(self, instance, for_ever=False, why=''):
-        self._cache.avoid(instance, for_ever, why)
-
-    def unreachable(self, instance, why=''):
-        self._cache.unreachable(instance, why)
-
-    def reached(self, instance):
-        self._cache.reached(instance)
-
-    def explain(self, topic):
-        """Why nobody of a topic can be reached: text for a log line or an
-        error, of bounded length.
-        """
-        return self._cache.explain(topic, self._health.trouble())
 
     def resolve(self, topic, deadline, attempts=None):
         """Choose an instance; wait for one if there is none.
@@ -130,12 +100,12 @@ class Registry:
             that the registry did not answer do not count
         :raises: Nobody
         """
-        instance, within = self.choose(topic), AT_ONCE
+        instance, within = self.cache.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
-                raise Nobody(True, self.explain(topic))
+                raise Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
-            instance, within = self.choose(topic), IN_HASTE
+            instance, within = self.cache.choose(topic), IN_HASTE
             if looked_at is not None and attempts:
                 attempts -= 1
         return instance
@@ -151,7 +121,7 @@ class Registry:
         try:
             return looked.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise Nobody(False, self.explain(topic)) from None
+            raise Nobody(False, self.cache.explain(topic)) from None
 
     def start(self):
         """Start the thread, before somebody relies on it.
@@ -235,7 +205,7 @@ class Registry:
             self._refresh()
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + 1.0
-            self._cache.tidy()
+            self.cache.tidy()
             self._look_after_records()
             self._housekeeping()
 
@@ -271,7 +241,7 @@ class Registry:
     def _time_to_wait(self):
         due = [entry.next_lookup for entry in self._waited_for.values()]
         due += (self._next_beat, self._next_housekeeping)
-        if not self._cache.is_empty():
+        if not self.cache.is_empty():
             due.append(self._next_tick)
         return max(0.0, min(due) - time.monotonic())
 
@@ -286,7 +256,7 @@ class Registry:
     # Look-ups
 
     def _want(self, key, done=lambda looked_at: None, within=AT_ONCE):
-        entry = self._waited_for[key] = self._cache.entry(key)
+        entry = self._waited_for[key] = self.cache.entry(key)
         entry.waiting.append(done)
         entry.next_lookup = min(entry.next_lookup,
                                 entry.looked_up_at + within)
@@ -318,8 +288,8 @@ class Registry:
         found = tuple(self._matchmaker.lookup(entry.key))
         if time.monotonic() - began > self._expire / 3:
             self._doubt()       # nobody else could renew a record either
-        self._cache.absorb(entry, found, lambda: self._is_doubtful(entry.key),
-                          self._matchmaker.expired)
+        self.cache.absorb(entry, found, lambda: self._is_doubtful(entry.key),
+                         self._matchmaker.expired)
 
     def _is_doubtful(self, key):
         return (time.monotonic() < self._doubted_until
@@ -329,7 +299,7 @@ class Registry:
         self._doubted_until = time.monotonic() + self._expire
 
     def _refresh(self):
-        for entry in self._cache.entries():
+        for entry in self.cache.entries():
             if entry.next_refresh > time.monotonic():
                 continue
             entry.idle_refreshes += 1
@@ -347,7 +317,7 @@ class Registry:
         if not self._attempt(health.READING, self._read, entry):
             entry.next_refresh = time.monotonic() + self._update
         elif entry.is_forgotten():      # nobody came meanwhile
-            self._cache.forget(entry)
+            self.cache.forget(entry)
 
     # Registrations
 
@@ -418,6 +388,6 @@ class Registry:
 
     def _recovered(self):
         now = time.monotonic()
-        for entry in self._cache.entries():
+        for entry in self.cache.entries():
             entry.next_refresh = now + self._update * random.uniform(
                 *_LOOK_AGAIN)
