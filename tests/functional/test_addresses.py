@@ -242,7 +242,7 @@ def test_a_call_ends_at_its_timeout_whoever_cannot_be_reached(
                  for _ in range(count)]
     client = cloud.client(timeout=2)
     known = client.transport._driver._parts()._registry
-    monkeypatch.setattr(known._matchmaker, 'lookup', lambda key: instances)
+    monkeypatch.setattr(known._store, 'lookup', lambda key: instances)
     began = time.monotonic()
     text = _error(client.call, {}, 'echo', value=1)
     assert time.monotonic() - began < 4
@@ -331,7 +331,7 @@ def test_a_registry_that_fails_is_named(cloud, monkeypatch):
 
     def fail(*args):
         raise OSError('the disk is gone')
-    monkeypatch.setattr(known._matchmaker, 'lookup', fail)
+    monkeypatch.setattr(known._store, 'lookup', fail)
     text = _error(client.call, {}, 'echo', value=1)
     assert 'the registry has not answered for' in text
     assert 'OSError: the disk is gone' in text

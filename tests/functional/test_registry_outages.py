@@ -15,14 +15,14 @@ import time
 
 import pytest
 
-from tests.support import servers
 from tests.support import forks
 from tests.support import leaks
+from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
+from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
 
 LONG = bool(os.environ.get('ZMQ_LONG_OUTAGES'))
@@ -55,13 +55,13 @@ class World:
 
     def client(self, expire=EXPIRE):
         made = registries.Registry(
-            self._engine.matchmaker(expire), UPDATE, expire,
-            counters.Counters(), f'zmq-directory-{next(_numbers)}')
+            self._engine.store(expire), UPDATE, expire,
+            counters.Counters(), f'zmq-registry-{next(_numbers)}')
         self._opened.append(made)
         return made
 
     def service(self, *listened, expire=EXPIRE):
-        """A Directory that lists an instance, its .instance."""
+        """A Registry that lists an instance, its .instance."""
         made = self.client(expire)
         made.instance = record.Instance(
             os.urandom(16), (f'tcp://node-{next(_numbers)}:1',))
@@ -183,7 +183,7 @@ def _outage(engine, world, topic, how):
           f'one gone after {gone:.1f} s')
 
 
-def test_nothing_but_the_directory_waits_for_an_engine_that_hangs(
+def test_nothing_but_the_registry_thread_waits_for_an_engine_that_hangs(
         engine, world, topic):
     service = world.service(topic)
     client = knowing(world, topic, service.instance)
@@ -252,7 +252,7 @@ def test_all_stopped_and_started_again(engine, world, topic):
 def test_service_that_stopped_in_peace_is_gone_at_once(engine, world, topic):
     stays, goes = world.service(topic), world.service(topic)
     client = knowing(world, topic, stays.instance, goes.instance)
-    in_peace = engine.matchmaker(EXPIRE)
+    in_peace = engine.store(EXPIRE)
     waiting.until(lambda: not in_peace.lost_its_records(), EXPIRE + LATE)
     in_peace.close()
     goes.unregister(goes.instance)

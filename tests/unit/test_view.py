@@ -7,11 +7,11 @@ import time
 import pytest
 
 from tests.support import waiting
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import avoided
 from zmq_threaded.client import reasons
+from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import record
 
 TOPIC = topics.rpc('e', 't')
 
