@@ -12,6 +12,7 @@ import time
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import sockets
@@ -88,7 +89,7 @@ class Service:
     def _make_parts(self, socket, settings, counters, batch):
         self._counters = counters
         counters.add('sockets')
-        self._wakeup = threads.Wakeup()
+        self._wakeup = mailbox.Wakeup()
         self._router = routers.SharedRouter(
             socket, self._wakeup.set, counters, self._ipc.path,
             settings.max_message_size)
