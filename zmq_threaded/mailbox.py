@@ -9,14 +9,14 @@ reentrant lock.
 """
 
 import collections
-from collections.abc import Callable
-from collections.abc import Iterable
 import contextlib
 import io
 import os
 import queue
 import select
 import threading
+from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 _NOTHING = object()
@@ -136,7 +136,7 @@ class PolledMailbox:
             undo.callback(self._wakeup.close)
             self._epoll = select.epoll()
             undo.callback(self._epoll.close)
-            self.watch(self._wakeup.fd) 
+            self.watch(self._wakeup.fd)
             undo.pop_all()
 
     def __len__(self) -> int:

@@ -11,8 +11,8 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
 
 DEADLINE = 20.0
 

@@ -54,8 +54,8 @@ def in_place_of(frame):
         return b''
     body, flags = named('MemoryError', f'the server has not enough memory to '
                         f'send its reply of {len(frame)} bytes')
-    return wire.encode(wire.REPLY, instance_id, message_id, body,
-                       flags | wire.ENDING)
+    return wire.encode_reply(instance_id, message_id, body,
+                             flags | wire.ENDING)
 
 
 def _whole(failure):

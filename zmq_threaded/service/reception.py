@@ -256,7 +256,7 @@ class Reception:
         find, seen = self.held.get, self.held.seen()
         moves = not message.flags & wire.OBSERVE
         states = []
-        for message_id in wire.split_ids(message.body[0]):
+        for message_id in wire.queried_ids(message):
             held = find(message_id)
             if held is not None:
                 if moves:
@@ -285,7 +285,7 @@ class Reception:
 
 def _load(message):
     ctxt, body = (payload.load(part, message.flags)
-                  for part in message.body[:2])
+                  for part in wire.context_and_message(message))
     if not isinstance(ctxt, dict) or not isinstance(body, dict):
         raise ValueError('context and message are no dicts')
     return ctxt, body
