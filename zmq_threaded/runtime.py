@@ -25,6 +25,7 @@ from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
+from zmq_threaded.service import crews
 from zmq_threaded.service import service
 
 LOG = logs.get(__name__)
@@ -76,6 +77,7 @@ class Runtime:
         self.successors = {}
         self._ipc_dir = options.ipc_directory(settings)
         self.counters = counters.Counters()
+        self._crews = crews.Crews(self.counters)
         self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, threads.REGISTRY,
@@ -114,7 +116,7 @@ class Runtime:
             self._warn_of_open_port()
         listening = service.Service(
             self._context, self._settings, self._ipc_dir, self._registry,
-            topics, self.counters, **kwargs)
+            topics, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._look_around()
         return listening

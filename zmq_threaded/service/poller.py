@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The poller thread: the only reader of a service's ROUTER."""
+"""What the poller thread does for one service: it is the only reader of the
+ROUTER.
+"""
 
 import time
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded import threads
+from zmq_threaded.service import ends
 
 LOG = logs.get(__name__)
 
-# The wake-ups are complete; the time-out only bounds the harm of a bug.
-_LONGEST_WAIT = 1.0
-_TICK = 0.9
+# Of poller_thread, or a little less.
+_TICK = 0.8
 _READ_AT_ONCE = 64
 # Messages of one turn: those that are refused take no room, and may never end.
 _READ_PER_TURN = 1000
@@ -26,7 +27,7 @@ class Poller:
     as it may, so that its senders wait or choose other services.
 
     :param router: service.router.SharedRouter
-    :param inbox: the PolledMailbox of this thread; its items are called
+    :param inbox: poller_thread.Inbox of this service; its items are called
     :param reception: service.reception.Reception
     :param outcomes: service.outcomes.Outcomes
     :param backlog: how many messages may be held unacknowledged
@@ -39,8 +40,9 @@ class Poller:
     """
 
     def __init__(self, router, inbox, reception, outcomes, backlog, batch,
-                 counters, name, tick=lambda: None):
+                 counters, tick=lambda: None):
         self._router = router
+        self.fd = router.fd
         self._mailbox = inbox
         self._reception = reception
         self._outcomes = outcomes
@@ -56,20 +58,23 @@ class Poller:
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
-        inbox.watch(router.fd)
-        self._loop = threads.Loop(name, self._turn, inbox.wake, counters,
-                                  finish=self._finish)
+        self.is_stopping = False
+        self._end = ends.End()
 
-    def start(self, on_incoming):
-        """:param on_incoming: called with a list of Incoming"""
+    def start(self, on_incoming, thread):
+        """
+        :param on_incoming: called with a list of Incoming
+        :param thread: poller_thread.PollerThread
+        :raises: descriptors.Short
+        """
         self._on_incoming = on_incoming
-        self._loop.start()
+        self._mailbox.enter(thread, self)
 
     def refuse_from_now_on(self):
         """Hand over what has arrived, refuse what still comes; returns when
         no callback can follow. Safe in a signal handler.
         """
-        if self._loop.is_current() or not self._loop.is_alive():
+        if self._mailbox.is_current() or not self._is_running():
             self._stop_accepting()
             return
         if not mailbox.ask(self._mailbox.put, self._drain_and_refuse,
@@ -90,26 +95,45 @@ class Poller:
             self._mailbox.wake()
 
     def stop(self):
-        self._loop.stop()
+        """Have the thread let go of this service; does not wait."""
+        self.is_stopping = True
+        if self._mailbox.thread is None:
+            self.finish()
+        else:
+            self._mailbox.wake()
 
     def join(self, deadline):
-        """:param deadline: monotonic seconds"""
-        return self._loop.join(deadline)
+        """Wait until the thread has let go of this service.
 
-    def _finish(self):
-        self._stop_accepting()
-        self._mailbox.close()
+        :param deadline: monotonic seconds
+        :returns: False when it has not
+        """
+        return self._mailbox.is_current() or self._end.wait(deadline)
 
-    def _turn(self):
-        wait = min(_LONGEST_WAIT, max(0.0, min(
-            self._batch.time_left(), self._outcomes.time_left())))
-        self._mailbox.wait(0 if self._has_more else wait)
+    def finish(self):
+        """The last act."""
+        try:
+            self._stop_accepting()
+        finally:
+            self._end.came()
+
+    def _is_running(self):
+        return self._mailbox.thread is not None and not self._end.has_come()
+
+    def turn(self):
+        """Do what is due.
+
+        :returns: seconds until the next turn that is due by itself
+        """
         self._tick_when_due()
         self._outcomes.turn()
         self._read()
         self._hand_over(self._batch.take_due())
         while self._mailbox.items:
             self._mailbox.items.popleft()()
+        if self._has_more:
+            return 0.0
+        return min(self._batch.time_left(), self._outcomes.time_left())
 
     def _tick_when_due(self):
         now = time.monotonic()
@@ -162,12 +186,12 @@ class Poller:
             return
         self._has_stopped_reading = is_full
         if not is_full:
-            self._mailbox.watch(self._router.fd)
+            self._mailbox.thread.watch(self.fd)
             return
         self.was_full = True
         # Left in, a readable descriptor that nobody reads would spin.
         self._router.is_read = False
-        self._mailbox.unwatch(self._router.fd)
+        self._mailbox.thread.unwatch(self.fd)
         # Who acknowledged before the flag was up has not woken us.
         self.made_room()
 

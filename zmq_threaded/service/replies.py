@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reply thread: the only writer of a service's ROUTER."""
+"""What the reply thread does for one service: it is the only writer of the
+ROUTER.
+"""
 
 import time
 
@@ -7,9 +9,9 @@ from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
 from zmq_threaded import sockets
-from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.net import slow_clients
+from zmq_threaded.service import ends
 
 LOG = logs.get(__name__)
 
@@ -30,7 +32,7 @@ class Replies:
     Thread: any for the public methods, reply for the rest.
     """
 
-    def __init__(self, router, instance, stalls, counters, name, longest):
+    def __init__(self, router, instance, stalls, counters, longest):
         self._stalls = stalls
         self._router = router
         self._instance = instance
@@ -38,15 +40,22 @@ class Replies:
         self._longest = longest
         self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._tick = stalls.TICK
+        self._thread = None
+        # Whether a turn of the thread is to come that sees what is put now.
+        self._is_woken = False
         self._busy = False
-        self._has_ended = False
-        self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
-                                  counters, finish=self._finish)
+        self.is_stopping = self._has_ended = False
+        self._end = ends.End()
 
-    def start(self):
+    def start(self, thread):
+        """
+        :param thread: reply_thread.ReplyThread
+        :raises: descriptors.Short
+        """
         self._stalls.tick()
-        self._loop.start()
+        thread.add(self)
+        self._thread = thread
+        self._wake()
         self._router.guard.start()
 
     def check_size(self, body, call_id):
@@ -111,6 +120,13 @@ class Replies:
         # without a word.
         if self._has_ended:
             self._discard()
+        elif not self._is_woken:
+            self._wake()
+
+    def _wake(self):
+        if self._thread is not None:
+            self._is_woken = True
+            self._thread.wake(self)
 
     # Its end
 
@@ -128,35 +144,49 @@ class Replies:
 
     def stop(self):
         self._router.guard.stop()
-        self._loop.stop()
+        self.is_stopping = True
+        if self._thread is None:
+            self.finish()
+        else:
+            self._thread.wake(self)
 
     def join(self, deadline):
         """:param deadline: monotonic seconds"""
         self._router.guard.join(deadline)
-        return self._loop.join(deadline)
+        is_current = self._thread is not None and self._thread.is_current()
+        return is_current or self._end.wait(deadline)
 
     # The reply thread
 
-    def _turn(self):
-        wait = slow_clients.TICK if len(self._slow) else self._tick
-        items = self._mailbox.take(wait, _BATCH)
-        self._busy = bool(items)
+    def turn(self):
+        """Write what there is, but not for long: others wait as well."""
+        self._busy = True
+        # First: whoever puts something from now on wakes the thread again.
+        self._is_woken = False
+        items = self._mailbox.take(0, _BATCH)
         self._stalls.tick()
         try:
             self._slow.retry()
             self._write(self._multiparts(items))
         finally:
             self._busy = False
+            if len(self._mailbox) and not self._is_woken:
+                self._wake()
 
-    def _finish(self):
+    def is_behind(self):
+        """Whether a client is to be tried again soon."""
+        return len(self._slow) > 0
+
+    def finish(self):
         """Write what is left, as far as clients take it."""
         deadline = time.monotonic() + _LAST_LIMIT
         try:
             while len(self._mailbox) and time.monotonic() < deadline:
-                self._turn()
+                self.turn()
             self._slow.retry()
         finally:
             self._has_ended = True
+            self._end.came()
             self._discard(self._slow.discard())
 
     def _discard(self, count=0):
