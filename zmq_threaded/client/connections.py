@@ -7,6 +7,11 @@ from zmq_threaded import sockets
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import reasons
 
+# Connections without a peer that are probed at one time: each probe is a
+# client more for its service, and when a fanout has just opened 1,000
+# connections, those services are busy letting its own in.
+_PROBES = 20
+
 
 class Connections:
     """Connections by instance; opens the connections that they need, and closes those
@@ -108,14 +113,16 @@ class Connections:
         :returns: list of the queues whose connection is lost
         """
         lost, oldest = [], now - self._settings.pool_ttl
+        probes = _PROBES
         for connection in list(self._connections.values()):
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
                 if connection.used_at < oldest:
                     self._close(connection)
-            elif not connection.check(now):
+            elif not connection.check(now, probes > 0):
                 lost += connection.queues()
+            probes -= not connection.connected
         return lost
 
     def was_paused(self, now):
