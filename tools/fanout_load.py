@@ -9,7 +9,7 @@ While they are under way another thread of the sending process makes calls.
 
     tools/venv python tools/fanout_load.py
     tools/venv python tools/fanout_load.py --servers 4 --instances 25
-    tools/venv python tools/fanout_load.py --url zmq+redis://127.0.0.1:6379 --json -
+    tools/venv python tools/fanout_load.py --url zmq+redis://127.0.0.1:6379
 
 All times are those of CLOCK_MONOTONIC, which the processes of a machine share:
 from before cast() until the last handler began.
@@ -19,6 +19,7 @@ import argparse
 import collections
 import contextlib
 import json
+import math
 import os
 import resource
 import secrets
@@ -37,7 +38,7 @@ use_native_threads()
 import oslo_messaging  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 
-# A fanout is given up after so many seconds.
+# Seconds after which a fanout is given up.
 PATIENCE = 30.0
 START_LIMIT = 300.0
 CALL_TIMEOUT = 10
@@ -91,10 +92,6 @@ class Endpoint:
 def serve(spec):
     """Run servers until standard input ends; answer questions meanwhile."""
     configure()
-    if os.environ.get('PATCH'):
-        exec(open(os.environ['PATCH']).read(), {})
-    if os.environ.get('SWITCH'):
-        sys.setswitchinterval(float(os.environ['SWITCH']))
     transport = open_transport(spec['url'])
     arrivals = Arrivals()
     servers = [server_of(transport, spec['topic'], f'{os.getpid()}-{number}',
@@ -115,10 +112,11 @@ def server_of(transport, topic, name, arrivals):
 
 
 def usage():
-    """CPU seconds and threads of this process."""
+    """CPU seconds, voluntary context switches and threads of this
+    process.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {'cpu': used.ru_utime + used.ru_stime, 'sys': used.ru_stime,
-            'switches': used.ru_nvcsw,
+    return {'cpu': used.ru_utime + used.ru_stime, 'switches': used.ru_nvcsw,
             'threads': threading.active_count()}
 
 
@@ -179,11 +177,13 @@ class Caller:
     Thread: any; a caller of its own.
     """
 
-    def __init__(self, transport, topic):
+    def __init__(self, transport, topic, is_wanted):
         self._client = oslo_messaging.get_rpc_client(
             transport, oslo_messaging.Target(topic=topic),
             timeout=CALL_TIMEOUT)
         self._stop = threading.Event()
+        if not is_wanted:
+            self._stop.set()
         self.spans = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -211,6 +211,7 @@ class Caller:
 
 def fanout(client, servers, number, expected):
     """Send one; returns what came of it."""
+    before = [each.ask(-1) for each in servers]
     began = time.monotonic()
     client.cast(CONTEXT, 'take', number=number)
     deadline = began + PATIENCE
@@ -220,7 +221,14 @@ def fanout(client, servers, number, expected):
         found = [each.ask(number) for each in servers]
         if (sum(each['reached'] for each in found) >= expected
                 or time.monotonic() > deadline):
-            return outcome(began, found, expected)
+            return outcome(began, found, expected) | spent(before, found)
+
+
+def spent(before, after):
+    """What the server processes used in between."""
+    return {name: sum(each[name] for each in after)
+            - sum(each[name] for each in before)
+            for name in ('cpu', 'switches')}
 
 
 def outcome(began, found, expected):
@@ -231,8 +239,6 @@ def outcome(began, found, expected):
             'last_ms': 1000 * (max(lasts) - began) if lasts else None,
             'first_ms': 1000 * (min(firsts) - began) if firsts else None,
             'missing': expected - reached,
-            **{name: sum(each[name] for each in found)
-               for name in ('cpu', 'sys', 'switches')},
             'repeated': sum(each['arrivals'] for each in found) - reached}
 
 
@@ -241,9 +247,7 @@ def run(arguments, servers, topic, numbers):
     transport = open_transport(arguments.url)
     results = []
     try:
-        with Caller(transport, f'{topic}-calls') as caller:
-            if not arguments.calls:
-                caller._stop.set()
+        with Caller(transport, f'{topic}-calls', arguments.calls) as caller:
             client = oslo_messaging.get_rpc_client(
                 transport, oslo_messaging.Target(topic=topic, fanout=True))
             time.sleep(0.5)
@@ -267,7 +271,11 @@ def summary(name, results):
             'least_ms': round(lasts[0], 1) if lasts else None,
             'worst_ms': round(lasts[-1], 1) if lasts else None,
             'missing': sum(each['missing'] for each in results),
-            'repeated': sum(each['repeated'] for each in results)}
+            'repeated': sum(each['repeated'] for each in results),
+            'server_cpu_ms': round(1000 * statistics.median(
+                each['cpu'] for each in results)),
+            'server_switches': round(statistics.median(
+                each['switches'] for each in results))}
     if calls:
         line |= {'calls': len(calls),
                  'call_p50_ms': round(statistics.median(calls), 2),
@@ -286,9 +294,9 @@ def measure(arguments):
         idle = idle_cost(servers, arguments.idle)
         for _ in range(arguments.runs):
             first, *others = run(arguments, servers, topic, numbers)
-            print(json.dumps([(round(each['last_ms'] or -1, 1), round(each['cpu'],2), round(each['sys'],2), each['switches'])
-                              for each in (first, *others)]),
-                  file=sys.stderr, flush=True)
+            print(*(f'{each["last_ms"] or math.inf:.1f} ms'
+                    for each in (first, *others)), file=sys.stderr,
+                  flush=True)
             cold.append(first)
             warm += others
     return [summary('cold', cold), *([summary('warm', warm)] if warm else []),
@@ -299,11 +307,11 @@ def idle_cost(servers, seconds):
     """CPU of all server processes while nothing is sent."""
     if not seconds:
         return None
-    before = sum(each.ask(-1)['cpu'] for each in servers)
+    before = [each.ask(-1) for each in servers]
     time.sleep(seconds)
     found = [each.ask(-1) for each in servers]
-    spent = sum(each['cpu'] for each in found) - before
-    return {'idle_cpu_percent': round(100 * spent / seconds, 1),
+    cpu = spent(before, found)['cpu']
+    return {'idle_cpu_percent': round(100 * cpu / seconds, 1),
             'threads': sum(each['threads'] for each in found)}
 
 
