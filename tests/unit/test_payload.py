@@ -3,15 +3,20 @@
 
 import collections
 import datetime
-import enum
 import math
 import uuid
 
+import pytest
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
+from tests.support.payloads import circle
+from tests.support.payloads import DictLike
+from tests.support.payloads import Level
+from tests.support.payloads import nested
+from tests.support.payloads import Point
+from tests.support.payloads import WHEN
 from zmq_threaded import payload
 from zmq_threaded import wire
 
@@ -30,25 +35,6 @@ def through(value, encoding):
     return payload.load(part, flags)
 
 
-class DictLike:
-    """Has items(), as OpenStack's objects have."""
-
-    def __init__(self, content):
-        self._content = content
-
-    def items(self):
-        return self._content.items()
-
-    def __repr__(self):
-        return f'DictLike({self._content})'
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-Point = collections.namedtuple('Point', 'x y')
-WHEN = datetime.datetime(2026, 11, 21, 1, 2, 3, 4)
 NAME = uuid.UUID('12345678123456781234567812345678')
 
 
@@ -57,7 +43,7 @@ NAME = uuid.UUID('12345678123456781234567812345678')
     ('\0ä\u2603\U0001f600', '\0ä\u2603\U0001f600'),
     ((), []), ((1, (2,)), [1, [2]]), ({}, {}), ({1, }, [1]),
     (WHEN, '2026-11-21T01:02:03.000004'),
-    (WHEN.replace(tzinfo=datetime.timezone.utc),
+    (WHEN.replace(tzinfo=datetime.UTC),
      '2026-11-21T01:02:03.000004'),
     (NAME, str(NAME)), (Level.HIGH, 3), (Point(1, 2), [1, 2]),
     (collections.OrderedDict(b=1, a=2), {'b': 1, 'a': 2}),
@@ -107,13 +93,6 @@ def test_both_encodings_take_the_same_depth(depth):
     assert through(nested(depth), 'json') == through(nested(depth), 'msgpack')
 
 
-def nested(depth):
-    value = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
 def test_only_msgpack_keeps_bytes_and_keys_that_are_no_strings():
     value = {1: b'\xff', 'tuple': (b'', )}
     assert through(value, 'msgpack') == {1: b'\xff', 'tuple': [b'']}
@@ -154,12 +133,6 @@ def test_other_flags_do_not_matter_to_reading():
 
 
 # What cannot be encoded
-
-
-def circle():
-    value = []
-    value.append(value)
-    return value
 
 
 @pytest.mark.parametrize('value', [

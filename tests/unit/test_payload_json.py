@@ -2,21 +2,25 @@
 """JSON is what the json module and oslo.serialization make of it."""
 
 import collections
-import datetime
 import decimal
-import enum
 import ipaddress
 import json
 import math
 import threading
 import uuid
 
+import pytest
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
 from oslo_serialization import jsonutils
-import pytest
 
+from tests.support.payloads import circle
+from tests.support.payloads import DictLike
+from tests.support.payloads import Level
+from tests.support.payloads import nested
+from tests.support.payloads import Point
+from tests.support.payloads import WHEN
 from zmq_threaded import payload
 
 # Decoding: the same value or the same error for every byte string
@@ -130,25 +134,8 @@ def test_damaged_json_is_what_the_json_module_makes_of_it(part):
 # Encoding: byte for byte what oslo.serialization has
 
 
-class DictLike:
-
-    def __init__(self, content):
-        self._content = content
-
-    def items(self):
-        return self._content.items()
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
 class Text(str):
     """A str of its own."""
-
-
-Point = collections.namedtuple('Point', 'x y')
-WHEN = datetime.datetime(2026, 11, 21, 1, 2, 3, 4)
 
 
 def bytes_or_error(encode, value):
@@ -170,26 +157,13 @@ def dump(value):
     return part
 
 
-def circle():
-    value = []
-    value.append({'again': value})
-    return value
-
-
-def nested(depth):
-    value = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
 @pytest.mark.parametrize('value', [
     None, True, 0, -1, 2 ** 64, -2 ** 63 - 1, 1.5, -0.0, 1e16, 1e22, 5e-324,
     math.inf, -math.inf, math.nan, [math.nan], '', '\0\x1f\x7f"\\/\u2028',
     'ä\u2603\U0001f600\udcff', Text('ä'), (), (1, (2,)), {}, [], {1}, WHEN,
     WHEN.date(), uuid.UUID(int=1), Level.HIGH, Point(1, 2), b'bytes',
     collections.OrderedDict(b=1, a=2), DictLike({'a': {'b': (WHEN,)}}),
-    {1: 'one', 1.5: 'x', True: 't', None: 'n', Level.HIGH: 3, Text('k'): 0},
+    {1: 'one', 1.5: 'x', None: 'n', Level.HIGH: 3, Text('k'): 0}, {True: 't'},
     decimal.Decimal('1.10'), ipaddress.ip_address('::1'), range(3),
     KeyError('k'), [DictLike({'n': DictLike({'m': [DictLike({})]})})],
     # What cannot be encoded
