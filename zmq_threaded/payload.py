@@ -61,7 +61,7 @@ def load(part: bytes, flags: int) -> Any:
         raise ValueError(f'payload: {type(error).__name__}') from None
 
 
-def _decode_json(text):
+def _decode_json(text: str) -> Any:
     text = text.strip(_SPACE)
     value, end = _decode_json_start(text)
     if end != len(text):

@@ -9,6 +9,7 @@ import uuid
 import pytest
 from hypothesis import example
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.support.payloads import circle
@@ -73,6 +74,7 @@ values = st.recursive(plain, lambda inner: (
     max_leaves=12)
 
 
+@settings(deadline=None)
 @given(values)
 @example(2 ** 64 - 1)
 @example(-2 ** 63)
@@ -81,6 +83,7 @@ def test_both_encodings_make_the_same(value):
     assert through(value, 'json') == through(value, 'msgpack')
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(categories=['L', 'Cs'])))
 @example('\udcff')
 def test_both_encodings_take_lone_surrogates(text):
@@ -149,6 +152,7 @@ def test_what_cannot_be_encoded_is_a_type_or_value_error(value, encoding):
 
 
 @pytest.mark.parametrize('flags', FLAGS)
+@settings(deadline=None)
 @given(part=st.binary(max_size=200))
 @example(part=b'')
 @example(part=b'\x80\x81')

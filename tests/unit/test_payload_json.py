@@ -12,6 +12,7 @@ import uuid
 import pytest
 from hypothesis import example
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 from oslo_serialization import jsonutils
 
@@ -87,6 +88,7 @@ def test_unusual_bytes_are_what_the_json_module_makes_of_them(part):
     assert same(part)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_what_the_json_module_makes_of_them(part):
     assert same(part)
@@ -100,6 +102,7 @@ pieces = st.sampled_from([
     b'"a":', b'nul', b'\xc3\xa4'])
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=14).map(b''.join))
 def test_pieces_of_json_are_what_the_json_module_makes_of_them(part):
     assert same(part)
@@ -126,6 +129,7 @@ def damaged(draw):
     return bytes(part)
 
 
+@settings(deadline=None)
 @given(damaged())
 def test_damaged_json_is_what_the_json_module_makes_of_it(part):
     assert same(part)
@@ -185,6 +189,7 @@ rich = st.recursive(
     max_leaves=12)
 
 
+@settings(deadline=None)
 @given(rich)
 @example([{}, {}])
 def test_any_value_is_byte_for_byte_what_oslo_serialization_has(value):
