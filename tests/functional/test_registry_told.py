@@ -305,7 +305,7 @@ def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
                   > time.monotonic() + 1.5)
     with redis.coordinator() as coordinator:
         coordinator._client.hdel(f'_tooz_group:{TOPIC.key}',
-                                 service._store._member._id)
+                                 service._store._member._session.member_id)
     look(service)
     client = party(redis.url)
     waiting.until(lambda: look(client) == {one.id}, 1.5)

@@ -16,8 +16,9 @@ of its instances there.
 
     store.py           look-ups and registrations, whatever the engine
     member.py          what tooz is told
+    session.py         one life of this process, and how engines differ
     patience.py        the thread that may block
-    engines.py         what differs between engines
+    engines.py         how each engine is opened
     record.py          instances, written down
     reading.py         records, as they are read
     troubles.py        errors, in words
@@ -25,7 +26,9 @@ of its instances there.
     tooz_url.py        what a URL of tooz says
 
     files.py           the embedded engine
+    record_files.py    its files
     folders.py         its folders
+    held.py            whether they were removed
     stamps.py          its clock
     ages.py            who is alive
     sweep.py           what killed processes left
