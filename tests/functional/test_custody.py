@@ -603,7 +603,7 @@ def test_what_waited_for_a_worker_in_a_pause_is_left_to_its_sender(node):
     # Given a cast that was read, and not begun, before a pause
     raw.cast(message_id)
     waiting.until(raw.service.backlog)
-    raw.service._reception.pauses._count += 1
+    raw.service._reception.stalls._count += 1
     # When a worker takes it up, then it is refused
     raw.hold_up.set()
     waiting.until(lambda: raw.parts.counters.snapshot().get('refused_busy'))

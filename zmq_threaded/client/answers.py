@@ -66,7 +66,7 @@ class Answers:
     def _on_ack(self, queue, message):
         self._registry.cache.reached(queue.instance)
         queue.is_taken()
-        for message_id in wire.split_ids(message.body[0]):
+        for message_id in wire.acknowledged_ids(message):
             self._acknowledged(queue, message_id)
 
     def _acknowledged(self, queue, message_id):
@@ -81,7 +81,7 @@ class Answers:
         """The first result ends a call; an ending without one may come before
         it, after it, or never.
         """
-        if message.body[0] == wire.NO_RESULT:
+        if not wire.has_result(message):
             return self._on_heartbeat(queue, message)
         delivery = queue.take_back(message.id)
         if delivery is not None:
