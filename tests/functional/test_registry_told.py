@@ -21,8 +21,8 @@ from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import back_off
 from zmq_threaded.registry import engines
+from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
 
@@ -150,11 +150,11 @@ def test_a_failing_registry_says_why_and_where(redis, party, caplog, wrong):
     url, where, why = wrong(redis)
     client = party(url)
     waiting.until(lambda: look(client) or why.lower()
-                  in client._back_off.why.lower(), 25,
-                  lambda: client._back_off.why)
-    assert where in client._back_off.why
+                  in client._operations.why.lower(), 25,
+                  lambda: client._operations.why)
+    assert where in client._operations.why
     waiting.until(lambda: lines(caplog, 'The registry fails', where))
-    assert SECRET not in caplog.text + client._back_off.why
+    assert SECRET not in caplog.text + client._operations.why
 
 
 def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
@@ -163,8 +163,8 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
     with tls_server(tmp_path) as port:
         client = party(f'redis://:{SECRET}@127.0.0.1:{port}')
         waiting.until(lambda: look(client) or 'onnection'
-                      in client._back_off.why, 25)
-        assert f'redis at 127.0.0.1:{port}' in client._back_off.why
+                      in client._operations.why, 25)
+        assert f'redis at 127.0.0.1:{port}' in client._operations.why
 
 
 def test_the_late_error_of_a_client_library_is_told():
@@ -317,8 +317,8 @@ def _fail(text):
 
 
 def test_a_warning_that_its_caller_gives_uses_up_no_other(caplog):
-    seen = back_off.BackOff(1.0, str, counters.Counters())
-    seen.run(back_off.WRITING, _fail, 'first', is_told=True)
-    seen.run(back_off.READING, _fail, 'second')
+    seen = running.Operations(1.0, str, counters.Counters())
+    seen.run(running.WRITING, _fail, 'first', is_told=True)
+    seen.run(running.READING, _fail, 'second')
     logs.flush()
     assert 'going on with what is known: second' in caplog.text

@@ -8,7 +8,7 @@ of its instances there.
     registry.py        the thread that talks to the registry, for one driver
     look_ups.py        which topics it looks up, and when
     registrations.py   what it has registered, and renews
-    back_off.py        how it leaves alone a registry that fails
+    operations.py      how it leaves alone a registry that fails
     cache.py           the snapshot from which senders choose
     cached.py          what the cache knows of one topic
     avoided.py         who is passed over
