@@ -279,7 +279,7 @@ def test_one_of_several_who_expires_is_gone(redis, party):
     dead = services[0]._store._member
     services[0]._store.beat = lambda: True     # as one that hangs
     with redis.coordinator() as coordinator:
-        coordinator._client.delete(coordinator._encode_beat_id(dead._id))
+        coordinator._client.delete(coordinator._encode_beat_id(dead._session.member_id))
     assert look(client) == {one.id for one in instances[1:]}
 
 
