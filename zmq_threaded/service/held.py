@@ -4,6 +4,7 @@
 import collections
 import time
 
+from zmq_threaded import timings
 from zmq_threaded import wire
 
 # About 25 MB of ids at the most; what senders have settled is forgotten
@@ -11,10 +12,8 @@ from zmq_threaded import wire
 _SEEN_LIMIT = 100_000
 # Copies of what was settled may still be on their way, over a connection that
 # was lost since; it is noticed in less time.
-_ON_ITS_WAY = 10.0
+_ON_ITS_WAY = timings.ON_ITS_WAY
 _MARK_EVERY = 1.0
-# The poller reads at least once a second, or this process was paused.
-_LONGEST_STEP = 2.0
 
 
 class Held:
@@ -24,8 +23,9 @@ class Held:
     Dict and deque operations that are atomic under the GIL take the place of
     a lock, so that acknowledge() is cheap and safe anywhere.
 
-    Its clock goes only while everything that arrives is read: a copy that
-    lies unread, since this process is paused or full, does not grow old.
+    Its clock goes only while everything that arrives is read. A copy that
+    lies unread does not grow old, be it that this process stands still or that
+    flow control has stopped the reading.
 
     :param ttl: seconds for which acknowledged ids are remembered
 
@@ -100,7 +100,7 @@ class Held:
     def drained(self):
         """All that had arrived was read."""
         now = time.monotonic()
-        self._clock += min(now - self._drained_at, _LONGEST_STEP)
+        self._clock += min(now - self._drained_at, timings.LONGEST_STEP)
         self._drained_at = now
 
     def settle(self, settled):

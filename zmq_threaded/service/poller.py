@@ -7,12 +7,10 @@ from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded import timings
 
 LOG = logs.get(__name__)
 
-# The wake-ups are complete; the time-out only bounds the harm of a bug.
-_LONGEST_WAIT = 1.0
-_TICK = 0.9
 _READ_AT_ONCE = 64
 # Messages of one turn: those that are refused take no room, and may never end.
 _READ_PER_TURN = 1000
@@ -101,7 +99,8 @@ class Poller:
         self._mailbox.close()
 
     def _turn(self):
-        wait = min(_LONGEST_WAIT, max(0.0, min(
+        # The wake-ups are complete; the limit only bounds the harm of a bug.
+        wait = min(timings.POLLER_WAIT, max(0.0, min(
             self._batch.time_left(), self._outcomes.time_left())))
         self._mailbox.wait(0 if self._has_more else wait)
         self._tick_when_due()
@@ -114,7 +113,7 @@ class Poller:
     def _tick_when_due(self):
         now = time.monotonic()
         if now >= self._next_tick:
-            self._next_tick = now + _TICK
+            self._next_tick = now + timings.POLLER_TICK
             self._tick()
 
     def _has_room_to_resume(self):

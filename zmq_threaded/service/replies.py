@@ -8,13 +8,13 @@ from zmq_threaded import mailbox
 from zmq_threaded import sizes
 from zmq_threaded import sockets
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.net import slow_clients
 
 LOG = logs.get(__name__)
 
 _BATCH = 64
-_LAST_LIMIT = 1.0
 
 
 class Replies:
@@ -38,7 +38,6 @@ class Replies:
         self._longest = longest
         self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._tick = stalls.TICK
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
@@ -138,7 +137,7 @@ class Replies:
     # The reply thread
 
     def _turn(self):
-        wait = slow_clients.TICK if len(self._slow) else self._tick
+        wait = slow_clients.TICK if len(self._slow) else timings.STALL_TICK
         items = self._mailbox.take(wait, _BATCH)
         self._busy = bool(items)
         self._stalls.tick()
@@ -150,7 +149,7 @@ class Replies:
 
     def _finish(self):
         """Write what is left, as far as clients take it."""
-        deadline = time.monotonic() + _LAST_LIMIT
+        deadline = time.monotonic() + timings.LAST_WRITE
         try:
             while len(self._mailbox) and time.monotonic() < deadline:
                 self._turn()

@@ -15,6 +15,7 @@ from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
@@ -37,9 +38,6 @@ LOG = logs.get(__name__)
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
-_LAST_REPLIES_LIMIT = 2.0
-# After the end of a connection its client takes note of that, in seconds.
-_NOTICED_WITHIN = 1.0
 
 
 class Service:
@@ -161,11 +159,11 @@ class Service:
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
-                               sockets.CLOSING_QUIET, _QUIET_LIMIT)
+                               timings.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
-        time.sleep(sockets.CLOSING_QUIET)
+        time.sleep(timings.CLOSING_QUIET)
         if has_ended and self._router.close():
             self._counters.add('sockets', -1)
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
@@ -176,7 +174,7 @@ class Service:
     def may_remove_files(self):
         """Whether all clients have noticed by now that it is closed."""
         return (time.monotonic() - self._closed_at
-                > self._linger + _NOTICED_WITHIN)
+                > self._linger + timings.NOTICED_WITHIN)
 
     def remove_files(self):
         """Remove the mark of its end."""
@@ -190,7 +188,7 @@ class Service:
         has_ended = self._poller.join(deadline)
         # Only now: the poller's last act may be to refuse requests.
         self._replies.stop()
-        deadline = max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)
+        deadline = max(deadline, time.monotonic() + timings.LAST_REPLIES)
         return self._replies.join(deadline) and has_ended
 
     def _is_inherited(self):
