@@ -23,12 +23,15 @@ _FORGOTTEN_WITHIN, _POLL = 1.0, 0.0001
 # How long it is known that threads could be started: (pid, how many, until).
 _TRIED_FOR = 1.0
 _tried = 0, 0, 0.0
-OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
-_NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
+OUTBOX = 'zmq-outbox'
+# The thread that owns the cache; and the one that may block in the client
+# library of the registry.
+REGISTRY, REGISTRY_ENGINE = 'zmq-registry', 'zmq-registry-engine'
+_NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE}
 
 
 def may_wait():
-    """Whether this thread may wait for the outbox or the directory: not if it
+    """Whether this thread may wait for the outbox or the registry: not if it
     is one of them. They may run code of anybody, for the garbage collector
     does.
     """
