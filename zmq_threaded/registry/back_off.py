@@ -2,11 +2,11 @@
 """The back-off from a registry that fails, and what is said about it."""
 
 import math
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
+from zmq_threaded import backoff
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
 
@@ -41,8 +41,8 @@ class BackOff:
         self._explain = explain
         self._counters = counters
         self._recovered = recovered
-        # By kind: the length of the wait, and when it ends.
-        self._waits: dict[str, tuple[float, float]] = {}
+        # Of the kinds of which the last operation failed.
+        self._waits: dict[str, backoff.Backoff] = {}
         self._may_warn = counting.Seldom()
         self._since = 0.0
         self.why = ''
@@ -63,7 +63,8 @@ class BackOff:
         """When the wait after the last failure of this kind ends, in
         monotonic seconds; a time in the past if nothing failed.
         """
-        return self._waits.get(kind, (0.0, 0.0))[1]
+        waits = self._waits.get(kind)
+        return waits.until if waits else 0.0
 
     def attempt(self, kind: str, operation: Callable[..., Any],
                 *args: Any) -> bool:
@@ -94,10 +95,9 @@ class BackOff:
     def _failed(self, kind: str, error: Exception, is_told: bool) -> None:
         self._counters.add('registry_errors')
         now = self.failed_at = time.monotonic()
-        last, _ = self._waits.get(kind, (0.0, 0.0))
-        wait = min(max(2 * last, _FIRST_WAIT * self._update),
-                   _LAST_WAIT * self._update)
-        self._waits[kind] = wait, now + wait * random.uniform(0.5, 1.0)
+        self._waits.setdefault(kind, backoff.Backoff(
+            _FIRST_WAIT * self._update, _LAST_WAIT * self._update,
+            jitter=0.5)).failed(now)
         if not self.why:
             self._since = now
         # As text: the error itself holds on to the connection.
