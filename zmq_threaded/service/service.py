@@ -8,6 +8,7 @@ one of :mod:`zmq_threaded.service.executors`.
 import math
 import os
 import time
+from collections.abc import Callable
 
 from zmq_threaded import logs
 from zmq_threaded import mailbox
@@ -117,7 +118,8 @@ class Service:
                         if not topic.server})
         return f'{self.instance} of {", ".join(names)}'
 
-    def start(self, on_incoming, workers=None):
+    def start(self, on_incoming: Callable[[list], object],
+              workers: int | None = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -136,7 +138,7 @@ class Service:
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
-    def stop(self):
+    def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
         answers to earlier requests still go out.
         """
@@ -147,11 +149,11 @@ class Service:
             self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
-    def backlog(self):
+    def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         """Close everything, within a few seconds."""
         if self._is_inherited():
             return
@@ -171,12 +173,12 @@ class Service:
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
 
-    def may_remove_files(self):
+    def may_remove_files(self) -> bool:
         """Whether all clients have noticed by now that it is closed."""
         return (time.monotonic() - self._closed_at
                 > self._linger + timings.NOTICED_WITHIN)
 
-    def remove_files(self):
+    def remove_files(self) -> None:
         """Remove the mark of its end."""
         if not self._is_inherited():
             self._ipc.remove()

@@ -20,14 +20,14 @@ class Stalls:
     Thread: reply for tick(), poller for drained(); any for the rest.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._count = 0
         self._ticked_at = math.inf      # until its thread is started
         self._used = 0.0
         self._awake_at = 0.0
         self._waking = False
 
-    def tick(self):
+    def tick(self) -> None:
         """To be called again within timings.STALL_TICK."""
         now = time.monotonic()
         if self._stood_still(now):
@@ -37,23 +37,23 @@ class Stalls:
         # Last, for who looks in between still finds that it stood still.
         self._ticked_at, self._used = now, time.process_time()
 
-    def drained(self):
+    def drained(self) -> None:
         """All that had arrived was read."""
         if self._waking and time.monotonic() >= self._awake_at:
             self._waking = False
 
-    def now(self):
+    def now(self) -> int:
         """What to ask was_given_away() with, later."""
         return self._count
 
-    def was_given_away(self, came):
+    def was_given_away(self, came: int) -> bool:
         """Whether senders may have given up what came then.
 
         :param came: what now() said
         """
         return came != self._count or self._stood_still(time.monotonic())
 
-    def is_waking(self):
+    def is_waking(self) -> bool:
         """Whether what is read now may have come during a stall."""
         return self._waking or self._stood_still(time.monotonic())
 
