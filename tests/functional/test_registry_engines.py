@@ -172,7 +172,7 @@ def test_beat_puts_back_what_somebody_removed(registry, engine, key):
 @contextlib.contextmanager
 def member_as(engine, mine):
     """Somebody who can take the records of this Store away."""
-    with engine.coordinator(mine._member._id) as coordinator:
+    with engine.coordinator(mine._member._session.member_id) as coordinator:
         yield coordinator
 
 

@@ -21,8 +21,8 @@ from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import back_off
 from zmq_threaded.registry import engines
+from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
 
@@ -150,11 +150,11 @@ def test_a_failing_registry_says_why_and_where(redis, party, caplog, wrong):
     url, where, why = wrong(redis)
     client = party(url)
     waiting.until(lambda: look(client) or why.lower()
-                  in client._back_off.why.lower(), 25,
-                  lambda: client._back_off.why)
-    assert where in client._back_off.why
+                  in client._operations.why.lower(), 25,
+                  lambda: client._operations.why)
+    assert where in client._operations.why
     waiting.until(lambda: lines(caplog, 'The registry fails', where))
-    assert SECRET not in caplog.text + client._back_off.why
+    assert SECRET not in caplog.text + client._operations.why
 
 
 def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
@@ -163,8 +163,8 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
     with tls_server(tmp_path) as port:
         client = party(f'redis://:{SECRET}@127.0.0.1:{port}')
         waiting.until(lambda: look(client) or 'onnection'
-                      in client._back_off.why, 25)
-        assert f'redis at 127.0.0.1:{port}' in client._back_off.why
+                      in client._operations.why, 25)
+        assert f'redis at 127.0.0.1:{port}' in client._operations.why
 
 
 def test_the_late_error_of_a_client_library_is_told():
@@ -279,7 +279,7 @@ def test_one_of_several_who_expires_is_gone(redis, party):
     dead = services[0]._store._member
     services[0]._store.beat = lambda: True     # as one that hangs
     with redis.coordinator() as coordinator:
-        coordinator._client.delete(coordinator._encode_beat_id(dead._id))
+        coordinator._client.delete(coordinator._encode_beat_id(dead._session.member_id))
     assert look(client) == {one.id for one in instances[1:]}
 
 
@@ -305,7 +305,7 @@ def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
                   > time.monotonic() + 1.5)
     with redis.coordinator() as coordinator:
         coordinator._client.hdel(f'_tooz_group:{TOPIC.key}',
-                                 service._store._member._id)
+                                 service._store._member._session.member_id)
     look(service)
     client = party(redis.url)
     waiting.until(lambda: look(client) == {one.id}, 1.5)
@@ -317,8 +317,8 @@ def _fail(text):
 
 
 def test_a_warning_that_its_caller_gives_uses_up_no_other(caplog):
-    seen = back_off.BackOff(1.0, str, counters.Counters())
-    seen.run(back_off.WRITING, _fail, 'first', is_told=True)
-    seen.run(back_off.READING, _fail, 'second')
+    seen = running.Operations(1.0, str, counters.Counters())
+    seen.run(running.WRITING, _fail, 'first', is_told=True)
+    seen.run(running.READING, _fail, 'second')
     logs.flush()
     assert 'going on with what is known: second' in caplog.text

@@ -11,7 +11,7 @@ import pytest
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded.service import crews
-from zmq_threaded.service import ends
+from zmq_threaded.service import finished
 
 
 class Member:
@@ -22,7 +22,7 @@ class Member:
         self.turns, self.left, self.fails = 0, math.inf, False
         self.is_stopping = False
         self.thread = None
-        self.end = ends.End()
+        self.end = finished.Finished()
 
     def make_readable(self):
         os.write(self._writer, b'.')
@@ -38,7 +38,7 @@ class Member:
         return self.left < math.inf
 
     def finish(self):
-        self.end.came()
+        self.end.set()
 
     def close(self):
         os.close(self.fd)
@@ -130,7 +130,7 @@ def test_who_stops_has_no_turn_after_its_end(thread, members):
     thread.wake(first)
     until_turns(second, second.turns + 2)
     assert first.turns == turns
-    assert first.end.has_come() and first.end.wait(time.monotonic())
+    assert first.end.is_set() and first.end.wait(time.monotonic())
 
 
 def test_a_readable_descriptor_is_a_turn_until_it_is_not_watched(crew,
@@ -147,7 +147,7 @@ def test_a_readable_descriptor_is_a_turn_until_it_is_not_watched(crew,
 
 
 def test_an_end_that_does_not_come_is_waited_for_in_vain():
-    assert not ends.End().wait(time.monotonic() + 0.01)
+    assert not finished.Finished().wait(time.monotonic() + 0.01)
 
 
 def test_services_share_a_crew_until_the_last_has_left(counted):

@@ -14,7 +14,7 @@ from zmq_threaded import logs
 
 LOG = logs.get(__name__)
 
-# Gates that are open at the same time; seconds for them, and between two looks.
+# Gates that are open at a time; seconds for them; and between two looks.
 _TOGETHER, _LIMIT, _POLL = 64, 0.1, 0.0002
 
 

@@ -8,7 +8,7 @@ of its instances there.
     registry.py        the thread that talks to the registry, for one driver
     look_ups.py        which topics it looks up, and when
     registrations.py   what it has registered, and renews
-    back_off.py        how it leaves alone a registry that fails
+    operations.py      how it leaves alone a registry that fails
     cache.py           the snapshot from which senders choose
     cached.py          what the cache knows of one topic
     avoided.py         who is passed over
@@ -16,8 +16,9 @@ of its instances there.
 
     store.py           look-ups and registrations, whatever the engine
     member.py          what tooz is told
+    session.py         one life of this process, and how engines differ
     patience.py        the thread that may block
-    engines.py         what differs between engines
+    engines.py         how each engine is opened
     record.py          instances, written down
     reading.py         records, as they are read
     troubles.py        errors, in words
@@ -25,7 +26,9 @@ of its instances there.
     tooz_url.py        what a URL of tooz says
 
     files.py           the embedded engine
+    record_files.py    its files
     folders.py         its folders
+    held.py            whether they were removed
     stamps.py          its clock
     ages.py            who is alive
     sweep.py           what killed processes left

@@ -23,7 +23,7 @@ class Cache:
     :param look: called with the key of a topic that is in use again, for
         what is known of it may be old
     :param trouble: says since when and why the registry does not answer; see
-        BackOff.trouble()
+        Operations.trouble()
 
     Thread: any; registry for those methods that say so.
     """

@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 from urllib import parse
 
 from stevedore import driver
@@ -14,9 +16,9 @@ from zmq_threaded import counters
 from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folders
-from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import session
 from zmq_threaded.registry import store
 from zmq_threaded.registry import tooz_url
 
@@ -32,11 +34,15 @@ _STUCK, _SESSION_STUCK = 60.0, 6.0
 
 
 class MissingLibrary(Exception):
-    """The client library of an engine is not installed; the text says how."""
+    """The client library of an engine is not installed; the text says what to
+    install.
+
+    Thread: any.
+    """
 
 
-def check(url):
-    """Whether this URL can work here, without connecting.
+def check(url: str) -> None:
+    """Refuse a URL that cannot work here, without connecting.
 
     :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
         has no such engine
@@ -52,19 +58,20 @@ def check(url):
         raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}')
 
 
-def distributed(url, expire):
+def distributed(url: str, expire: float) -> store.Store:
     """The Store of an engine that is given by its tooz URL.
 
     :param expire: seconds after which a record that is not renewed is gone
     """
     scheme = tooz_url.split(url).scheme
-    differs, stuck = {}, _STUCK
+    differs: dict[str, Any] = {}
+    stuck = _STUCK
     if scheme in ('zookeeper', 'kazoo'):
         # It warns of each connection that it tries.
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
-        differs, stuck = {'keeps_sessions': True,
-                          'release': _close_kazoo}, _SESSION_STUCK
-    engine = member.Engine(
+        differs = {'keeps_sessions': True, 'release': _close_kazoo}
+        stuck = _SESSION_STUCK
+    engine = session.Engine(
         functools.partial(_connect, url, expire), expire,
         reader=_readers(scheme, expire),
         place=tooz_url.place(url), **differs)
@@ -74,22 +81,23 @@ def distributed(url, expire):
         tooz_url.hider(url))
 
 
-def _readers(scheme, expire):
+def _readers(scheme: str, expire: float) -> Callable[[], reading.Reader]:
     if scheme.startswith('etcd'):
         return lambda: reading.ETCD
     if scheme in ('zookeeper', 'kazoo'):
         return lambda: reading.ZOOKEEPER
 
-    def make():
+    def make() -> reading.Reader:
         watched = reading.Expired(expire)
         return reading.Reader(watched.group, watched.one, watched.watch,
                               watched.tend)
     return make
 
 
-def embedded(ipc_dir, expire):
+def embedded(ipc_dir: str, expire: float) -> store.Store:
     """The Store of one machine: files, and no server.
 
+    :param expire: seconds after which a record that is not renewed is gone
     :raises: OSError, unless what is wrong may end by itself
     """
     folder = folders.Folders(os.path.abspath(ipc_dir))
@@ -98,38 +106,48 @@ def embedded(ipc_dir, expire):
     except OSError as error:
         if error.errno not in folders.PASSING:
             raise
-    engine = member.Engine(
+    engine = session.Engine(
         functools.partial(files.Driver, folder, expire), expire,
         forgets=False, place=f'files in {folder.registry}')
     return store.Store(engine, patience.Patient(
         threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
 
 
-def _may_log_kazoo(record, seldom=counters.Seldom()):
-    return record.levelno >= logging.ERROR or seldom.allows()
+_kazoo = counters.Seldom()
 
 
-def _close_kazoo(coordinator):
+def _may_log_kazoo(line: logging.LogRecord) -> bool:
+    return line.levelno >= logging.ERROR or _kazoo.allows()
+
+
+def _close_kazoo(coordinator: Any) -> None:
     coordinator._coord.close()      # tooz only stops it
 
 
 class _Decoded(parse.SplitResult):
-    """tooz takes the password of a URL as it is written there."""
+    """tooz takes the password of a URL as it is written there.
+
+    Thread: any.
+    """
 
     @property
-    def username(self):
-        return super().username and parse.unquote(super().username)
+    def username(self) -> str | None:
+        """The name of the user, decoded."""
+        given = super().username
+        return given and parse.unquote(given)
 
     @property
-    def password(self):
-        return super().password and parse.unquote(super().password)
+    def password(self) -> str | None:
+        """The password, decoded."""
+        given = super().password
+        return given and parse.unquote(given)
 
 
-def _connect(url, expire, member_id):
+def _connect(url: str, expire: float, member_id: bytes) -> Any:
     # As coordination.get_coordinator() does it, but for the decoding.
     parts = _Decoded(*tooz_url.split(url))
     options = tooz_url.options(url, expire)
-    made = driver.DriverManager(
+    made: Any = driver.DriverManager(
         'tooz.backends', parts.scheme, invoke_on_load=True,
         invoke_args=(member_id, parts, options)).driver
     if parts.scheme == 'redis':
@@ -137,7 +155,7 @@ def _connect(url, expire, member_id):
     return made
 
 
-def _impatient(make_client, *args):
+def _impatient(make_client: Callable[..., Any], *args: Any) -> Any:
     """A client of redis that tries once more at once, and then says what is
     wrong; its own pauses, fifteen times over, hide that for minutes.
     """

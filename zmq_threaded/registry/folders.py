@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directories and files of the embedded registry: made, remade when
-somebody removed them, and as open to others as the IPC directory is.
+"""The folders and files of the embedded registry. They are made, made again
+when somebody removed them, and as open to others as the IPC directory is.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Folders:
-    """`groups` and `tmp` in the directory `registry` of an IPC directory.
+    """`groups` and `tmp` in the folder `registry` of an IPC directory.
 
     The umask of a service must not cut off the other users of a group: the
     modes are those of the IPC directory.
@@ -26,7 +26,7 @@ class Folders:
     Thread: any.
     """
 
-    def __init__(self, ipc_dir):
+    def __init__(self, ipc_dir: str) -> None:
         self._ipc_dir = ipc_dir
         self.registry = os.path.join(ipc_dir, 'registry')
         self.groups = os.path.join(self.registry, 'groups')
@@ -34,8 +34,8 @@ class Folders:
         # Of the IPC directory, for when somebody has removed it.
         self._mode, self._gid = 0o700, -1
 
-    def begin(self):
-        """Make the directory of the registry, if it is missing.
+    def begin(self) -> None:
+        """Make the folder of the registry, if it is missing.
 
         :raises: OSError
         """
@@ -46,7 +46,7 @@ class Folders:
         self._mode, self._gid = stat.S_IMODE(status.st_mode), status.st_gid
         self.make(self.registry)
 
-    def ensure(self, to_write=False):
+    def ensure(self, to_write: bool = False) -> None:
         """Make what is missing in it.
 
         :param to_write: what is needed to write, too
@@ -57,8 +57,8 @@ class Folders:
         if to_write:
             self.make(self.tmp)
 
-    def make(self, path):
-        """Make a directory, if it is missing.
+    def make(self, path: str) -> None:
+        """Make a folder, if it is missing.
 
         :raises: OSError; FileNotFoundError if that is worth another try
         """
@@ -70,7 +70,7 @@ class Folders:
                 raise
         self._open_up(path)
 
-    def write(self, name, content, path):
+    def write(self, name: str, content: bytes, path: str) -> None:
         """Put a file in its place at once, whole; nothing else is left.
 
         :param name: of the file while it is written, one of this process
@@ -84,7 +84,7 @@ class Folders:
             paths.remove(made)
             raise
 
-    def _write(self, path, content):
+    def _write(self, path: str, content: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC
                              | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, 'wb', buffering=0) as file:
@@ -92,7 +92,7 @@ class Folders:
             while content:
                 content = content[file.write(content):]
 
-    def _open_up(self, path):
+    def _open_up(self, path: str) -> None:
         """Only what is ours, and only if it has other modes."""
         status = os.lstat(path)
         if (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
@@ -102,14 +102,14 @@ class Folders:
                 _give(path, self._mode, self._gid)
 
 
-def _give(file, mode, gid):
+def _give(file: str | int, mode: int, gid: int) -> None:
     """:param file: path or descriptor"""
     with contextlib.suppress(OSError):      # a group that is none of ours
         os.chown(file, -1, gid)
     os.chmod(file, mode)
 
 
-def explained(error):
+def explained(error: OSError) -> str:
     """What an OSError says, and whose the file is that may not be used."""
     text = error.strerror or str(error)
     path = error.filename
@@ -127,7 +127,7 @@ def explained(error):
             f'{_user(os.geteuid())})')
 
 
-def _user(uid):
+def _user(uid: int) -> str:
     try:
         return f'user {pwd.getpwuid(uid).pw_name}'
     except KeyError:

@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import Callable
 
-from zmq_threaded.registry import back_off as back_offs
 from zmq_threaded.registry import cache as caches
 from zmq_threaded.registry import cached
+from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import store as stores
 
 # Seconds between the first two look-ups of a topic while somebody waits for a
@@ -44,11 +44,11 @@ class LookUps:
     """
 
     def __init__(self, store: stores.Store, cache: caches.Cache,
-                 back_off: back_offs.BackOff, update: float,
+                 operations: running.Operations, update: float,
                  expire: float) -> None:
         self._store = store
         self._cache = cache
-        self._back_off = back_off
+        self._operations = operations
         self._update = update
         self._expire = expire
         self._wanted: dict[str, cached.Entry] = {}
@@ -129,8 +129,8 @@ class LookUps:
         self._wanted.pop(entry.key, None)
         waiting, entry.waiting = entry.waiting, []
         began = time.monotonic()
-        answered = self._back_off.attempt(back_offs.READING, self._read,
-                                          entry)
+        answered = self._operations.run_if_due(running.READING,
+                                               self._read, entry)
         now = entry.looked_up_at = time.monotonic()
         entry.spacing = self._spacing(entry, now - began, answered)
         entry.next_lookup = now + entry.spacing
@@ -161,12 +161,12 @@ class LookUps:
     def _is_doubtful(self, key: str) -> bool:
         return (time.monotonic() < max(
                     self._doubted_until,
-                    self._back_off.failed_at + self._expire)
+                    self._operations.failed_at + self._expire)
                 or self._store.lost_its_records(key))
 
     def _forget(self, entry: cached.Entry) -> None:
         """Not while the registry is down: it could not be found again."""
-        if not self._back_off.attempt(back_offs.READING, self._read, entry):
+        if not self._operations.run_if_due(running.READING, self._read, entry):
             entry.next_refresh = time.monotonic() + self._update
         elif entry.is_forgotten():      # nobody came meanwhile
             self._cache.forget(entry)

@@ -2,112 +2,95 @@
 """This process as a member of tooz groups."""
 
 import contextlib
-import dataclasses
 import os
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from tooz import coordination
 
 from zmq_threaded import logs
-from zmq_threaded.registry import reading
 from zmq_threaded.registry import record
+from zmq_threaded.registry import session as sessions
 
 LOG = logs.get(__name__)
 
 # Somebody may delete an empty group between our creating and joining it.
 _JOIN_TRIES = 5
-# Seconds; what the engine's client knows of time-outs comes on top.
+# Seconds. The time-outs that the engine's client has come on top.
 _OPERATION_TIMEOUT = 5.0
-# Always there, but in an engine that has lost its records; who finds it
-# missing is a member of it for a while. No topic has a key like this.
+# A group that is always there, but in an engine that has lost its records.
+# Whoever finds it missing is a member of it for a while. No topic has a key
+# like this.
 _MARK = 'zmq_threaded'
 
 
-@dataclasses.dataclass(frozen=True)
-class Engine:
-    """How an engine differs from the others.
-
-    :ivar connect: makes a tooz coordinator for a member id
-    :ivar expire: seconds after which a record that is not renewed is gone
-    :ivar keeps_sessions: its client renews by itself (its heartbeat() only
-        blocks), and is of no use any more after an error: the session may be
-        one that the server never takes back
-    :ivar release: gives back what a stopped coordinator leaves open
-    :ivar forgets: it may come back without its records, and has a mark by
-        which that is seen; without, its coordinator sees it
-    :ivar reader: makes the Reader of a session
-    :ivar place: what it is and where, for the operator
-    """
-
-    connect: object
-    expire: float
-    keeps_sessions: bool = False
-    release: object = lambda coordinator: None
-    forgets: bool = True
-    reader: object = lambda: reading.FILES
-    place: str = ''
-
-
 class _Abandoned(Exception):
-    pass
+    """The operation was given up for lost, and so is all that follows it.
+
+    Thread: any.
+    """
 
 
 class Member:
-    """This process in the registry: a coordinator, made when it is needed,
-    with a fresh member id each, and what it has registered.
+    """This process in the registry: a session, made when it is needed, and
+    what it has registered.
 
-    Thread: one at a time.
+    Thread: registry, or its engine's thread; one at a time.
     """
 
-    def __init__(self, engine):
+    def __init__(self, engine: sessions.Engine) -> None:
         self._engine = engine
-        self._id = None
-        self._coordinator = self._reader = None
+        self._session: sessions.Session | None = None
         self._is_abandoned = False
-        self._there = {}
-        self._lost = set()
+        # What the engine has of ours, by key; None where that is unknown.
+        self._there: dict[str, Any] = {}
+        self._lost: set[str] = set()
         self._marked_until = 0.0
 
-    def lookup(self, key):
-        """:returns: dict of member to record, and the members among them who
+    def lookup(self, key: str) -> tuple[dict[Any, Any], frozenset[Any]]:
+        """Read a group.
+
+        :returns: dict of member to record, and the members among them who
             have expired
         """
-        with self._session() as coordinator:
+        with self._use_session() as session:
             try:
-                found = self._reader.group(coordinator, key.encode())
+                found = session.reader.group(session.coordinator,
+                                             key.encode())
             except coordination.GroupNotCreated:
                 found = {}, frozenset()
             if (self._there.get(key) is not None
-                    and self._id not in found[0]):
+                    and session.member_id not in found[0]):
                 self._lost.add(key)
             return found
 
-    def lacks_records(self):
+    def lacks_records(self) -> bool:
         """Whether a look-up found that the engine has lost records of ours,
         which settle() puts back. In any thread.
         """
         return bool(self._lost)
 
-    def is_intact(self):
+    def is_intact(self) -> bool:
         """Whether nothing of ours was removed; of an engine that sees it."""
-        coordinator = self._coordinator
-        return coordinator is None or coordinator.is_intact()
+        session = self._session
+        return session is None or session.coordinator.is_intact()
 
-    def lost_its_records(self, key=None):
+    def lost_its_records(self, key: str | None = None) -> bool:
         """Whether the engine came back without its records, not long ago; or
         somebody removed those of this key.
         """
-        with self._session() as coordinator:
+        with self._use_session() as session:
             if not self._engine.forgets:
-                return key is not None and coordinator.was_emptied(
+                return key is not None and session.coordinator.was_emptied(
                     key.encode())
             try:
-                return bool(self._wait(coordinator.get_members(
+                return bool(self._wait(session.coordinator.get_members(
                     _MARK.encode())))
             except coordination.GroupNotCreated:
                 return True
 
-    def settle(self, wanted, verify=False):
+    def settle(self, wanted: dict[str, Any], verify: bool = False) -> bool:
         """Make the engine hold these records and no others of ours.
 
         :param wanted: dict of key to record
@@ -117,47 +100,49 @@ class Member:
         """
         if not wanted and not self._there:
             return False
-        with self._session() as coordinator:
+        with self._use_session() as session:
             if not self._engine.keeps_sessions:
                 # First: a life that is over takes no new records.
-                coordinator.heartbeat()
+                session.coordinator.heartbeat()
             for key in self._there.keys() - wanted.keys():
-                self._leave(key)
-            lost = sum(self._settle_one(key, record, verify)
-                       for key, record in wanted.items())
+                self._leave(session, key)
+            lost = sum(self._settle_one(session, key, one, verify)
+                       for key, one in wanted.items())
             if lost:
                 LOG.warning('The registry (%s) had lost %d of the %d records '
                             'of this process; they were put back',
                             self._engine.place, lost, len(wanted))
-            self._tend_mark(bool(wanted))
-            self._reader.tend(coordinator)
+            self._tend_mark(session, bool(wanted))
+            session.reader.tend(session.coordinator)
         return True
 
-    def _settle_one(self, key, record, verify):
+    def _settle_one(self, session: sessions.Session, key: str, wanted: Any,
+                    verify: bool) -> bool:
         """:returns: whether it had been lost"""
         if key in self._there and (verify or key in self._lost):
-            known, self._there[key] = self._there[key], self._stored(key)
+            known = self._there[key]
+            self._there[key] = self._stored(session, key)
             is_lost = known is not None and self._there[key] is None
         else:
             is_lost = False
         self._lost.discard(key)
-        if self._there.get(key) == record:
+        if self._there.get(key) == wanted:
             return False
-        self._put(key, record)
+        self._put(session, key, wanted)
         return is_lost
 
-    def has_records(self):
-        """In any thread."""
+    def has_records(self) -> bool:
+        """Whether the engine may have records of ours. In any thread."""
         return bool(self._there)
 
-    def close(self):
+    def close(self) -> None:
         """Take everything off the list and end the connection."""
         with contextlib.suppress(Exception):
             self.settle({})
         self._end()
 
-    def abandon(self):
-        """Whoever is stuck in here is left to it: end what would go on by
+    def abandon(self) -> None:
+        """Leave whoever is stuck in here to it: end what would go on by
         itself, which may free them, and do nothing more.
         """
         self._is_abandoned = True
@@ -165,74 +150,75 @@ class Member:
             self._end()
 
     @contextlib.contextmanager
-    def _session(self):
+    def _use_session(self) -> Iterator[sessions.Session]:
         try:
-            if self._coordinator is None:
-                self._start()
+            session = self._session or self._begin()
             if self._is_abandoned:
                 raise _Abandoned()
-            yield self._coordinator
+            yield session
         except Exception:
             if self._engine.keeps_sessions:
                 self._end()
             raise
 
-    def _start(self):
-        self._id = os.urandom(8).hex().encode()
-        self._coordinator = self._engine.connect(self._id)
-        self._reader = self._engine.reader()
+    def _begin(self) -> sessions.Session:
+        member_id = os.urandom(8).hex().encode()
+        session = self._session = sessions.Session(
+            member_id, self._engine.connect(member_id), self._engine.reader())
         try:
-            self._coordinator.start()
+            session.coordinator.start()
         except Exception:
             if not self._engine.keeps_sessions:
-                self._coordinator = None    # it would not even stop
+                self._session = None    # it would not even stop
             raise
+        return session
 
-    def _end(self):
-        coordinator, self._coordinator = self._coordinator, None
+    def _end(self) -> None:
+        session, self._session = self._session, None
         self._there, self._lost = {}, set()
-        if coordinator is not None:
+        if session is not None:
             # Not tooz's stop(), which first waits, without any limit, for
             # leaving the groups.
             with contextlib.suppress(Exception):
-                coordinator._stop()
-                self._engine.release(coordinator)
+                session.coordinator._stop()
+                self._engine.release(session.coordinator)
 
-    def _put(self, key, record):
+    def _put(self, session: sessions.Session, key: str, wanted: Any) -> None:
         """Join a group, making it if need be; or change our record in it."""
         group = key.encode()
         if self._there.get(key) is None:
-            self._look_for_mark()
-            self._reader.watch(self._coordinator, group)
+            self._look_for_mark(session)
+            session.reader.watch(session.coordinator, group)
         self._there[key] = None     # unknown, until it is done
         for _ in range(_JOIN_TRIES):
             try:
-                self._join(group, record)
+                self._join(session, group, wanted)
             except coordination.GroupNotCreated:
-                self._create(group)
+                self._create(session, group)
             else:
-                self._there[key] = record
+                self._there[key] = wanted
                 return
         raise coordination.GroupNotCreated(group)
 
-    def _join(self, group, record):
-        coordinator = self._coordinator
+    def _join(self, session: sessions.Session, group: bytes,
+              wanted: Any) -> None:
+        coordinator = session.coordinator
         try:
-            self._wait(coordinator.join_group(group, record))
+            self._wait(coordinator.join_group(group, wanted))
         except coordination.MemberAlreadyExist:
             # Never by leaving it first: others would look in between.
-            self._wait(coordinator.update_capabilities(group, record))
+            self._wait(coordinator.update_capabilities(group, wanted))
 
-    def _create(self, group):
+    def _create(self, session: sessions.Session, group: bytes) -> bool:
         """:returns: whether it was not there"""
         try:
-            self._wait(self._coordinator.create_group(group))
+            self._wait(session.coordinator.create_group(group))
         except coordination.GroupAlreadyExist:
             return False
         return True
 
-    def _leave(self, key):
-        group, coordinator = key.encode(), self._coordinator
+    def _leave(self, session: sessions.Session, key: str) -> None:
+        group, coordinator = key.encode(), session.coordinator
         with contextlib.suppress(coordination.MemberNotJoined,
                                  coordination.GroupNotCreated):
             self._wait(coordinator.leave_group(group))
@@ -242,31 +228,33 @@ class Member:
                 self._wait(coordinator.delete_group(group))
         self._there.pop(key, None)
 
-    def _stored(self, key):
+    def _stored(self, session: sessions.Session, key: str) -> Any:
         """Our record as the engine has it, or None."""
         # etcd may have deleted the group while we were joining it; what is
         # then in it is found by nobody, but by ourselves.
-        self._create(key.encode())
+        self._create(session, key.encode())
         try:
-            raw = self._reader.one(self._coordinator, key.encode(), self._id)
+            raw = session.reader.one(session.coordinator, key.encode(),
+                                     session.member_id)
             return record.unpack(raw) if isinstance(raw, bytes) else raw
         except (coordination.MemberNotJoined, coordination.GroupNotCreated,
                 record.Malformed):
             return None
 
-    def _look_for_mark(self):
-        if self._engine.forgets and self._create(_MARK.encode()):
+    def _look_for_mark(self, session: sessions.Session) -> None:
+        if self._engine.forgets and self._create(session, _MARK.encode()):
             with contextlib.suppress(coordination.MemberAlreadyExist):
-                self._wait(self._coordinator.join_group(_MARK.encode(), {}))
+                self._wait(session.coordinator.join_group(_MARK.encode(),
+                                                          {}))
             self._marked_until = time.monotonic() + self._engine.expire
 
-    def _tend_mark(self, stays):
+    def _tend_mark(self, session: sessions.Session, stays: bool) -> None:
         if self._marked_until and not (
                 stays and time.monotonic() < self._marked_until):
             self._marked_until = 0.0
-            self._leave(_MARK)
+            self._leave(session, _MARK)
 
-    def _wait(self, result):
+    def _wait(self, result: Any) -> Any:
         if self._is_abandoned:
             raise _Abandoned()
         return result.get(timeout=_OPERATION_TIMEOUT)

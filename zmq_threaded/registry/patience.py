@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting only so long for what may block: clients of registry engines do so
-for half a minute and more, whatever timeouts they are given.
+"""Waiting only so long for what may block. The client libraries of registry
+engines block for half a minute and more, whatever timeouts they are given.
 """
 
 import queue
 import time
+from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import threads
 from zmq_threaded.registry import troubles
 
-# Seconds. Once something is known to be wrong it is only looked whether there
-# is an answer yet.
+# Seconds. Once something is known to be wrong, one only looks whether there is
+# an answer yet.
 _LITTLE_PATIENCE = 0.25
 _END_LIMIT = 2.0
+# Of an operation: its result, and what it raised.
+_Outcome = queue.SimpleQueue[tuple[Any, Exception | None]]
 
 
 class Patient:
@@ -23,26 +27,27 @@ class Patient:
         be wrong; a large group takes seconds
     :param stuck_after: seconds after which an operation is given up for lost
 
-    Thread: one, that waits; and any for hurry().
+    Thread: registry; any for hurry().
     """
 
-    def __init__(self, name, patience, stuck_after):
+    def __init__(self, name: str, patience: float,
+                 stuck_after: float) -> None:
         self._name = name
         self._patience = patience
         self._stuck_after = stuck_after
-        self._worker = None
+        self._worker: _Worker | None = None
         self._hurried = False
 
-    def run(self, operation):
-        """Run it and wait for its end.
+    def run(self, operation: Callable[[], Any]) -> Any:
+        """Run an operation and wait for its end.
 
         :raises: Unanswered; or what the operation raises
         """
         if self._worker is None:
             self._worker = _Worker(self._name)
-        return self._worker.run(operation, self._time_to_wait())
+        return self._worker.run(operation, self._time_to_wait(self._worker))
 
-    def gave_up(self, release):
+    def gave_up(self, release: Callable[[], None]) -> bool:
         """Whether the thread has been stuck in its operation for too long,
         and was left to it; the next operation has a thread of its own.
 
@@ -58,45 +63,52 @@ class Patient:
         self._worker = None
         return True
 
-    def hurry(self):
+    def hurry(self) -> None:
         """Wait for nothing any more, not even for what is waited for now."""
         self._hurried = True
         worker = self._worker
         if worker is not None:
             worker.interrupt()
 
-    def finish(self, operation):
-        """Run a last operation, and end the thread: after the one that it is
-        in, if that ever ends. Waits for a moment. Later operations are
+    def finish(self, operation: Callable[[], Any]) -> None:
+        """Run a last operation, and end the thread: after the operation that
+        it is in, if that ever ends. Waits for a moment. Later operations are
         welcome; they have a new thread.
         """
         worker, self._worker, self._hurried = self._worker, None, False
         if worker is not None:
             worker.end(operation)
 
-    def _time_to_wait(self):
-        if self._hurried or not self._worker.answers:
+    def _time_to_wait(self, worker: '_Worker') -> float:
+        if self._hurried or not worker.answers:
             return _LITTLE_PATIENCE
         return self._patience
 
 
 class _Worker:
-    """:ivar answers: whether the last operation ended well"""
+    """The thread that may block.
 
-    def __init__(self, name):
+    :ivar answers: whether the last operation ended well
+
+    Thread: registry; any for interrupt().
+    """
+
+    def __init__(self, name: str) -> None:
         self.answers = True
         self._late = ''
-        self._busy_since = None
-        self._outcome = queue.SimpleQueue()
-        self._tasks = queue.SimpleQueue()
+        self._busy_since: float | None = None
+        self._outcome: _Outcome = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[
+            tuple[Callable[[], Any], _Outcome] | None] = queue.SimpleQueue()
         self._thread = threads.started(self._work, name)
 
-    def run(self, operation, patience):
+    def run(self, operation: Callable[[], Any], patience: float) -> Any:
         if self._busy_since is not None:
             raise troubles.Unanswered(
                 f'no answer for {self.busy_for():.1f} s', self._late)
         # Of its own: the outcome of an earlier one may come any time.
-        outcome = self._outcome = queue.SimpleQueue()
+        outcome: _Outcome = queue.SimpleQueue()
+        self._outcome = outcome
         self._busy_since = time.monotonic()
         self._tasks.put((operation, outcome))
         try:
@@ -112,20 +124,20 @@ class _Worker:
         finally:
             del error       # and its traceback refer to each other
 
-    def busy_for(self):
+    def busy_for(self) -> float:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         self._outcome.put((None, troubles.Unanswered('interrupted')))
 
-    def end(self, operation=lambda: None):
+    def end(self, operation: Callable[[], Any] = lambda: None) -> None:
         self._tasks.put((operation, queue.SimpleQueue()))
         self._tasks.put(None)
         self._thread.join(_LITTLE_PATIENCE if self._busy_since
                           else _END_LIMIT)
 
-    def _work(self):
+    def _work(self) -> None:
         for operation, outcome in iter(self._tasks.get, None):
             result = error = None
             try:

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the records of a group as they are stored.
 
-tooz gives them unpacked, one that cannot be hides all others, and some make
-objects of any size. So each engine has its own way here to the bytes.
+tooz gives records unpacked: one that cannot be unpacked hides all others, and
+some make objects of any size. So each engine has its own way here to the
+bytes.
 """
 
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
+from collections.abc import Collection
+from typing import Any
 
 from tooz import coordination
 
 _TIMEOUT = 5.0
+# Records by member, and the members among them who have expired.
+Group = tuple[dict[Any, Any], frozenset[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +33,21 @@ class Reader:
 
     They raise what tooz raises when there is no such group, or member.
 
-    Thread: one at a time.
+    Thread: registry, or its engine's thread; one at a time.
     """
 
-    group: object
-    one: object
-    watch: object = lambda coordinator, group: None
-    tend: object = lambda coordinator: None
+    group: Callable[[Any, bytes], Group]
+    one: Callable[[Any, bytes, bytes], Any]
+    watch: Callable[[Any, bytes], None] = lambda coordinator, group: None
+    tend: Callable[[Any], None] = lambda coordinator: None
 
 
-def _group(coordinator, group):
+def _group(coordinator: Any, group: bytes) -> Group:
     result = coordinator.get_members_with_capabilities(group)
     return result.get(timeout=_TIMEOUT), frozenset()
 
 
-def _one(coordinator, group, member):
+def _one(coordinator: Any, group: bytes, member: bytes) -> Any:
     return coordinator.get_member_capabilities(group, member).get(
         timeout=_TIMEOUT)
 
@@ -50,18 +56,22 @@ class Expired:
     """Members of a redis who are in a group and do not beat.
 
     Redis lets beats expire by a wall clock, which may be set forward; then
-    all members are gone at once, until each beats again. Who is dead does not
-    come back. So they are removed only when they were seen without a beat for
-    the life of a record.
+    all members are gone at once, until each beats again. A member that is
+    dead does not come back. So members are removed only when they were seen
+    without a beat for the life of a record.
 
     :param expire: seconds of that
+
+    Thread: registry, or its engine's thread; one at a time.
     """
 
-    def __init__(self, expire):
+    def __init__(self, expire: float) -> None:
         self._expire = expire
-        self._since = {}
+        # Since when, by group and member.
+        self._since: dict[tuple[Any, Any], float] = {}
 
-    def group(self, coordinator, group):
+    def group(self, coordinator: Any, group: bytes) -> Group:
+        """As Reader says."""
         key = coordinator._encode_group_id(group)
         records = coordinator._client.hgetall(key)
         if not records:
@@ -72,24 +82,27 @@ class Expired:
         self._remove_old(coordinator, key)
         return records, expired
 
-    def watch(self, coordinator, group):
+    def watch(self, coordinator: Any, group: bytes) -> None:
+        """As Reader says."""
         with contextlib.suppress(coordination.GroupNotCreated):
             self.group(coordinator, group)
 
-    def one(self, coordinator, group, member):
+    def one(self, coordinator: Any, group: bytes, member: bytes) -> Any:
+        """As Reader says."""
         record = coordinator._client.hget(
             coordinator._encode_group_id(group), member)
         if record is None:
             raise coordination.MemberNotJoined(group, member)
         return record
 
-    def tend(self, coordinator):
+    def tend(self, coordinator: Any) -> None:
         """Remove those who are dead."""
         for key in {key for key, _ in self._since}:
             self._remove_old(coordinator, key)
 
     @staticmethod
-    def _without_beat(coordinator, members):
+    def _without_beat(coordinator: Any,
+                      members: Collection[Any]) -> frozenset[Any]:
         members = list(members)
         if not members:
             return frozenset()
@@ -99,7 +112,8 @@ class Expired:
                          if beat is None
                          and member != coordinator._member_id)
 
-    def _watch(self, key, expired, members):
+    def _watch(self, key: Any, expired: frozenset[Any],
+               members: Collection[Any]) -> None:
         for member in members:
             if member not in expired:
                 self._since.pop((key, member), None)
@@ -107,7 +121,7 @@ class Expired:
         for member in expired:
             self._since.setdefault((key, member), now)
 
-    def _remove_old(self, coordinator, key):
+    def _remove_old(self, coordinator: Any, key: Any) -> None:
         before = time.monotonic() - self._expire
         old = [member for of, member in self._since
                if of == key and self._since[of, member] < before]
@@ -120,7 +134,7 @@ class Expired:
             coordinator._client.hdel(key, *dead)
 
 
-def _etcd_group(coordinator, group):
+def _etcd_group(coordinator: Any, group: bytes) -> Group:
     prefix = coordinator._prefix_group(group)
     found = {meta['key']: record for record, meta
              in coordinator.client.get_prefix(prefix.decode())}
@@ -130,7 +144,7 @@ def _etcd_group(coordinator, group):
             for key, record in found.items()}, frozenset()
 
 
-def _etcd_one(coordinator, group, member):
+def _etcd_one(coordinator: Any, group: bytes, member: bytes) -> Any:
     found = coordinator.client.get(
         (coordinator._prefix_group(group) + member).decode())
     if not found:
@@ -138,7 +152,7 @@ def _etcd_one(coordinator, group, member):
     return found[0]
 
 
-def _zookeeper_group(coordinator, group):
+def _zookeeper_group(coordinator: Any, group: bytes) -> Group:
     from kazoo import exceptions
     client, path = coordinator._coord, coordinator._path_group(group)
     try:
@@ -156,7 +170,7 @@ def _zookeeper_group(coordinator, group):
     return found, frozenset()
 
 
-def _zookeeper_one(coordinator, group, member):
+def _zookeeper_one(coordinator: Any, group: bytes, member: bytes) -> Any:
     from kazoo import exceptions
     path = coordinator._path_member(group, member)
     try:

@@ -2,13 +2,15 @@
 """What the registry holds: instances, and the records of them (pure).
 
 Anybody who may write to the registry may write anything into it. So a record
-is looked at before it is touched, and what is of no use in it costs nothing
-but a warning.
+is checked before it is used, and what is of no use in it costs nothing but a
+warning.
 """
 
 import dataclasses
 import ipaddress
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import msgpack
 
@@ -38,10 +40,12 @@ class Instance:
     :ivar sparing: it has few descriptors: a client process should make do
         with one connection
     :ivar limit: bytes that a message to it may have, 0 if it does not say
+
+    Thread: any.
     """
 
     id: bytes
-    endpoints: tuple
+    endpoints: tuple[str, ...]
     pool: str = ''
     receiver: bool = False
     two_messages: bool = False
@@ -50,7 +54,7 @@ class Instance:
     sparing: bool = False
     limit: int = 0
 
-    def __str__(self):
+    def __str__(self) -> str:
         # For the log: whoever may write to the registry wrote these.
         who = texts.line(self.server, texts.NAME) or 'a listener'
         where = f' on {texts.line(self.host, texts.NAME)}' if self.host else ''
@@ -58,10 +62,13 @@ class Instance:
 
 
 class Malformed(Exception):
-    """A record, or an instance of one, is of no use; the text says why."""
+    """A record, or an instance in it, is of no use; the text says why.
+
+    Thread: any.
+    """
 
 
-def encode(instances):
+def encode(instances: Iterable[Instance]) -> dict[str, Any]:
     """The record of those instances of one process that share a key.
 
     :returns: what msgpack can write; small, for clients read thousands
@@ -70,11 +77,10 @@ def encode(instances):
         instances, key=lambda instance: instance.id)]}
 
 
-def unpack(raw):
-    """What msgpack wrote, of its own types only: nothing is made of an
+def unpack(raw: bytes) -> Any:
+    """What msgpack wrote, of its own types only. Nothing is made of an
     extension, which may mean an endless iterator.
 
-    :param raw: bytes
     :raises: Malformed
     """
     if len(raw) > LONGEST:
@@ -88,18 +94,17 @@ def unpack(raw):
             f'it is no msgpack ({type(error).__name__})') from None
 
 
-def decode(record):
+def decode(record: Any) -> list[Instance]:
     """As sift(), but only the instances that are of use."""
     return sift(record)[0]
 
 
-def sift(record):
+def sift(record: Any) -> tuple[list[Instance], list[Malformed]]:
     """The instances of a record, and what is wrong with the others.
 
     :param record: as encode() made it, or unpacked, or packed; or Malformed,
         where it could not even be read
     :raises: Malformed
-    :returns: list of Instance, list of Malformed
     """
     if isinstance(record, Malformed):
         raise record
@@ -110,7 +115,8 @@ def sift(record):
         raise Malformed('it is no record of ours')
     if len(listed) > _MOST_INSTANCES:
         raise Malformed(f'it has {len(listed)} instances')
-    good, bad = [], []
+    good: list[Instance] = []
+    bad: list[Malformed] = []
     for fields in listed:
         try:
             good.append(_instance(fields))
@@ -119,8 +125,9 @@ def sift(record):
     return good, bad
 
 
-def _fields(instance):
-    fields = {'id': instance.id, 'endpoints': list(instance.endpoints)}
+def _fields(instance: Instance) -> dict[str, Any]:
+    fields: dict[str, Any] = {'id': instance.id,
+                              'endpoints': list(instance.endpoints)}
     if instance.pool:
         fields['pool'] = instance.pool
     if instance.receiver:
@@ -138,7 +145,7 @@ def _fields(instance):
     return fields
 
 
-def _instance(fields):
+def _instance(fields: Any) -> Instance:
     if not isinstance(fields, dict):
         raise Malformed('an instance has no fields')
     number = fields.get('id')
@@ -151,18 +158,18 @@ def _instance(fields):
                     _limit(fields.get('limit')))
 
 
-def _limit(limit):
+def _limit(limit: Any) -> int:
     return limit if isinstance(limit, int) and limit > 0 else 0
 
 
-def _text(fields, name):
+def _text(fields: dict[str, Any], name: str) -> str:
     text = fields.get(name, '')
     if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
         raise Malformed(f'the {name} of an instance is no text, or too long')
     return text
 
 
-def _endpoints(listed):
+def _endpoints(listed: Any) -> tuple[str, ...]:
     """Those that can be connected to; others may be of a later release."""
     if not isinstance(listed, list) or len(listed) > _MOST_ENDPOINTS:
         raise Malformed('the endpoints of an instance are no list, or a long '
@@ -176,7 +183,7 @@ def _endpoints(listed):
     return good
 
 
-def problem_of(endpoint):
+def problem_of(endpoint: Any) -> str:
     """Why nobody can connect to an endpoint; '' if perhaps somebody can."""
     if not isinstance(endpoint, str):
         return 'an endpoint is no text'
@@ -190,7 +197,7 @@ def problem_of(endpoint):
     return f'{endpoint!r} is neither ipc:// nor tcp://'
 
 
-def _problem_of_path(path):
+def _problem_of_path(path: str) -> str:
     if not path.startswith('/'):
         return f'ipc://{path} has no absolute path'
     if len(path.encode('utf-8', 'surrogatepass')) > _LONGEST_PATH:
@@ -198,7 +205,7 @@ def _problem_of_path(path):
     return ''
 
 
-def _problem_of_address(address):
+def _problem_of_address(address: str) -> str:
     host, _, port = address.rpartition(':')
     if not (port.isascii() and port.isdigit() and len(port) <= 5
             and 0 < int(port) < 65536):
@@ -208,7 +215,7 @@ def _problem_of_address(address):
     return ''
 
 
-def _is_host(host):
+def _is_host(host: str) -> bool:
     if not (host.startswith('[') and host.endswith(']')):
         return bool(_HOST_NAME.fullmatch(host)) and host != '0.0.0.0'
     address, percent, zone = host[1:-1].partition('%')

@@ -4,7 +4,7 @@
 import random
 import time
 
-from zmq_threaded.registry import back_off as back_offs
+from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
 from zmq_threaded.registry import store as stores
 
@@ -22,10 +22,10 @@ class Registrations:
     Thread: registry.
     """
 
-    def __init__(self, store: stores.Store, back_off: back_offs.BackOff,
+    def __init__(self, store: stores.Store, operations: running.Operations,
                  expire: float) -> None:
         self._store = store
-        self._back_off = back_off
+        self._operations = operations
         self._expire = expire
         self.next_beat = time.monotonic() + self._beat_interval()
 
@@ -34,11 +34,11 @@ class Registrations:
 
         :returns: whether the registry took it; if not, it is tried again
         """
-        listed = self._back_off.run(
-            back_offs.WRITING, self._store.register, instance, keys,
+        listed = self._operations.run(
+            running.WRITING, self._store.register, instance, keys,
             is_told=True)
         self._beat_by(time.monotonic() + _FIRST_BEAT if listed else
-                      self._back_off.ends_at(back_offs.WRITING))
+                      self._operations.resumes_at(running.WRITING))
         return listed
 
     def unregister(self, instance: record.Instance) -> bool:
@@ -46,10 +46,10 @@ class Registrations:
 
         :returns: whether the registry did; if not, it is tried again
         """
-        gone = self._back_off.run(back_offs.WRITING, self._store.unregister,
-                                  instance, is_told=True)
+        gone = self._operations.run(running.WRITING, self._store.unregister,
+                                    instance, is_told=True)
         if not gone:
-            self._beat_by(self._back_off.ends_at(back_offs.WRITING))
+            self._beat_by(self._operations.resumes_at(running.WRITING))
         return gone
 
     def beat_if_due(self) -> None:
@@ -57,17 +57,17 @@ class Registrations:
         if time.monotonic() < self.next_beat:
             return
         if (not self._store.has_records()
-                or self._back_off.attempt(back_offs.WRITING,
-                                          self._store.beat)):
+                or self._operations.run_if_due(running.WRITING,
+                                               self._store.beat)):
             self.next_beat = time.monotonic() + self._beat_interval()
         else:
-            self.next_beat = self._back_off.ends_at(back_offs.WRITING)
+            self.next_beat = self._operations.resumes_at(running.WRITING)
 
     def look_after(self) -> None:
         """Have what is seen to be gone put back at once."""
         if (self._store.has_records()
-                and self._back_off.may_try(back_offs.WRITING)):
-            self._back_off.run(back_offs.READING, self._beat_at_once_if_lost)
+                and self._operations.is_due(running.WRITING)):
+            self._operations.run(running.READING, self._beat_at_once_if_lost)
 
     def _beat_at_once_if_lost(self) -> bool:
         if not self._store.is_intact():

@@ -18,11 +18,12 @@ from typing import Any
 
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import back_off
 from zmq_threaded.registry import cache
 from zmq_threaded.registry import look_ups
+from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registrations
 from zmq_threaded.registry import store as stores
@@ -80,16 +81,16 @@ class Registry:
         self._housekeeping = housekeeping
         self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
             queue.SimpleQueue())
-        self._back_off = back_off.BackOff(
+        self._operations = running.Operations(
             update, store.explain, counters,
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._back_off.trouble)
-        self._look_ups = look_ups.LookUps(store, self.cache, self._back_off,
+                lambda: self._look_ups.want(key)), self._operations.trouble)
+        self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
-            store, self._back_off, expire)
+            store, self._operations, expire)
         self._closed = False
         self._next_housekeeping = time.monotonic()
         self._last_turn = math.inf
@@ -163,7 +164,7 @@ class Registry:
                         _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
-                        self._back_off.why or 'it is busy')
+                        self._operations.why or 'it is busy')
 
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""
@@ -171,7 +172,7 @@ class Registry:
                         _UNREGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
-                        self._back_off.why or 'it is busy')
+                        self._operations.why or 'it is busy')
 
     def stop(self) -> None:
         """Ask the thread to end. It ends within seconds, though the registry
@@ -194,13 +195,7 @@ class Registry:
 
     def _do(self, task: Callable[[], bool], timeout: float) -> bool:
         """In any thread: have a task done, and wait for its result."""
-        # A queue of its own: safe in a signal handler, unlike an Event.
-        done: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._tasks.put(lambda: done.put(task()))
-        try:
-            return done.get(timeout=timeout)
-        except queue.Empty:
-            return False
+        return bool(mailbox.ask(self._tasks.put, task, timeout, False))
 
     def _turn(self) -> None:
         self._do_tasks(block=True)

@@ -2,9 +2,10 @@
 """The age of a record, by a clock that all processes of a machine share and
 that nobody can set.
 
-It is the monotonic clock. It stands still while the machine sleeps, and so do
-the threads that renew records. It begins anew with each boot; and a container
-may have a time namespace, with a clock of its own. So a stamp names both.
+This clock is the monotonic one. It stands still while the machine sleeps, and
+so do the threads that renew records. It begins anew with each boot, and a
+container may have a time namespace with a clock of its own. So a stamp names
+the boot and the namespace.
 """
 
 import functools
@@ -21,15 +22,16 @@ TIME_SIZE = 8
 _SKEW = 1.0
 
 
-def now():
-    """A stamp of this moment: SIZE bytes; none, if this kernel has no name
-    for its boot.
+def now() -> bytes:
+    """A stamp of this moment: SIZE bytes; no bytes if this kernel has no
+    name for its boot.
     """
     boot, namespace = _clock()
-    return boot and _STAMP.pack(boot, namespace, time.monotonic_ns())
+    return (_STAMP.pack(boot, namespace, time.monotonic_ns()) if boot
+            else b'')
 
 
-def age(stamp):
+def age(stamp: object) -> float | None:
     """Seconds since a stamp was made, infinite if that was in an earlier
     boot; None if the stamp says nothing here.
     """
@@ -46,7 +48,7 @@ def age(stamp):
 
 
 @functools.cache
-def _clock():
+def _clock() -> tuple[bytes, int]:
     try:
         with open('/proc/sys/kernel/random/boot_id') as text:
             boot = bytes.fromhex(text.read().strip().replace('-', ''))

@@ -11,6 +11,7 @@ from zmq_threaded import logs
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
+from zmq_threaded.registry import session
 from zmq_threaded.registry import troubles
 
 LOG = logs.get(__name__)
@@ -35,7 +36,7 @@ class Store:
     Thread: registry; any for hurry().
     """
 
-    def __init__(self, engine: member.Engine, runner: patience.Patient,
+    def __init__(self, engine: session.Engine, runner: patience.Patient,
                  hide: Callable[[str], str] = str) -> None:
         self.place = engine.place
         self._hide = hide
@@ -80,7 +81,7 @@ class Store:
         about the life of a record ago, or somebody has removed the records
         of this key: then a missing record says nothing yet.
         """
-        return self._run(member.Member.lost_its_records, key)
+        return bool(self._run(member.Member.lost_its_records, key))
 
     def is_intact(self) -> bool:
         """Whether nothing that was registered here is known to be lost;
@@ -88,7 +89,8 @@ class Store:
         """
         if self._member.lacks_records():
             return False
-        return self._engine.forgets or self._run(member.Member.is_intact)
+        return (self._engine.forgets
+                or bool(self._run(member.Member.is_intact)))
 
     def explain(self, error: Exception) -> str:
         """What an operation has raised, for the operator; without secrets.
@@ -112,7 +114,7 @@ class Store:
         :returns: whether the engine had to be asked
         """
         return (self._wanted.pop(instance.id, None) is not None
-                and self._run(member.Member.settle, self._records()))
+                and bool(self._run(member.Member.settle, self._records())))
 
     def beat(self) -> bool:
         """Renew all that is registered here, and put right what is not as it
@@ -120,7 +122,7 @@ class Store:
 
         :returns: whether the engine had to be asked
         """
-        return self._run(member.Member.settle, self._records(), True)
+        return bool(self._run(member.Member.settle, self._records(), True))
 
     def has_records(self) -> bool:
         """Whether there is anything to renew, or to take off the list."""

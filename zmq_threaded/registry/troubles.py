@@ -16,16 +16,18 @@ class Unanswered(Exception):
 
     :param late: what an earlier operation ended with that was not waited for
         to its end, as text; '' for nothing
+
+    Thread: any.
     """
 
-    def __init__(self, text, late=''):
+    def __init__(self, text: str, late: str = '') -> None:
         super().__init__(f'{text}; the client library says: {late}'
                          if late else text)
 
 
-def text(error):
-    """The name and the text of an error: of its cause, where tooz has only
-    wrapped it; of a file, its path and whose it is.
+def text(error: BaseException) -> str:
+    """The name and the text of an error. Where tooz has only wrapped an
+    error, those of its cause; of a file, also its path and whose it is.
     """
     error = _root(error)
     said = (folders.explained(error)
@@ -37,14 +39,14 @@ def text(error):
     return f'{type(error).__name__}: {said[:_LONGEST]}'
 
 
-def _without_objects(said):
-    """Clients of redis and etcd say what their objects are made of."""
+def _without_objects(said: str) -> str:
+    """The clients of redis and etcd say what their objects are made of."""
     while _OBJECT.search(said):
         said = _OBJECT.sub('', said)
     return ' '.join(said.split())
 
 
-def _root(error):
+def _root(error: BaseException) -> BaseException:
     if isinstance(error, tooz.ToozError) and error.__cause__ is not None:
         return _root(error.__cause__)
     cause = error.__cause__ or error.__context__

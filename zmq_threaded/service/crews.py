@@ -3,6 +3,7 @@
 
 import threading
 
+from zmq_threaded import counters as counts
 from zmq_threaded.net import descriptors
 from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reply_thread
@@ -16,12 +17,12 @@ class Crew:
     Thread: any.
     """
 
-    def __init__(self, name, counters):
+    def __init__(self, name: str, counters: counts.Counters) -> None:
         self.poller = poller_thread.PollerThread(f'zmq-poller-{name}',
                                                  counters)
         self.replies = reply_thread.ReplyThread(f'zmq-reply-{name}', counters)
 
-    def end(self, deadline):
+    def end(self, deadline: float) -> bool:
         """To be called when nobody is left in it.
 
         :param deadline: monotonic seconds
@@ -43,13 +44,13 @@ class Crews:
     Thread: any; the lock is reentrant for the sake of signal handlers.
     """
 
-    def __init__(self, counters):
+    def __init__(self, counters: counts.Counters) -> None:
         self._counters = counters
         self._lock = threading.RLock()
-        self._shared = None
+        self._shared: Crew | None = None
         self._members = 0
 
-    def join(self, name, may_share):
+    def join(self, name: str, may_share: bool) -> Crew:
         """The crew for a service, which has to leave() it.
 
         :param name: of the service, a part of the names of new threads
@@ -67,7 +68,7 @@ class Crews:
         except OSError as error:
             raise descriptors.short(error) from None
 
-    def leave(self, crew, deadline):
+    def leave(self, crew: Crew, deadline: float) -> bool:
         """Its threads have let go of a service; the last one ends them.
 
         :param deadline: monotonic seconds

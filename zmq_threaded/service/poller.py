@@ -4,16 +4,22 @@ ROUTER.
 """
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded.service import ends
+from zmq_threaded import timings
+from zmq_threaded.service import batch as batches
+from zmq_threaded.service import finished
+from zmq_threaded.service import outcomes
+from zmq_threaded.service import poller_thread
+from zmq_threaded.service import reception
+from zmq_threaded.service import router
 
 LOG = logs.get(__name__)
 
-# Of poller_thread, or a little less.
-_TICK = 0.8
 _READ_AT_ONCE = 64
 # Messages of one turn: those that are refused take no room, and may never end.
 _READ_PER_TURN = 1000
@@ -26,12 +32,11 @@ class Poller:
     Flow control: it stops reading while the service holds as many messages
     as it may, so that its senders wait or choose other services.
 
-    :param router: service.router.SharedRouter
-    :param inbox: poller_thread.Inbox of this service; its items are called
-    :param reception: service.reception.Reception
-    :param outcomes: service.outcomes.Outcomes
+    :param inbox: the mailbox of this service; its items are called
+    :param taking: takes or refuses what is read
+    :param ends: has requests that are given back by this thread
     :param backlog: how many messages may be held unacknowledged
-    :param batch: service.batch.Batch, which says how many go together
+    :param batch: says how many messages are handed over together
     :param tick: called about once a second
     :ivar was_full: it has stopped reading for want of room, until somebody
         else sets this back
@@ -39,19 +44,23 @@ class Poller:
     Thread: any for the public methods, poller for the rest.
     """
 
-    def __init__(self, router, inbox, reception, outcomes, backlog, batch,
-                 counters, tick=lambda: None):
-        self._router = router
-        self.fd = router.fd
+    def __init__(self, shared: router.SharedRouter,
+                 inbox: poller_thread.Inbox, taking: reception.Reception,
+                 ends: outcomes.Outcomes, backlog: int, batch: batches.Batch,
+                 counters: counts.Counters,
+                 tick: Callable[[], None] = lambda: None) -> None:
+        self._router = shared
+        self.fd = shared.fd
         self._mailbox = inbox
-        self._reception = reception
-        self._outcomes = outcomes
+        self._reception = taking
+        self._outcomes = ends
         self._counters = counters
         self._may_warn = counts.Seldom()
         self._batch = batch
         # With less, no batch would ever be full.
         self.backlog = max(backlog, batch.size)
-        self._on_incoming = None
+        # Given by start(); nothing is read before.
+        self._on_incoming: Any = None
         self._has_stopped_reading = False
         # Whether there is more to read that ZMQ_FD says nothing of.
         self._has_more = False
@@ -59,18 +68,20 @@ class Poller:
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
         self.is_stopping = False
-        self._end = ends.End()
+        self._finished = finished.Finished()
 
-    def start(self, on_incoming, thread):
-        """
+    def start(self, on_incoming: Callable[[list], object],
+              thread: poller_thread.PollerThread) -> None:
+        """Begin to read.
+
         :param on_incoming: called with a list of Incoming
-        :param thread: poller_thread.PollerThread
-        :raises: descriptors.Short
+        :param thread: reads for this service, and perhaps for others
+        :raises: descriptors.Short when there is no thread to be had
         """
         self._on_incoming = on_incoming
         self._mailbox.enter(thread, self)
 
-    def refuse_from_now_on(self):
+    def refuse_from_now_on(self) -> None:
         """Hand over what has arrived, refuse what still comes; returns when
         no callback can follow. Safe in a signal handler.
         """
@@ -86,7 +97,7 @@ class Poller:
         self._reception.accepting = False
         self._outcomes.close()
 
-    def made_room(self):
+    def made_room(self) -> None:
         """A message is no longer held: there may be room again.
 
         Thread: any.
@@ -94,33 +105,34 @@ class Poller:
         if self._has_stopped_reading and self._has_room_to_resume():
             self._mailbox.wake()
 
-    def stop(self):
-        """Have the thread let go of this service; does not wait."""
+    def stop(self) -> None:
+        """Ask the thread to let go of this service; does not wait."""
         self.is_stopping = True
         if self._mailbox.thread is None:
             self.finish()
         else:
             self._mailbox.wake()
 
-    def join(self, deadline):
+    def join(self, deadline: float) -> bool:
         """Wait until the thread has let go of this service.
 
         :param deadline: monotonic seconds
         :returns: False when it has not
         """
-        return self._mailbox.is_current() or self._end.wait(deadline)
+        return self._mailbox.is_current() or self._finished.wait(deadline)
 
-    def finish(self):
-        """The last act."""
+    def finish(self) -> None:
+        """The last act of the thread for this service."""
         try:
             self._stop_accepting()
         finally:
-            self._end.came()
+            self._finished.set()
 
     def _is_running(self):
-        return self._mailbox.thread is not None and not self._end.has_come()
+        return (self._mailbox.thread is not None
+                and not self._finished.is_set())
 
-    def turn(self):
+    def turn(self) -> float:
         """Do what is due.
 
         :returns: seconds until the next turn that is due by itself
@@ -138,7 +150,7 @@ class Poller:
     def _tick_when_due(self):
         now = time.monotonic()
         if now >= self._next_tick:
-            self._next_tick = now + _TICK
+            self._next_tick = now + timings.POLLER_TICK
             self._tick()
 
     def _has_room_to_resume(self):
@@ -186,17 +198,17 @@ class Poller:
             return
         self._has_stopped_reading = is_full
         if not is_full:
-            self._mailbox.thread.watch(self.fd)
+            self._mailbox.watch(self.fd)
             return
         self.was_full = True
         # Left in, a readable descriptor that nobody reads would spin.
         self._router.is_read = False
-        self._mailbox.thread.unwatch(self.fd)
+        self._mailbox.unwatch(self.fd)
         # Who acknowledged before the flag was up has not woken us.
         self.made_room()
 
-    def is_full(self):
-        """Whether it reads nothing, for want of room."""
+    def is_full(self) -> bool:
+        """Whether flow control has stopped the reading, for want of room."""
         return self._has_stopped_reading
 
     def _handle(self, frames):

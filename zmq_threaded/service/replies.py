@@ -4,53 +4,61 @@ ROUTER.
 """
 
 import time
+from collections.abc import Sequence
 
+from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
 from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.net import slow_clients
-from zmq_threaded.service import ends
+from zmq_threaded.registry import record
+from zmq_threaded.service import finished
+from zmq_threaded.service import reply_thread
+from zmq_threaded.service import router
+from zmq_threaded.service import stalls
 
 LOG = logs.get(__name__)
 
 _BATCH = 64
-_LAST_LIMIT = 1.0
 
 
 class Replies:
     """Takes replies, acknowledgements and refusals from any thread and writes
     them, in order for each client.
 
-    :param router: service.router.SharedRouter
-    :param instance: the Instance that this service is
-    :param stalls: service.stalls.Stalls. No code of the user holds the reply
-        thread up, so it tells when the process stood still.
+    :param instance: what this service is
+    :param observed: the stalls. No code of the user holds the reply thread
+        up, so this thread tells when the process stood still.
     :param longest: bytes that a reply may have
 
     Thread: any for the public methods, reply for the rest.
     """
 
-    def __init__(self, router, instance, stalls, counters, longest):
-        self._stalls = stalls
-        self._router = router
+    def __init__(self, shared: router.SharedRouter, instance: record.Instance,
+                 observed: stalls.Stalls, counters: counts.Counters,
+                 longest: int) -> None:
+        self._stalls = observed
+        self._router = shared
         self._instance = instance
         self._counters = counters
         self._longest = longest
         self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._thread = None
-        # Whether a turn of the thread is to come that sees what is put now.
+        self._thread: reply_thread.ReplyThread | None = None
+        # Whether a turn is to come that sees what is put now.
         self._is_woken = False
         self._busy = False
         self.is_stopping = self._has_ended = False
-        self._end = ends.End()
+        self._finished = finished.Finished()
 
-    def start(self, thread):
-        """
-        :param thread: reply_thread.ReplyThread
-        :raises: descriptors.Short
+    def start(self, thread: reply_thread.ReplyThread) -> None:
+        """Begin to write, and start the guard of the socket.
+
+        :param thread: writes for this service, and perhaps for others
+        :raises: descriptors.Short when there are no threads to be had
         """
         self._stalls.tick()
         thread.add(self)
@@ -58,7 +66,7 @@ class Replies:
         self._wake()
         self._router.guard.start()
 
-    def check_size(self, body, call_id):
+    def check_size(self, body: Sequence[bytes], call_id: str) -> None:
         """Refuse a reply that is too big to be sent.
 
         :raises: MessageDeliveryFailure
@@ -67,7 +75,8 @@ class Replies:
 
     # What is to be sent
 
-    def result(self, envelope, call_id, body, flags):
+    def result(self, envelope: list[bytes], call_id: bytes,
+               body: Sequence[bytes], flags: int) -> None:
         """Send the result of a call.
 
         :param body: parts of a REPLY
@@ -80,18 +89,20 @@ class Replies:
         if self._instance.two_messages:
             self.put(envelope, wire.encode_ending(instance_id, call_id))
 
-    def heartbeat(self, envelope, call_id):
+    def heartbeat(self, envelope: list[bytes], call_id: bytes) -> None:
         """Send a HEARTBEAT: the call is still being run."""
         self.put(envelope, wire.encode_heartbeat(self._instance.id, call_id))
 
-    def status(self, envelope, states):
+    def status(self, envelope: list[bytes],
+               states: Sequence[tuple[bytes, int]]) -> None:
         """Send a STATUS.
 
         :param states: list of (message id, state)
         """
         self.put(envelope, wire.encode_status(self._instance.id, states))
 
-    def refuse(self, envelope, instance_id, message_id, reason, text=''):
+    def refuse(self, envelope: list[bytes], instance_id: bytes,
+               message_id: bytes, reason: int, text: str = '') -> None:
         """Send a NACK, and count it.
 
         :param instance_id: which service the message was for
@@ -102,7 +113,7 @@ class Replies:
         self.put(envelope, wire.encode_nack(instance_id, message_id, reason,
                                             text))
 
-    def put(self, envelope, frame):
+    def put(self, envelope: list[bytes], frame: bytes) -> None:
         """Send a message to where a request came from.
 
         :param envelope: the envelope of the request
@@ -110,7 +121,7 @@ class Replies:
         """
         self._put((envelope, frame, None))
 
-    def acknowledge(self, envelope, message_id):
+    def acknowledge(self, envelope: list[bytes], message_id: bytes) -> None:
         """Send an ACK; those for one client travel together."""
         self._put((envelope, None, message_id))
 
@@ -130,7 +141,7 @@ class Replies:
 
     # Its end
 
-    def wait_until_empty(self, deadline):
+    def wait_until_empty(self, deadline: float) -> None:
         """Wait until all replies are handed to libzmq.
 
         :param deadline: monotonic seconds
@@ -142,7 +153,10 @@ class Replies:
         return self._has_ended or not (
             len(self._mailbox) or self._busy or len(self._slow))
 
-    def stop(self):
+    def stop(self) -> None:
+        """Ask the thread to write what is left, and to let go of this
+        service; does not wait.
+        """
         self._router.guard.stop()
         self.is_stopping = True
         if self._thread is None:
@@ -150,15 +164,19 @@ class Replies:
         else:
             self._thread.wake(self)
 
-    def join(self, deadline):
-        """:param deadline: monotonic seconds"""
+    def join(self, deadline: float) -> bool:
+        """Wait until the thread has let go of this service.
+
+        :param deadline: monotonic seconds
+        :returns: False when it has not
+        """
         self._router.guard.join(deadline)
         is_current = self._thread is not None and self._thread.is_current()
-        return is_current or self._end.wait(deadline)
+        return is_current or self._finished.wait(deadline)
 
     # The reply thread
 
-    def turn(self):
+    def turn(self) -> None:
         """Write what there is, but not for long: others wait as well."""
         self._busy = True
         # First: whoever puts something from now on wakes the thread again.
@@ -173,20 +191,20 @@ class Replies:
             if len(self._mailbox) and not self._is_woken:
                 self._wake()
 
-    def is_behind(self):
+    def is_behind(self) -> bool:
         """Whether a client is to be tried again soon."""
         return len(self._slow) > 0
 
-    def finish(self):
+    def finish(self) -> None:
         """Write what is left, as far as clients take it."""
-        deadline = time.monotonic() + _LAST_LIMIT
+        deadline = time.monotonic() + timings.LAST_WRITE
         try:
             while len(self._mailbox) and time.monotonic() < deadline:
                 self.turn()
             self._slow.retry()
         finally:
             self._has_ended = True
-            self._end.came()
+            self._finished.set()
             self._discard(self._slow.discard())
 
     def _discard(self, count=0):
@@ -238,7 +256,8 @@ class Replies:
 
 
 def _multiparts(items, instance_id):
-    batch, acks = [], {}
+    batch: list[list[bytes]] = []
+    acks: dict[tuple, list[bytes]] = {}
     for envelope, frame, acknowledged in items:
         if acknowledged is None:
             batch.append([*envelope, frame])

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The back-off from a registry that fails, and what is said about it."""
+"""Operations of the registry, the back-off from one that fails, and what is
+said about it.
+"""
 
 import math
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
+from zmq_threaded import backoff
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
 
@@ -18,10 +20,10 @@ READING, WRITING = 'reading', 'writing'
 # The waits after failures double. They are multiples of the update period. At
 # random a wait is shorter by up to a half, for thousands of processes see the
 # registry come back.
-_FIRST_WAIT, _LAST_WAIT = 0.05, 0.4
+_FIRST_WAIT, _LAST_WAIT, _JITTER = 0.05, 0.4, 0.5
 
 
-class BackOff:
+class Operations:
     """Runs operations of the registry, and leaves a registry that has just
     failed alone for a growing time.
 
@@ -37,12 +39,12 @@ class BackOff:
     def __init__(self, update: float, explain: Callable[[Exception], str],
                  counters: counting.Counters,
                  recovered: Callable[[], None] = lambda: None) -> None:
-        self._update = update
         self._explain = explain
         self._counters = counters
         self._recovered = recovered
-        # By kind: the length of the wait, and when it ends.
-        self._waits: dict[str, tuple[float, float]] = {}
+        self._waits = {kind: backoff.Backoff(
+            _FIRST_WAIT * update, _LAST_WAIT * update, jitter=_JITTER)
+            for kind in (READING, WRITING)}
         self._may_warn = counting.Seldom()
         self._since = 0.0
         self.why = ''
@@ -55,23 +57,23 @@ class BackOff:
         why = self.why
         return (self._since, why) if why else None
 
-    def may_try(self, kind: str) -> bool:
+    def is_due(self, kind: str) -> bool:
         """Whether the wait after the last failure of this kind is over."""
-        return time.monotonic() >= self.ends_at(kind)
+        return not self._waits[kind].is_waiting(time.monotonic())
 
-    def ends_at(self, kind: str) -> float:
+    def resumes_at(self, kind: str) -> float:
         """When the wait after the last failure of this kind ends, in
         monotonic seconds; a time in the past if nothing failed.
         """
-        return self._waits.get(kind, (0.0, 0.0))[1]
+        return self._waits[kind].until
 
-    def attempt(self, kind: str, operation: Callable[..., Any],
-                *args: Any) -> bool:
+    def run_if_due(self, kind: str, operation: Callable[..., Any],
+                   *args: Any) -> bool:
         """Run an operation as run() does, unless it must still wait.
 
         :returns: whether the operation was run and succeeded
         """
-        return self.may_try(kind) and self.run(kind, operation, *args)
+        return self.is_due(kind) and self.run(kind, operation, *args)
 
     def run(self, kind: str, operation: Callable[..., Any], *args: Any,
             is_told: bool = False) -> bool:
@@ -94,10 +96,7 @@ class BackOff:
     def _failed(self, kind: str, error: Exception, is_told: bool) -> None:
         self._counters.add('registry_errors')
         now = self.failed_at = time.monotonic()
-        last, _ = self._waits.get(kind, (0.0, 0.0))
-        wait = min(max(2 * last, _FIRST_WAIT * self._update),
-                   _LAST_WAIT * self._update)
-        self._waits[kind] = wait, now + wait * random.uniform(0.5, 1.0)
+        self._waits[kind].failed(now)
         if not self.why:
             self._since = now
         # As text: the error itself holds on to the connection.
@@ -107,7 +106,10 @@ class BackOff:
                         'known: %s', kind, self.why)
 
     def _succeeded(self, kind: str) -> None:
-        if self._waits.pop(kind, None) is None or self._waits:
+        if not self._waits[kind].seconds:
+            return
+        self._waits[kind].succeeded()
+        if any(wait.seconds for wait in self._waits.values()):
             return
         self.why = ''
         LOG.info('The registry answers again')
