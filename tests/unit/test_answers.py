@@ -35,6 +35,7 @@ from zmq_threaded.client import delivery
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import in_doubt
+from zmq_threaded.client import room
 
 TOPIC = topic.rpc('exchange', 'topic')
 INSTANCE = record.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
@@ -61,6 +62,7 @@ class Desk:
                                INSTANCE.endpoints[0], False, self.counters,
                                in_doubt.InDoubt(), self._answers.on_message)
         self.queue = self._connection.queue(INSTANCE)
+        self.custody._connections._queues[INSTANCE.id] = self.queue
 
     @property
     def custody(self):
@@ -70,13 +72,14 @@ class Desk:
     def _not_told(task):
         raise AssertionError('nothing is to be looked up')
 
-    def call(self, kind=wire.CALL):
+    def call(self, kind=wire.CALL, pinned=False):
         """A message that was sent."""
         sent = delivery.Delivery(
             id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'{}', b'{}'], flags=0,
-            expires=time.monotonic() + 60, instance=INSTANCE,
-            waiter=queue.SimpleQueue(), destination=delivery.Destination(9))
+            expires=time.monotonic() + 60, instance=INSTANCE, pinned=pinned,
+            waiter=queue.SimpleQueue(), destination=room.Destination(9))
         sent.destination.add(1)
+        self.custody._store.add(sent)
         self.queue.push(sent)
         self.queue.head_was_sent(time.monotonic())
         return sent
@@ -100,6 +103,7 @@ class ToldDesk(Desk):
         self.tasks, self.posted = collections.deque(), []
         super().__init__(context, ipc_dir, epoll)
         self._connection.close()
+        self.custody._connections._queues.clear()
         # Nobody is there, and nobody is looked for.
         self.custody._registry.ask = lambda *args: None
         self._open()
@@ -113,9 +117,7 @@ class ToldDesk(Desk):
 
     def post(self, kind):
         self._open()
-        sent = self.call(kind)
-        sent.pinned = kind == wire.FANOUT
-        self.posted.append(sent)
+        self.posted.append(self.call(kind, pinned=kind == wire.FANOUT))
 
     def read_frames(self, frames):
         """:returns: False if it closed the socket that is being read"""
@@ -133,7 +135,7 @@ class ToldDesk(Desk):
     def kept(self):
         """All that is in custody, wherever that is."""
         self.do_tasks()
-        return set(self.custody._all())
+        return set(self.custody._store)
 
     def forget_all(self):
         for each in self.posted:
@@ -193,7 +195,7 @@ def results(sent):
 
 
 def is_in_custody(desk, sent):
-    return sent.id in desk.queue.sent
+    return sent.id in desk.queue.in_flight
 
 
 # One message, two messages
@@ -370,7 +372,7 @@ def state(desk):
                   if each.destination.pending == 1]
     assert all(each.destination.pending in (0, 1) for each in desk.posted)
     assert desk.kept() == set(unfinished)
-    assert all(desk.queue.sent[each].id == each for each in desk.queue.sent)
+    assert all(desk.queue.in_flight[each].id == each for each in desk.queue.in_flight)
 
 
 kinds = st.sampled_from([*wire.KIND_NAMES, *4 * [wire.NACK, wire.STATUS],

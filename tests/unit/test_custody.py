@@ -21,6 +21,7 @@ from zmq_threaded.client import custody as custodies
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import send_queue
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import room
 from zmq_threaded.registry import cache
 
 TOPIC = topics.rpc('exchange', 'topic')
@@ -107,15 +108,17 @@ class World:
                                else lambda: False))
 
     def can_reach(self, instance):
-        waiting_queue = self.queues[instance.id] = send_queue.SendQueue(instance, Connection())
-        return waiting_queue
+        queue_to = send_queue.SendQueue(instance, Connection())
+        self.queues[instance.id] = queue_to
+        self.custody._connections._queues[instance.id] = queue_to
+        return queue_to
 
     def post(self, topic=TOPIC, kind=wire.CAST, **fields):
         delivery = deliveries.Delivery(
             id=ids.new_id(), kind=kind, topic=topic, body=[b'{}', b'{}'],
             flags=0, expires=time.monotonic() + 300,
             spread=kind in (wire.FANOUT, wire.NOTIFY),
-            destination=deliveries.Destination(10_000), **fields)
+            destination=room.Destination(10_000), **fields)
         delivery.destination.add(1)
         self.custody.route(delivery)
         return delivery
@@ -364,11 +367,13 @@ def test_room_is_waited_for_while_there_is_no_descriptor(lacking):
     one = lacking.post()
     one.destination._limit = 1
     calls = []
-    lacking.custody.make_room(one.destination, deliveries.Admission(calls.append))
+    lacking.custody.make_room(one.destination, room.Admission(calls.append))
     assert not calls
     lacking.lacks.clear()
     tick(lacking, 0.3)
-    lacking.custody.end(lacking.waiting_queue.queue.pop(), deliveries.ACKNOWLEDGED)
+    lacking.custody.end(lacking.waiting_queue.queue[-1],
+                        deliveries.ACKNOWLEDGED)
+    assert not lacking.waiting_queue.queue
     assert len(calls) == 1
 
 
@@ -495,7 +500,6 @@ def test_who_is_behind_is_named(world, lacking):
         world.can_reach(each)
         for _ in range(count):
             world.post(OTHER, chosen=each)
-    world.custody._connections._queues.update(world.queues)
     text = world.custody.behind(OTHER)
     assert text.index('5 wait for compute on node-7') < text.index('2 wait')
     lacking.post()

@@ -17,7 +17,7 @@ INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',), '', True)
 
 
 class Connection:
-    """Notes which lanes have work."""
+    """Notes which queues have work."""
 
     def __init__(self):
         self.ready = []
@@ -54,7 +54,7 @@ def asked(queue, now, connected_at=0.0, longest=1.0):
             for message_id in wire.split_ids(each.body[0])]
 
 
-def test_a_lane_with_work_tells_its_link(queue):
+def test_a_queue_with_work_tells_its_connection(queue):
     queue.push(a_delivery())
     assert queue.connection.ready == [queue]
     assert queue.may_send(0.0) and not queue.is_idle()
@@ -95,7 +95,7 @@ def test_sending_again_keeps_the_order_from_the_last_to_the_first(queue):
     queue.send_again(second.id)
     queue.send_again(first.id)
     assert list(queue.queue) == [first, second, third]
-    assert not queue.sent and queue.connection.ready
+    assert not queue.in_flight and queue.connection.ready
 
 
 def test_what_is_not_under_way_is_not_sent_again(queue):

@@ -57,7 +57,7 @@ class Answers:
         if queue is None:
             return self._warn('wrong_version', 'An answer', connection, error)
         # One to a QUERY has no id, and is about all that was sent.
-        refused = (list(queue.sent) if error.header.id == wire.NO_ID
+        refused = (list(queue.in_flight) if error.header.id == wire.NO_ID
                    else [error.header.id])
         for delivery in filter(None, map(queue.take_back, refused)):
             self._custody.drop(delivery, losses.REFUSED,
@@ -70,7 +70,7 @@ class Answers:
             self._acknowledged(queue, message_id)
 
     def _acknowledged(self, queue, message_id):
-        delivery = queue.sent.get(message_id)
+        delivery = queue.in_flight.get(message_id)
         # A call ends with its reply, whatever else is said of it.
         if delivery is not None and delivery.kind != wire.CALL:
             queue.take_back(message_id)
@@ -88,7 +88,7 @@ class Answers:
             self._custody.end(delivery, deliveries.REPLIED, message)
 
     def _on_heartbeat(self, queue, message):
-        delivery = queue.sent.get(message.id)
+        delivery = queue.in_flight.get(message.id)
         if delivery is not None:
             delivery.tell(deliveries.HEARTBEAT)
 
@@ -101,11 +101,11 @@ class Answers:
                 self._unknown(queue, message_id)
             elif state == wire.ACKNOWLEDGED:
                 self._acknowledged(queue, message_id)
-            elif message_id in queue.sent:
-                queue.sent[message_id].tell(deliveries.TAKEN)
+            elif message_id in queue.in_flight:
+                queue.in_flight[message_id].tell(deliveries.TAKEN)
 
     def _unknown(self, queue, message_id):
-        delivery = queue.sent.get(message_id)
+        delivery = queue.in_flight.get(message_id)
         if delivery is None:
             return
         if delivery.kind == wire.CALL:
@@ -119,8 +119,8 @@ class Answers:
         reason, text = wire.nack_reason(message)
         if message.id == wire.NO_ID:
             self._question_refused(queue, reason)
-        elif message.id in queue.sent:
-            self._refused(queue, queue.sent[message.id], reason, text)
+        elif message.id in queue.in_flight:
+            self._refused(queue, queue.in_flight[message.id], reason, text)
 
     def _question_refused(self, queue, reason):
         """A receiver answers in place of an instance."""

@@ -39,6 +39,7 @@ from zmq_threaded.client import connections
 from zmq_threaded.client import losses
 from zmq_threaded.client import overdue
 from zmq_threaded.client import spreading
+from zmq_threaded.client import store
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import waiting
 
@@ -53,6 +54,16 @@ _TRIES = 64
 _BEHIND_TOLD = 3
 # Seconds in which a service whose socket file was removed makes it anew.
 _MADE_ANEW = 5.0
+
+
+Where = deliveries.Where
+_MOVING, _ENDED = Where.MOVING, Where.ENDED
+# Why a message could not be delivered in time, by where it is at its end.
+_LATE = {Where.WAITING: losses.NOBODY_TOOK,
+         Where.SPREADING: losses.NOT_LOOKED_UP,
+         Where.HELD_UP: losses.NOT_SENT,
+         Where.QUEUED: losses.NOT_SENT,
+         Where.IN_FLIGHT: losses.NOT_ACKNOWLEDGED}
 
 
 class Custody:
@@ -70,33 +81,42 @@ class Custody:
         self._counters = counters
         self._tell = tell
         answer = answers.Answers(registry, counters, self)
+        self._store = store.Store()
         self._in_doubt = in_doubt.InDoubt()
-        self._connections = connections.Connections(context, settings, epoll, counters,
-                                  self._in_doubt, answer.on_message,
-                                  registry.unreachable, tell)
+        self._connections = connections.Connections(
+            context, settings, epoll, counters, self._in_doubt,
+            answer.on_message, registry.unreachable, tell)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._held_up = held_up.HeldUp(self.route)
-        self.pump = self._connections.pump
-        self.pump_queued = self._connections.pump_queued
-        self.was_paused = self._connections.was_paused
-        self.wait = self._waiting.add
         self._losses = losses.Losses(counters)
         self._spreading = spreading.Spreading(registry, counters,
                                               self._losses, tell, self)
+        self._places = {Where.WAITING: self._waiting,
+                        Where.HELD_UP: self._held_up,
+                        Where.SPREADING: self._spreading}
         self._may_warn = counting.Seldom()
         self._next_sweep = 0.0
         self._next_report = 0.0
 
     def is_empty(self):
         """Whether nothing is waited for."""
-        return (not len(self._waiting) and not len(self._held_up)
-                and not len(self._spreading) and self._connections.is_idle())
+        return not self._store and not self._connections.is_watching()
 
     def oldest(self):
-        """When the oldest message was posted, in monotonic seconds; None if
-        there is none.
-        """
-        return min((delivery.since for delivery in self._all()), default=None)
+        """See Store.oldest()."""
+        return self._store.oldest()
+
+    def pump(self, ready):
+        """See Connections.pump()."""
+        self._connections.pump(ready)
+
+    def pump_queued(self):
+        """Send what was just queued."""
+        self._connections.pump_queued()
+
+    def had_stalled(self, now):
+        """See Connections.had_stalled()."""
+        self._connections.had_stalled(now)
 
     def hasten(self):
         """Look soon for all that waits: the driver is about to close."""
@@ -117,66 +137,41 @@ class Custody:
             self._report_old(now)
 
     def survey(self):
-        """What is not acknowledged, by topic.
-
-        :returns: dict of str(topic) to {'count', 'oldest' (seconds), 'id' (of
-            the oldest)}
-        """
-        now, found = time.monotonic(), {}
-        for delivery in self._all():
-            each = found.setdefault(str(delivery.topic), {
-                'count': 0, 'oldest': 0.0, 'id': ''})
-            each['count'] += 1
-            if now - delivery.since >= each['oldest']:
-                each.update(oldest=now - delivery.since,
-                            id=delivery.id.hex())
-        return found
+        """See Store.survey()."""
+        return self._store.survey(time.monotonic())
 
     def behind(self, topic):
-        """For whom the most messages of a topic wait, as text of bounded
-        length; '' if they wait for no service.
-        """
-        behind = ((sum(each.topic.key == topic.key for each in (
-            *queue.sent.values(), *queue.queue)), queue) for queue in self._connections)
-        most = sorted((each for each in behind if each[0]),
-                      key=lambda each: -each[0])[:_BEHIND_TOLD]
-        lack = next((each.held_up for each in self._held_up
-                     if each.topic.key == topic.key), '')
-        return '; '.join([*(f'{count} wait for {queue.instance}'
-                            for count, queue in most),
-                          *([f'this process is {lack}'] if lack else [])])
-
-    def _all(self):
-        yield from self._waiting
-        yield from self._held_up
-        yield from self._spreading
-        for queue in self._connections:
-            yield from queue.sent.values()
-            yield from queue.queue
+        """See Store.behind()."""
+        return self._store.behind(topic)
 
     def _report_old(self, now):
-        text = overdue.report(self._all(), now, _OLD, self._registry.listed)
+        text = overdue.report(self._store, now, _OLD, self._registry.listed)
         if text is not None:
             LOG.warning('%s', text)
 
     def close(self):
         """Report what is left, and close all connections."""
-        left = list(self._all())
-        self._connections.close()
-        for delivery in left:
+        for delivery in self._store:
             self.drop(delivery, losses.CLOSED)
+        self._connections.close()
         self._losses.close()
 
     # Routing
 
     def route(self, delivery):
         """Send a message to an instance of its topic, now or when there is
-        one.
+        one. It is in no place in custody yet, or was just taken out of one.
         """
+        self._store.add(delivery)
+        delivery.where = _MOVING
         try:
             self._route(delivery)
         except Exception as error:
             self.failed(delivery, error)
+
+    def wait(self, delivery):
+        """Let a message wait for a service."""
+        self._waiting.add(delivery)
 
     def failed(self, delivery, error):
         """A fault of ours must not lose a message without a word."""
@@ -256,7 +251,8 @@ class Custody:
             self.give_up(queue, queue.connection.is_dead())
         elif now >= queue.look_at:
             if not queue.look_at:
-                self._registry.unreachable(queue.instance, queue.connection.why())
+                self._registry.unreachable(queue.instance,
+                                           queue.connection.why())
                 self._release(queue)
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
@@ -267,7 +263,7 @@ class Custody:
         """
         queue.lose_watched()
         self._release(queue)
-        for delivery in list(queue.sent.values()):
+        for delivery in list(queue.in_flight.values()):
             if not delivery.pinned:
                 self._counters.add('resent')
                 delivery.may_have_run = True
@@ -284,13 +280,13 @@ class Custody:
             self.route(delivery)
 
     def _end_calls(self, queue):
-        for delivery in list(queue.sent.values()):
+        for delivery in list(queue.in_flight.values()):
             if delivery.kind == wire.CALL:
-                self.end(queue.take_back(delivery.id), deliveries.LOST)
+                self.end(delivery, deliveries.LOST)
 
     def _look_for(self, queue):
         """Ask the registry about a lost instance, for what waits for it."""
-        waiting = next(iter((*queue.sent.values(), *queue.queue)), None)
+        waiting = next(iter(queue.all()), None)
         if waiting is not None:
             self._registry.ask(waiting.topic, lambda looked_at: self._tell(
                 functools.partial(self._looked_for, queue, waiting.topic,
@@ -304,15 +300,16 @@ class Custody:
 
     def give_up(self, queue, is_gone):
         """The instance is lost: choose others for what it did not answer."""
-        self._connections.remove(queue)
         queue.lose_watched()
         self._end_calls(queue)
-        for delivery in queue.sent.values():
-            delivery.may_have_run = True
-            if self.reroute(delivery, is_gone):
+        left = queue.all()
+        self._connections.remove(queue)
+        for delivery in left:
+            was_sent = delivery.where is Where.IN_FLIGHT
+            queue.remove(delivery)
+            delivery.may_have_run |= was_sent
+            if self.reroute(delivery, is_gone) and was_sent:
                 self._counters.add('resent')
-        for delivery in queue.queue:
-            self.reroute(delivery, is_gone)
 
     def reroute(self, delivery, instance_is_dead):
         """:returns: False when it was dropped"""
@@ -327,19 +324,41 @@ class Custody:
     # The end of a delivery
 
     def end(self, delivery, event, detail=None):
+        """End custody of a message and tell its sender. Nothing happens if
+        custody of it has ended before.
+        """
+        if delivery.where is _ENDED:
+            return
+        self._take_out(delivery)
         if event == deliveries.NOBODY and delivery.may_have_run:
-            # Its sender would think that it certainly was not.
+            # Its sender would think that it certainly was not run.
             return self.drop(delivery, losses.GONE)
         if event == deliveries.NOBODY:
             self._counters.add('fanouts_to_nobody'
                                if delivery.kind == wire.FANOUT
                                else 'unroutable')
-        self._in_doubt.ended(delivery)
-        delivery.destination.finish()
+        self._leave(delivery)
         delivery.tell(event, detail)
         if delivery.pinned:
             self._spreading.copy_ended(delivery,
                                        detail == spreading.COPY_IS_GONE)
+
+    def _take_out(self, delivery):
+        """Take a message out of the place in which it is."""
+        where = delivery.where
+        if where is _MOVING:
+            return
+        if where is Where.QUEUED or where is Where.IN_FLIGHT:
+            self._connections.get(delivery.instance.id).remove(delivery)
+        else:
+            self._places[where].remove(delivery)
+
+    def _leave(self, delivery):
+        """A message leaves custody."""
+        delivery.where = _ENDED
+        self._store.discard(delivery)
+        self._in_doubt.ended(delivery)
+        delivery.destination.finish()
 
     def drop(self, delivery, cause, reason=None):
         """Give a message up.
@@ -355,7 +374,7 @@ class Custody:
         """Drop the oldest message for which there is nobody, or let the
         sender wait for those who are slow.
         """
-        oldest = self._waiting.pop_stranded(destination)
+        oldest = self._waiting.oldest_stranded(destination)
         if oldest is not None:
             self._counters.add('unroutable')
             self.drop(oldest, losses.NO_ROOM)
@@ -365,17 +384,9 @@ class Custody:
 
     def withdraw(self, delivery):
         """Nobody waits for this message any more."""
-        if self._take_out(delivery):
-            self._in_doubt.ended(delivery)
-            delivery.destination.finish()
-
-    def _take_out(self, delivery):
-        queue = delivery.instance and self._connections.get(delivery.instance.id)
-        return (self._spreading.remove(delivery)
-                or self._waiting.remove(delivery)
-                or self._held_up.remove(delivery)
-                or queue and (queue.remove(delivery)
-                             or queue.take_back(delivery.id)))
+        if delivery.where not in (Where.POSTED, _ENDED):
+            self._take_out(delivery)
+            self._leave(delivery)
 
     def watch(self, watch):
         """Ask the instance of a call now and then whether it still has it."""
@@ -392,26 +403,11 @@ class Custody:
             queue.watched.pop(watch.id, None)
 
     def _sweep_expired(self, now):
-        for delivery in [each for each in self._waiting if each.expires <= now]:
-            self._waiting.remove(delivery)
-            self._counters.add('unroutable')
-            self.expire(delivery, losses.NOBODY_TOOK)
-        for delivery in [each for each in self._held_up if each.expires <= now]:
-            self._held_up.remove(delivery)
-            self.expire(delivery, losses.NOT_SENT, delivery.held_up)
-        for delivery in [each for each in self._spreading
-                         if each.expires <= now]:
-            self._spreading.remove(delivery)
-            self.expire(delivery, losses.NOT_LOOKED_UP)
-        for queue in self._connections:
-            for delivery in [each for each in queue.queue
-                             if each.expires <= now]:
-                queue.remove(delivery)
-                self.expire(delivery, losses.NOT_SENT)
-            for delivery in [each for each in queue.sent.values()
-                             if each.expires <= now]:
-                queue.take_back(delivery.id)
-                self.expire(delivery, losses.NOT_ACKNOWLEDGED)
+        for delivery in self._store.expired(now):
+            if delivery.where is Where.WAITING:
+                self._counters.add('unroutable')
+            self.expire(delivery, _LATE[delivery.where], delivery.held_up
+                        if delivery.where is Where.HELD_UP else '')
 
     def expire(self, delivery, cause, detail=''):
         """:param detail: why it took so long, if that is known"""

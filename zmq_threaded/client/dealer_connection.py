@@ -14,7 +14,7 @@ from zmq_threaded.client import dialer
 
 # A lost connection that is not back by then is not waited for. libzmq tries
 # again within twice its RECONNECT_IVL, so a second would be the toss of a coin
-# when it was this process that was paused.
+# when it was this process that stood still.
 _GRACE = 2.0
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
 # the connection tells, and only what is late for other reasons is asked for.
@@ -30,10 +30,10 @@ class Connection:
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
-    :param unsettled: client.unsettled.Unsettled
+    :param doubt: in_doubt.InDoubt, which notes the messages that were sent
     :param on_message: called with each multipart that arrives
-    :param watch: called with the connection and the fd that it had before, or None,
-        when it has a new socket and before the old one is closed
+    :param watch: called with the connection and the fd that it had before, or
+        None, when it has a new socket and before the old one is closed
     :param tell: runs a callable in the outbox thread, later
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
@@ -43,14 +43,14 @@ class Connection:
     """
 
     def __init__(self, context, settings, endpoints, endpoint, to_receiver,
-                 counters, unsettled, on_message, watch=lambda connection, fd: None,
-                 tell=lambda task: None):
+                 counters, doubt, on_message,
+                 watch=lambda connection, fd: None, tell=lambda task: None):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
         self._counters = counters
-        self._unsettled = unsettled
+        self._in_doubt = doubt
         self._watch = watch
         self._connect = functools.partial(sockets.dealer_socket, context,
                                           settings)
@@ -90,14 +90,15 @@ class Connection:
         self._counters.add('sockets')
 
     def queue(self, instance):
-        """The Lane to an instance, a new one if there is none."""
+        """The send queue to an instance, a new one if there is none."""
         queue = self._queues.get(instance.id)
         if queue is None:
-            queue = self._queues[instance.id] = send_queue.SendQueue(instance, self)
+            queue = send_queue.SendQueue(instance, self)
+            self._queues[instance.id] = queue
         return queue
 
     def queue_of(self, instance_id):
-        """The Lane to the instance with this id, or None."""
+        """The send queue to the instance with this id, or None."""
         return self._queues.get(instance_id)
 
     def queues(self):
@@ -169,12 +170,12 @@ class Connection:
         self._counters.add('sent')
         self.used_at = now
         for each in abreast:
-            self._unsettled.sent(each.queue[0])
+            self._in_doubt.sent(each.queue[0])
             each.head_was_sent(now)
         return True
 
     def _frame(self, delivery, abreast):
-        settled = self._unsettled.settled(delivery.id)
+        settled = self._in_doubt.settled(delivery.id)
         several = len(abreast) > 1
         return delivery.frame(self._endpoint, settled, [
             queue.instance.id for queue in abreast] if several else ())
@@ -184,7 +185,8 @@ class Connection:
 
         :returns: list of the queues that now have theirs as the next
         """
-        queues_of = {copy: self._queues.get(copy.instance.id) for copy in copies}
+        queues_of = {copy: self._queues.get(copy.instance.id)
+                     for copy in copies}
         for copy, queue in queues_of.items():
             while (queue and copy in queue.queue and queue.queue[0] is not copy
                    and queue.may_send(now) and self._send_head(queue, now)):
@@ -237,8 +239,10 @@ class Connection:
             return 'nobody listens there any more'
         return 'the connection is lost' if self._was_connected else 'no answer'
 
-    def was_paused(self, now):
-        """What is not connected gets its time anew."""
+    def had_stalled(self, now):
+        """This process stood still: if the connection is lost, its peer gets
+        the time to come back anew.
+        """
         if not self.connected:
             self._changed_at = now
 
@@ -254,9 +258,10 @@ class Connection:
         return not self.to_receiver and sockets.is_gone(self._endpoint)
 
     def _ask(self, now):
-        pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY
+        longest = (_ASK_RECEIVER_EVERY if self.to_receiver
+                   else _ASK_AT_MOST_EVERY)
         for queue in self._queues.values():
-            for question in queue.questions(now, self._changed_at, pause):
+            for question in queue.questions(now, self._changed_at, longest):
                 try:
                     sockets.send(self._socket, [b'', question])
                 except zmq.Again:

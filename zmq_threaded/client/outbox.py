@@ -23,6 +23,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
+from zmq_threaded.client import room
 
 _TICK = 0.2
 _IDLE_TICK = 5.0
@@ -31,8 +32,9 @@ _POLL = 0.002
 # Senders without the time to wait could ask for room faster than the thread
 # can answer. Who has waited for so many seconds gets into the line anyway.
 _INBOX_LIMIT, _INBOX_WAIT = 1000, 1.0
-# A turn that takes longer than it should, in seconds: the process was paused.
-_PAUSED = 1.0
+# A turn that takes so many seconds longer than it should: the process stood
+# still meanwhile.
+_STALLED = 1.0
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
@@ -116,7 +118,7 @@ class Outbox:
             return ('no room in the outbox within rpc_cast_timeout: it is '
                     f'behind itself, {len(self._inbox)} messages and '
                     'questions wait for its thread')
-        admission = deliveries.Admission(functools.partial(self._call_again,
+        admission = room.Admission(functools.partial(self._call_again,
                                                      delivery))
         self._tell(functools.partial(self._admit, delivery, admission))
         if admission.wait(deadline):
@@ -246,8 +248,8 @@ class Outbox:
             self._do_next()
         self._custody.pump_queued()
         now = time.monotonic()
-        if now - self._turned_at > wait + _PAUSED:
-            self._custody.was_paused(now)
+        if now - self._turned_at > wait + _STALLED:
+            self._custody.had_stalled(now)
         self._turned_at = now
         if now >= self._next_tick:
             self._next_tick = now + _TICK
@@ -274,7 +276,7 @@ class Outbox:
     def _destination(self, topic):
         destination = self._destinations.get(topic.key)
         if destination is None:
-            destination = deliveries.Destination(self._limit)
+            destination = room.Destination(self._limit)
             self._destinations[topic.key] = destination
         return destination
 

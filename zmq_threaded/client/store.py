@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All messages in custody, wherever they are (pure)."""
+
+import collections
+from collections.abc import Iterator
+
+from zmq_threaded import topic as topics
+from zmq_threaded.client import delivery as deliveries
+
+Where = deliveries.Where
+# Services that are named in one text.
+_NAMED = 3
+
+
+class Store:
+    """Every message from the moment at which custody of it begins until it
+    ends. The queues and the lists in which messages wait keep their order
+    alone.
+
+    Thread: outbox.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[object, deliveries.Delivery] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[deliveries.Delivery]:
+        """The messages of this moment, in the order in which they came."""
+        return iter(list(self._by_key.values()))
+
+    def add(self, delivery: deliveries.Delivery) -> None:
+        """Begin custody of a message."""
+        self._by_key[delivery.key] = delivery
+
+    def discard(self, delivery: deliveries.Delivery) -> None:
+        """End custody of a message."""
+        self._by_key.pop(delivery.key, None)
+
+    def expired(self, now: float) -> list[deliveries.Delivery]:
+        """The messages whose time is over, in monotonic seconds."""
+        return [each for each in self._by_key.values() if each.expires <= now]
+
+    def oldest(self) -> float | None:
+        """When the oldest message was posted, in monotonic seconds; None if
+        there is none.
+        """
+        return min((each.since for each in self._by_key.values()),
+                   default=None)
+
+    def survey(self, now: float) -> dict[str, dict]:
+        """What is not acknowledged, by topic.
+
+        :returns: dict of str(topic) to {'count', 'oldest' (seconds), 'id' (of
+            the oldest)}
+        """
+        found: dict[str, dict] = {}
+        for delivery in self._by_key.values():
+            each = found.setdefault(str(delivery.topic), {
+                'count': 0, 'oldest': 0.0, 'id': ''})
+            each['count'] += 1
+            if now - delivery.since >= each['oldest']:
+                each.update(oldest=now - delivery.since,
+                            id=delivery.id.hex())
+        return found
+
+    def behind(self, topic: topics.Topic) -> str:
+        """For whom the most messages of a topic wait, as text of bounded
+        length; '' if the messages wait for no service.
+        """
+        counts: collections.Counter = collections.Counter()
+        lack = ''
+        for each in self._by_key.values():
+            if each.topic.key != topic.key:
+                continue
+            if each.where in (Where.QUEUED, Where.IN_FLIGHT):
+                counts[each.instance] += 1
+            elif each.where is Where.HELD_UP:
+                lack = lack or each.held_up
+        return '; '.join([*(f'{count} wait for {instance}' for instance, count
+                            in counts.most_common(_NAMED)),
+                          *([f'this process is {lack}'] if lack else [])])
