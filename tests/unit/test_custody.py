@@ -6,23 +6,24 @@ import logging
 import queue
 import time
 
-from oslo_config import cfg
 import pytest
+from oslo_config import cfg
 
 from tests.support import ids
 from zmq_threaded import counters as counting
-from zmq_threaded.net import descriptors
-from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
-from zmq_threaded.registry import avoided
 from zmq_threaded.client import custody as custodies
-from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import send_queue
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import dispatch
 from zmq_threaded.client import room
+from zmq_threaded.client import send_queue
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import record
 
 TOPIC = topics.rpc('exchange', 'topic')
 OTHER = topics.rpc('exchange', 'other')
@@ -168,7 +169,7 @@ def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
         assert waiting_queue.queue.pop() is other
         tried.append(len(world.directory.passed_over))
     assert max(after - before for before, after
-               in zip([0, *tried], tried)) <= custodies._TRIES
+               in zip([0, *tried], tried)) <= dispatch._TRIES
     assert tried[-1] == 5000
     assert list(world.custody._waiting) == waiting
     assert not world.counters.snapshot()
@@ -260,16 +261,17 @@ def test_thousands_that_cannot_be_reached_cost_no_list_each(ipc_dir,
 @pytest.mark.parametrize('count, opened', [(1, 1), (2, 0)])
 def test_the_file_of_a_socket_is_waited_for_where_there_is_no_other(
         world, monkeypatch, count, opened):
-    links = []
+    opened_to = []
     monkeypatch.setattr(dealer_connection, 'Connection', lambda *args: (
-        links.append(args), Connection())[1])
-    monkeypatch.setattr(Connection, 'queue', lambda self, instance: send_queue.SendQueue(
-        instance, self), raising=False)
+        opened_to.append(args), Connection())[1])
+    monkeypatch.setattr(
+        Connection, 'queue', lambda self, instance: send_queue.SendQueue(
+            instance, self), raising=False)
     world.directory.known[TOPIC.key] = instances(count)
     world.is_patient = True
     world.post()
     world.turns()
-    assert len(links) == opened
+    assert len(opened_to) == opened
 
 
 # What this process cannot send
@@ -447,7 +449,8 @@ def test_a_fanout_that_somebody_has_is_no_matter_for_a_warning(world, caplog):
     world.look_up()
     copy, = waiting_queue.queue
     waiting_queue.head_was_sent(1.0)
-    world.custody.end(waiting_queue.take_back(copy.id), deliveries.ACKNOWLEDGED)
+    world.custody.end(waiting_queue.take_back(copy.id),
+                      deliveries.ACKNOWLEDGED)
     assert world.counters.snapshot() == {'copies_for_gone': 2}
     assert not warnings(caplog) and one.destination.pending == 0
     assert not len(world.custody._spreading._fanouts)

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from tests.support import ids
-from zmq_threaded.registry import record
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
 from zmq_threaded.client import room
+from zmq_threaded.registry import record
 
 TOPIC = topic.rpc('exchange', 'topic', 'server')
 INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',))
@@ -78,7 +78,8 @@ def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
 
 def test_frame_for_several_lists_their_ids_and_is_for_nobody_by_itself():
     made = a_delivery(kind=wire.FANOUT)
-    message = wire.decode(made.frame('ipc:///nowhere', b'', [b'i' * 16, b'j' * 16]))
+    message = wire.decode(made.frame('ipc:///nowhere', b'',
+                                     [b'i' * 16, b'j' * 16]))
     assert message.instance == wire.NO_ID
     assert message.body[:2] == [b'context', b'message']
     assert wire.split_ids(message.body[2]) == [b'i' * 16, b'j' * 16]
@@ -226,7 +227,8 @@ def test_each_end_calls_no_more_than_one():
     destination = full()
     admissions = waiters(destination, 3)
     destination.finish()
-    assert [is_called(admission) for admission in admissions] == [True, False, False]
+    assert [is_called(admission) for admission in admissions] == [
+        True, False, False]
 
 
 def test_senders_are_called_only_below_the_limit():

@@ -2,13 +2,16 @@
 """All connections of an outbox, and the send queues on them."""
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 
 from zmq_threaded import sockets
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import reasons
 from zmq_threaded.client import send_queue
+from zmq_threaded.net import descriptors
 from zmq_threaded.registry import record
 
 Connection = dealer_connection.Connection
@@ -54,6 +57,10 @@ class Connections:
     def get(self, instance_id: bytes) -> SendQueue | None:
         """The queue to an instance, or None if there is none yet."""
         return self._queues.get(instance_id)
+
+    def queue_of(self, delivery: deliveries.Delivery) -> SendQueue:
+        """The queue in which a message is, or over which it was sent."""
+        return self._queues[delivery.instance.id]
 
     def to(self, instance: record.Instance,
            is_patient: Callable[[], bool] = lambda: False
@@ -103,6 +110,21 @@ class Connections:
         """Whether somebody waits to learn whether an instance has a call."""
         return any(queue.watched for queue in self._queues.values())
 
+    def watch(self, watch: deliveries.Watch) -> None:
+        """Ask the instance of a call now and then whether it still has it."""
+        try:
+            queue = self.to(watch.instance)
+        except descriptors.Short:
+            return      # its caller waits for its time
+        if queue is not None:
+            queue.watched[watch.id] = watch
+
+    def unwatch(self, watch: deliveries.Watch) -> None:
+        """Ask no more."""
+        queue = self._queues.get(watch.instance.id)
+        if queue is not None:
+            queue.watched.pop(watch.id, None)
+
     def pump(self, ready: list[tuple[int, int]]) -> None:
         """Receive and send on the connections that epoll reports.
 
@@ -145,21 +167,22 @@ class Connections:
         """Forget the queue to an instance that is lost, and close its
         connection if no other instance is behind that.
         """
-        if queue.connection.to_receiver:
-            self._forget(queue)
-        else:
-            self._close(queue.connection)
+        connection = queue.connection
+        self._forget(queue)
+        if not connection.to_receiver and not connection.queues():
+            self._close(connection)
 
     def _forget(self, queue):
         queue.connection.remove(queue)
         self._queues.pop(queue.instance.id, None)
 
-    def _close(self, connection):
+    def _close(self, connection: Connection):
         for queue in connection.queues():
-            self._queues.pop(queue.instance.id, None)
+            self._forget(queue)
         del self._connections[connection.endpoints]
-        if self._by_fd.pop(connection.fd, None) is connection:
-            self._epoll.unregister(connection.fd)
+        fd = connection.fd
+        if fd is not None and self._by_fd.pop(fd, None) is connection:
+            self._epoll.unregister(fd)
         connection.close()
 
     def close(self) -> None:

@@ -3,14 +3,16 @@
 
 import functools
 import time
+from typing import Any
 
 import zmq
 
+from zmq_threaded import sockets
+from zmq_threaded.client import dialer
+from zmq_threaded.client import send_queue
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
-from zmq_threaded.client import send_queue
-from zmq_threaded.client import dialer
+from zmq_threaded.registry import record
 
 # A lost connection that is not back by then is not waited for. libzmq tries
 # again within twice its RECONNECT_IVL, so a second would be the toss of a coin
@@ -22,7 +24,7 @@ _ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
 
 
 class Connection:
-    """The way from the outbox to one endpoint.
+    """The connection from the outbox to one endpoint.
 
     While the name in the endpoint is being resolved it has no socket, and
     what is to be sent waits in its queues.
@@ -54,11 +56,13 @@ class Connection:
         self._watch = watch
         self._connect = functools.partial(sockets.dealer_socket, context,
                                           settings)
-        self._socket = self._inbox = self.fd = None
+        self._socket: Any = None
+        self._inbox: Any = None
+        self.fd: int | None = None
         self._is_closed = False
-        self._queues = {}
-        # Those with something to send, in turn.
-        self._ready = {}
+        self._queues: dict[bytes, send_queue.SendQueue] = {}
+        # The queues with something to send, in turn.
+        self._ready: dict[send_queue.SendQueue, None] = {}
         self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
@@ -89,7 +93,7 @@ class Connection:
         self._inbox = inbox.Inbox(socket, self._counters)
         self._counters.add('sockets')
 
-    def queue(self, instance):
+    def queue(self, instance: record.Instance) -> send_queue.SendQueue:
         """The send queue to an instance, a new one if there is none."""
         queue = self._queues.get(instance.id)
         if queue is None:
@@ -97,26 +101,29 @@ class Connection:
             self._queues[instance.id] = queue
         return queue
 
-    def queue_of(self, instance_id):
+    def queue_of(self, instance_id: bytes) -> send_queue.SendQueue | None:
         """The send queue to the instance with this id, or None."""
         return self._queues.get(instance_id)
 
-    def queues(self):
+    def queues(self) -> list[send_queue.SendQueue]:
+        """The send queues of all its instances."""
         return list(self._queues.values())
 
-    def remove(self, queue):
+    def remove(self, queue: send_queue.SendQueue) -> None:
+        """Forget a send queue."""
         self._queues.pop(queue.instance.id, None)
         self._ready.pop(queue, None)
 
-    def has_work(self, queue):
+    def has_work(self, queue: send_queue.SendQueue) -> None:
+        """Note that there is something to send."""
         self._ready[queue] = None
 
-    def pump_queued(self):
+    def pump_queued(self) -> None:
         """Send what was just queued."""
         if self._ready:
             self.pump()
 
-    def pump(self):
+    def pump(self) -> None:
         """Receive and send all that is possible now. ZMQ_FD signals changes
         only once, so this ends when nothing is left to do.
         """
@@ -206,7 +213,7 @@ class Connection:
             for queue in self._queues.values():
                 queue.connection_changed()
 
-    def check(self, now):
+    def check(self, now: float) -> bool:
         """Look after the connection; to be called a few times a second.
 
         :returns: False when it is lost
@@ -228,7 +235,7 @@ class Connection:
         """
         self._try_to_open(self._dialer.check(now, self._changed_at))
 
-    def why(self):
+    def why(self) -> str:
         """Why it is not connected, as text."""
         return self._dialer.why or f'{self._endpoint}: {self._trouble()}'
 
@@ -239,21 +246,21 @@ class Connection:
             return 'nobody listens there any more'
         return 'the connection is lost' if self._was_connected else 'no answer'
 
-    def had_stalled(self, now):
+    def had_stalled(self, now: float) -> None:
         """This process stood still: if the connection is lost, its peer gets
         the time to come back anew.
         """
         if not self.connected:
             self._changed_at = now
 
-    def is_closing(self):
+    def is_closing(self) -> bool:
         """Whether its instance is about to close: what is sent to it now may
         be lost.
         """
         return (not self.to_receiver
                 and sockets.is_closing(self._endpoint, self._heard_at))
 
-    def is_dead(self):
+    def is_dead(self) -> bool:
         """Whether its instance is certain never to come back."""
         return not self.to_receiver and sockets.is_gone(self._endpoint)
 
@@ -267,15 +274,17 @@ class Connection:
                 except zmq.Again:
                     return
 
-    def idle_since(self, then):
+    def idle_since(self, then: float) -> list[send_queue.SendQueue]:
         """The queues that nobody has used since then, in monotonic seconds."""
         return [queue for queue in self._queues.values()
                 if queue.is_idle() and queue.used_at < then]
 
-    def is_idle(self):
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way, and no call is watched."""
         return all(queue.is_idle() for queue in self._queues.values())
 
-    def close(self):
+    def close(self) -> None:
+        """Close the socket."""
         self._is_closed = True
         self._dialer.close()
         self._close_socket()

@@ -42,8 +42,8 @@ class Delivery:
     :ivar expires: monotonic seconds
     :ivar id: given by the outbox
     :ivar where: the place in custody
-    :ivar instance: to which the message must go (a fanout's copy), or to
-        which it was given last
+    :ivar instance: record.Instance to which the message must go (a fanout's
+        copy), or to which it was given last; None before that
     :ivar pinned: the message must not go to any other instance
     :ivar chosen: the instance whose turn it is, until the message was given
         to that instance
@@ -70,7 +70,7 @@ class Delivery:
     flags: int
     expires: float
     id: bytes = b''
-    instance: record.Instance | None = None
+    instance: Any = None
     pinned: bool = False
     spread: bool = False
     attempts: int | None = None
@@ -81,21 +81,10 @@ class Delivery:
     sent_at: float = 0.0
     is_in_doubt: bool = False
     may_have_run: bool = False
-    group: list = ()
+    group: Sequence['Delivery'] = ()
     chosen: record.Instance | None = None
     held_up: str = ''
     where: Where = Where.POSTED
-
-    @property
-    def key(self) -> bytes | tuple:
-        """What tells it from all others in custody: its id, and where the
-        copies of one message have the same id, also for whom it is.
-        """
-        if self.pinned:
-            return self.id, self.instance.id
-        if self.kind == wire.NOTIFY and not self.spread:
-            return self.id, self.topic.key
-        return self.id
 
     def frame(self, endpoint: str, settled: bytes = b'',
               instances: Sequence[bytes] = ()) -> bytes:

@@ -9,6 +9,8 @@ import queue
 import time
 from collections.abc import Callable
 
+from zmq_threaded import topic as topics
+
 
 class Admission:
     """A sender that waits until there is room in the outbox for its message.
@@ -130,3 +132,73 @@ class Destination:
         """Tell all senders that there will be no room."""
         while self._waiting:
             self._waiting.popleft().refuse(reason)
+
+
+class Destinations:
+    """The destinations of all topics, made when they are needed.
+
+    Thread: outbox; any for len(), pending() and pending_for().
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Destination] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def of(self, topic: topics.Topic, limit: int) -> Destination:
+        """The destination of a topic, a new one if there is none.
+
+        :param limit: of a new one
+        """
+        destination = self._by_key.get(topic.key)
+        if destination is None:
+            destination = self._by_key[topic.key] = Destination(limit)
+        return destination
+
+    def pending(self) -> int:
+        """How many messages are in custody."""
+        return sum(destination.pending for destination
+                   in list(self._by_key.values()))
+
+    def pending_for(self, topic: topics.Topic) -> int:
+        """How many messages of a topic are in custody."""
+        destination = self._by_key.get(topic.key)
+        return destination.pending if destination else 0
+
+    def forget_idle(self) -> None:
+        """Drop the destinations for which nothing is under way."""
+        for key, destination in list(self._by_key.items()):
+            if destination.is_idle():
+                del self._by_key[key]
+
+    def refuse_all(self, reason: str) -> None:
+        """Tell all senders that there will be no room."""
+        for destination in self._by_key.values():
+            destination.refuse_all(reason)
+
+
+# Why a message was not taken, for its sender
+
+_IN_TIME = 'no room in the outbox within rpc_cast_timeout'
+
+
+def may_not_wait(topic: topics.Topic, limit: int) -> str:
+    """A thread of the driver itself is the sender."""
+    return (f'no room in the outbox: {limit} messages wait for {topic}, and '
+            'this thread of the driver must not wait for them')
+
+
+def outbox_is_behind(count: int) -> str:
+    """The thread of the outbox has too much to do."""
+    return (f'{_IN_TIME}: it is behind itself, {count} messages and '
+            'questions wait for its thread')
+
+
+def services_are_slow(topic: topics.Topic, count: int, behind: str) -> str:
+    """There is somebody for the messages, but not quickly enough.
+
+    :param behind: which services, as text, or ''
+    """
+    return (f'{_IN_TIME}: {count} messages wait for {topic}, its services '
+            f'are too slow{behind and ": "}{behind} (rpc_zmq_outbox_limit)')

@@ -55,8 +55,8 @@ class SendQueue:
 
     def may_send(self, now: float) -> bool:
         """Whether there is a message that the instance may get now."""
-        return (len(self.queue) > 0 and len(self.in_flight) < _WINDOW
-                and now >= self._sends_again_at)
+        return bool(self.queue) and (len(self.in_flight) < _WINDOW
+                                     and now >= self._sends_again_at)
 
     def head_was_sent(self, now: float) -> None:
         """The first message that waits is in flight from now on."""

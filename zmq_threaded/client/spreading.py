@@ -86,12 +86,15 @@ class Spreading:
         return {instance.pool for instance in self._registry.listed(topic)}
 
     def _copies_for_instances(self, original):
-        groups, copies = collections.defaultdict(list), []
+        groups: dict[tuple, list] = collections.defaultdict(list)
+        copies = []
         for instance in self._registry.listed(original.topic):
-            group = groups[instance.endpoints] if instance.receiver else ()
-            copies.append(original.copy_for(instance, group))
             if instance.receiver:
-                group.append(copies[-1])
+                group = groups[instance.endpoints]
+                group.append(original.copy_for(instance, group))
+                copies.append(group[-1])
+            else:
+                copies.append(original.copy_for(instance))
         return copies
 
     # Who had none

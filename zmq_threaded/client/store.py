@@ -17,37 +17,31 @@ class Store:
     ends. The queues and the lists in which messages wait keep their order
     alone.
 
+    :ivar all: dict of the messages, by identity, for the copies of a fanout
+        have one id; in the order in which they came
+
     Thread: outbox.
     """
 
     def __init__(self) -> None:
-        self._by_key: dict[object, deliveries.Delivery] = {}
+        self.all: dict[deliveries.Delivery, None] = {}
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self.all)
 
     def __iter__(self) -> Iterator[deliveries.Delivery]:
         """The messages of this moment, in the order in which they came."""
-        return iter(list(self._by_key.values()))
-
-    def add(self, delivery: deliveries.Delivery) -> None:
-        """Begin custody of a message."""
-        self._by_key[delivery.key] = delivery
-
-    def discard(self, delivery: deliveries.Delivery) -> None:
-        """End custody of a message."""
-        self._by_key.pop(delivery.key, None)
+        return iter(list(self.all))
 
     def expired(self, now: float) -> list[deliveries.Delivery]:
         """The messages whose time is over, in monotonic seconds."""
-        return [each for each in self._by_key.values() if each.expires <= now]
+        return [each for each in self.all if each.expires <= now]
 
     def oldest(self) -> float | None:
         """When the oldest message was posted, in monotonic seconds; None if
         there is none.
         """
-        return min((each.since for each in self._by_key.values()),
-                   default=None)
+        return min((each.since for each in self.all), default=None)
 
     def survey(self, now: float) -> dict[str, dict]:
         """What is not acknowledged, by topic.
@@ -56,7 +50,7 @@ class Store:
             the oldest)}
         """
         found: dict[str, dict] = {}
-        for delivery in self._by_key.values():
+        for delivery in self.all:
             each = found.setdefault(str(delivery.topic), {
                 'count': 0, 'oldest': 0.0, 'id': ''})
             each['count'] += 1
@@ -71,7 +65,7 @@ class Store:
         """
         counts: collections.Counter = collections.Counter()
         lack = ''
-        for each in self._by_key.values():
+        for each in self.all:
             if each.topic.key != topic.key:
                 continue
             if each.where in (Where.QUEUED, Where.IN_FLIGHT):

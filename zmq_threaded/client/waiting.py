@@ -3,7 +3,8 @@
 
 import collections
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -156,4 +157,5 @@ class Waiting:
 
     def _is_stranded(self, key, destination):
         queue = self._by_key.get(key)
-        return bool(queue) and queue[0].destination is destination
+        return queue is not None and len(queue) > 0 and (
+            queue[0].destination is destination)
