@@ -8,22 +8,30 @@ makes the same of them; it differs only where JSON cannot hold a value
 """
 
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import msgpack
 from oslo_serialization import jsonutils
 
 from zmq_threaded import wire
 
+# What json takes for white space: str.strip() alone would take more.
+_SPACE = ' \t\n\r'
+
 # jsonutils.dumps() builds an encoder for each call; this one is the same.
 _encode_json = json.JSONEncoder(default=jsonutils.to_primitive).encode
+# json.loads() looks for white space with a regular expression, twice.
+_decode_json_start = json.JSONDecoder().raw_decode
 
 
-def dump(objects, serialization):
+def dump(objects: Iterable[Any],
+         serialization: str) -> tuple[list[bytes], int]:
     """Encode each object into a part of its own.
 
     :param serialization: 'json' or 'msgpack'
     :raises: TypeError or ValueError when an object cannot be encoded
-    :returns: (list of bytes, wire flags)
+    :returns: (the parts, wire flags)
     """
     try:
         if serialization == 'msgpack':
@@ -38,7 +46,7 @@ def dump(objects, serialization):
         raise ValueError('the message is nested too deeply') from None
 
 
-def load(part, flags):
+def load(part: bytes, flags: int) -> Any:
     """Decode one part.
 
     :param flags: wire flags of the message
@@ -47,7 +55,15 @@ def load(part, flags):
     try:
         if flags & wire.MSGPACK:
             return msgpack.unpackb(part, strict_map_key=False)
-        return json.loads(part.decode())
+        return _decode_json(part.decode())
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException,
             ) as error:
         raise ValueError(f'payload: {type(error).__name__}') from None
+
+
+def _decode_json(text: str) -> Any:
+    text = text.strip(_SPACE)
+    value, end = _decode_json_start(text)
+    if end != len(text):
+        raise json.JSONDecodeError('Extra data', text, end)
+    return value

@@ -185,7 +185,7 @@ def test_monitored_calls_timed_out(node):
 def test_registry_errors(node, monkeypatch):
     transport = node.transport()
     client = node.client(transport, timeout=1)
-    lookup = rpc.driver(transport)._parts()._registry._matchmaker
+    lookup = rpc.driver(transport)._parts()._registry._store
     monkeypatch.setattr(type(lookup), 'lookup', lambda *args: 1 / 0)
     with pytest.raises(oslo_messaging.MessagingTimeout):
         client.call({}, 'echo', value=1)
@@ -300,7 +300,7 @@ def test_backlog_is_what_a_service_holds(node):
         client.cast({}, 'note', value=number)
     _reaches(server.transport, 'backlog', 6)
     # The first one's acknowledgement may be on its way.
-    _reaches(transport, 'unacknowledged', 6)
+    waiting.until(lambda: _counters(transport)['unacknowledged'] == 6)
     server.endpoint.release.set()
     waiting.until(lambda: _counters(server.transport)['backlog'] == 0)
     waiting.until(lambda: _counters(transport)['unacknowledged'] == 0)

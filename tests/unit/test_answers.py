@@ -54,6 +54,7 @@ class Desk:
         known = registries.Registry(
             engines.embedded(ipc_dir, 30), settings.update,
             settings.expire, self.counters, 'zmq-test-directory')
+        self._known = known
         self._custody = custody.Custody(context, settings, known,
                                         self.counters, epoll, self._not_told)
         self._on_message = self._custody._evidence.on_message
@@ -105,7 +106,7 @@ class ToldDesk(Desk):
         self._connection.close()
         self.custody._connections._queues.clear()
         # Nobody is there, and nobody is looked for.
-        self.custody._registry.ask = lambda *args: None
+        self._known.ask = lambda *args: None
         self._open()
 
     def _open(self):

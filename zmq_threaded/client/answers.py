@@ -102,16 +102,16 @@ def read(message: wire.Message, from_receiver: bool) -> Answer:
 
 
 def _read_ack(message: wire.Message, from_receiver: bool) -> Answer:
-    return Acknowledged(wire.split_ids(message.body[0]))
+    return Acknowledged(wire.acknowledged_ids(message))
 
 
 def _read_reply(message: wire.Message, from_receiver: bool) -> Answer:
     """The first result ends a call; an ending without one may come before
     the result, after it, or never.
     """
-    if message.body[0] == wire.NO_RESULT:
-        return Alive(message.id)
-    return Replied(message)
+    if wire.has_result(message):
+        return Replied(message)
+    return Alive(message.id)
 
 
 def _read_heartbeat(message: wire.Message, from_receiver: bool) -> Answer:

@@ -64,7 +64,7 @@ class Custody:
 
     def __init__(self, context, settings, registry,
                  counters: counting.Counters, epoll, tell: Callable):
-        self._registry = registry
+        self._cache = registry.cache
         self._counters = counters
         self._store = store.Store()
         self._all = self._store.all
@@ -76,11 +76,11 @@ class Custody:
             registry, counters, tell, self, self._spreading.drop_copy)
         self._connections = connections.Connections(
             context, settings, epoll, counters, self._in_doubt,
-            self._evidence.on_message, registry.unreachable, tell)
+            self._evidence.on_message, self._cache.unreachable, tell)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._held_up = held_up.HeldUp(self.route)
         self._dispatch = dispatch.Dispatch(
-            registry, self._connections, self._waiting, self.drop,
+            self._cache, self._connections, self._waiting, self.drop,
             self._spreading.drop_copy)
         self._may_warn = counting.Seldom()
         self._next_sweep = self._next_report = 0.0
@@ -144,7 +144,7 @@ class Custody:
                         delivery.held_up if is_held_up else '')
 
     def _report_old(self, now):
-        text = overdue.report(self._store, now, _OLD, self._registry.listed)
+        text = overdue.report(self._store, now, _OLD, self._cache.listed)
         if text is not None:
             LOG.warning('%s', text)
 

@@ -19,7 +19,7 @@ _MADE_ANEW = 5.0
 class Dispatch:
     """Chooses the instance for a message and queues the message for it.
 
-    :param registry: registry.registry.Registry
+    :param cache: registry.cache.Cache, from which instances are chosen
     :param reached: the connections of the outbox
     :param waiting: gets the messages for which there is no instance
     :param drop: called with a message that its instance cannot take, a
@@ -29,10 +29,10 @@ class Dispatch:
     Thread: outbox.
     """
 
-    def __init__(self, registry, reached: connections.Connections,
+    def __init__(self, cache, reached: connections.Connections,
                  waiting: waiting.Waiting, drop: Callable,
                  drop_copy: Callable):
-        self._registry = registry
+        self._cache = cache
         self._connections = reached
         self._waiting = waiting
         self._drop = drop
@@ -48,14 +48,14 @@ class Dispatch:
             return self._give_copy(delivery)
         for _ in range(_TRIES):
             delivery.instance = (delivery.chosen
-                                 or self._registry.choose(delivery.topic))
+                                 or self._cache.choose(delivery.topic))
             delivery.chosen = None
             if delivery.instance is None:
                 return self._waiting.add(delivery)
             queue = self._queue_for(delivery)
             if queue and not queue.connection.is_closing():
                 return self._push(queue, delivery)
-            self._registry.unreachable(delivery.instance)
+            self._cache.unreachable(delivery.instance)
         delivery.instance = None
         self._waiting.go_on(delivery)
 
@@ -76,7 +76,7 @@ class Dispatch:
         """
         return (time.monotonic() - delivery.since < _MADE_ANEW
                 and (delivery.pinned
-                     or len(self._registry.listed(delivery.topic)) == 1))
+                     or len(self._cache.listed(delivery.topic)) == 1))
 
     def _push(self, queue, delivery):
         delivery.held_up = ''

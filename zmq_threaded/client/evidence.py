@@ -49,6 +49,7 @@ class Evidence:
     def __init__(self, registry, counters: counting.Counters, tell: Callable,
                  custody, drop_copy: Callable):
         self._registry = registry
+        self._cache = registry.cache
         self._counters = counters
         self._tell = tell
         self._custody = custody
@@ -96,7 +97,7 @@ class Evidence:
                                f'{queue.instance} answered it: {error}')
 
     def _on_acknowledged(self, queue, answer):
-        self._registry.reached(queue.instance)
+        self._cache.reached(queue.instance)
         queue.is_taken()
         self._acknowledged(queue, answer.ids)
 
@@ -121,7 +122,7 @@ class Evidence:
             delivery.tell(deliveries.HEARTBEAT)
 
     def _on_states(self, queue, answer):
-        self._registry.reached(queue.instance)
+        self._cache.reached(queue.instance)
         # From the last to the first: what is sent again keeps its order.
         for message_id, state in reversed(answer.states):
             if message_id in queue.watched:
@@ -148,7 +149,7 @@ class Evidence:
     def _on_absent(self, queue, answer):
         loss = _ABSENT.get(answer.reason)
         if loss is not None:
-            self._registry.avoid(queue.instance,
+            self._cache.avoid(queue.instance,
                                  why=reasons.refusal(answer.reason))
             self.lose(queue, loss)
 
@@ -177,14 +178,14 @@ class Evidence:
             return False
         if delivery.pinned:
             # One that is busy is there, whatever became of its record.
-            return reason == wire.BUSY or self._registry.is_listed(
+            return reason == wire.BUSY or self._cache.is_listed(
                 delivery.topic, delivery.instance)
         return not any(instance.id != delivery.instance.id for instance
-                       in self._registry.live(delivery.topic))
+                       in self._cache.live(delivery.topic))
 
     def _send_elsewhere(self, queue, delivery, answer):
         if answer.reason != wire.REQUEUED:
-            self._registry.avoid(
+            self._cache.avoid(
                 queue.instance,
                 deliveries.is_final(answer.reason, queue.instance),
                 reasons.refusal(answer.reason, answer.text))
@@ -205,12 +206,12 @@ class Evidence:
         """
         why = queue.connection.why
         if not queue.connection.to_receiver:
-            self._registry.unreachable(queue.instance, why())
+            self._cache.unreachable(queue.instance, why())
             self.lose(queue, Loss.GONE if queue.connection.is_dead()
                       else Loss.LOST)
         elif now >= queue.look_at:
             if not queue.look_at:
-                self._registry.unreachable(queue.instance, why())
+                self._cache.unreachable(queue.instance, why())
                 self.lose(queue, Loss.DOWN)
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
@@ -226,7 +227,7 @@ class Evidence:
     def _looked_for(self, queue, topic, looked_at):
         if (looked_at is not None and not queue.connection.connected
                 and queue.connection.queue_of(queue.instance.id) is queue
-                and not self._registry.is_listed(topic, queue.instance)):
+                and not self._cache.is_listed(topic, queue.instance)):
             self.lose(queue, Loss.GONE)
 
     def lose(self, queue: SendQueue, loss: loss_table.Loss) -> None:
@@ -245,7 +246,7 @@ class Evidence:
             self._act[action](self, delivery)
 
     def _action(self, loss, delivery, was_sent):
-        is_listed = not delivery.pinned or self._registry.is_listed(
+        is_listed = not delivery.pinned or self._cache.is_listed(
             delivery.topic, delivery.instance)
         return loss_table.action(loss, delivery, was_sent, is_listed)
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 from zmq_threaded import errors
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.client import custody
@@ -55,14 +56,13 @@ class Outbox:
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
-        # Deliveries that were accepted, and what else is to be done.
         self._inbox: collections.deque = collections.deque()
         self._destinations = room.Destinations()
         self._refusal: str | None = None
         self._finished = False
         self._next_tick = self._next_forgetting = self._turned_at = 0.0
         with contextlib.ExitStack() as undo:
-            self._wakeup = threads.Wakeup()
+            self._wakeup = mailbox.Wakeup()
             undo.callback(self._wakeup.close)
             self._epoll = select.epoll()
             undo.callback(self._epoll.close)
