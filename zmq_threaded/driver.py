@@ -11,14 +11,11 @@ import time
 
 from oslo_messaging._drivers import base
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import logs
-from zmq_threaded.registry import engines
 from zmq_threaded import options
 from zmq_threaded import payload
-from zmq_threaded.registry import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sizes
 from zmq_threaded import sockets
@@ -26,9 +23,12 @@ from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import requests
 from zmq_threaded.client import results
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import registry_url
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import executors
 from zmq_threaded.service import listener

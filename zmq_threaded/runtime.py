@@ -10,21 +10,21 @@ import time
 import weakref
 
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import logs
-from zmq_threaded.registry import engines
 from zmq_threaded import options
-from zmq_threaded.registry import tooz_url
 from zmq_threaded import sockets
-from zmq_threaded.registry import sweep
 from zmq_threaded import threads
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
+from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import sweep
+from zmq_threaded.registry import tooz_url
 from zmq_threaded.service import service
 
 LOG = logs.get(__name__)

@@ -13,13 +13,13 @@ import time
 
 import zmq
 
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import accept_gate
-from zmq_threaded.net import accept_gates
 from zmq_threaded import logs
-from zmq_threaded.net import routing_ids
 from zmq_threaded import threads
 from zmq_threaded import timings
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_gates
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import routing_ids
 
 LOG = logs.get(__name__)
 

@@ -5,9 +5,9 @@ import math
 import os
 
 import hypothesis
-from hypothesis import strategies as st
 import pytest
 import zmq
+from hypothesis import strategies as st
 
 from tests.support import ids
 from tests.support import soaks

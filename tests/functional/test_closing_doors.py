@@ -14,9 +14,9 @@ import pytest
 from tests.support import leaks
 from tests.support import ports
 from tests.support import processes
+from zmq_threaded import sockets
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import accept_gates
-from zmq_threaded import sockets
 from zmq_threaded.receiver import receiver as receivers
 from zmq_threaded.service import service as services
 

@@ -13,12 +13,12 @@ from tests.support import ids
 from tests.support import leaks
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded.net import tcp_connections
 from zmq_threaded import counters
+from zmq_threaded import sockets
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ledger
-from zmq_threaded import sockets
+from zmq_threaded.net import tcp_connections
 
 _MEGABYTE = 1024 * 1024
 

@@ -19,8 +19,8 @@ import zmq
 from tests.support import processes
 from tests.support import receivers
 from tests.support import waiting
-from zmq_threaded.net import descriptors
 from zmq_threaded import sockets
+from zmq_threaded.net import descriptors
 
 _MESSAGING = 'oslo_messaging.exceptions.MessagingException'
 _ADVICE = 'out of file descriptors (limit'

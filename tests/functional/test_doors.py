@@ -19,11 +19,11 @@ import zmq
 from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import accept_gate
-from zmq_threaded.net import accept_gates
 from zmq_threaded import logs
 from zmq_threaded import sockets
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_gates
+from zmq_threaded.net import descriptors
 
 _GREETING = b'\xff'
 

@@ -12,9 +12,9 @@ import time
 
 import futurist
 import oslo_messaging
-from oslo_messaging import server as oslo_server
 import pytest
 import zmq
+from oslo_messaging import server as oslo_server
 
 from tests.support import crowd
 from tests.support import ids

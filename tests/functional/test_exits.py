@@ -14,10 +14,10 @@ import threading
 import time
 import types
 
-from cotyledon import _utils as cotyledon_utils
 import oslo_messaging
-from oslo_service.backend._threading import service as oslo_service
 import pytest
+from cotyledon import _utils as cotyledon_utils
+from oslo_service.backend._threading import service as oslo_service
 
 from tests.support import forks
 from tests.support import leaks

@@ -19,11 +19,11 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded.service import executors
 
 TOPIC = topic.rpc('openstack', 'topic')

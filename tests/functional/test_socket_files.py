@@ -18,14 +18,14 @@ from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
-from zmq_threaded.net import accept_gate
-from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded import timings
-from zmq_threaded.registry import sweep
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver as receivers
+from zmq_threaded.registry import sweep
 
 
 def service_of(listening):

@@ -15,12 +15,12 @@ import native_threads
 
 native_threads.use_native_threads()
 
-import zmq   # noqa: E402
+import zmq  # noqa: E402
 
-from tests.support import ports   # noqa: E402
-from tests.support import rpc   # noqa: E402
-from zmq_threaded import sockets   # noqa: E402
-from zmq_threaded.receiver import receiver as receivers   # noqa: E402
+from tests.support import ports  # noqa: E402
+from tests.support import rpc  # noqa: E402
+from zmq_threaded import sockets  # noqa: E402
+from zmq_threaded.receiver import receiver as receivers  # noqa: E402
 
 _COUNT = 50
 

@@ -13,14 +13,14 @@ import time
 import zmq
 
 from zmq_threaded import counters
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.receiver import address
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
+from zmq_threaded.registry import registry as registries
 
 TOPIC = topic.rpc('openstack', 'topic')
 _LIMIT = 20

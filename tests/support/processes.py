@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 
-from zmq_threaded.net import accept_gate
 from zmq_threaded import sockets
+from zmq_threaded.net import accept_gate
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _ROOT = os.path.dirname(os.path.dirname(_HERE))

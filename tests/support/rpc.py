@@ -6,10 +6,10 @@ import threading
 import time
 from urllib import parse
 
-from oslo_config import cfg
 import oslo_messaging
+from oslo_config import cfg
 
-from tests.support import idle_threads     # noqa: F401
+from tests.support import idle_threads  # noqa: F401
 from tests.support import processes
 from tests.support import receivers
 from zmq_threaded import options

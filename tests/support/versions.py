@@ -13,8 +13,8 @@ import json
 import logging
 import threading
 
-from oslo_config import cfg
 import oslo_messaging
+from oslo_config import cfg
 
 from tests.support import ids
 from tests.support import processes

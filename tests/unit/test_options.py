@@ -9,10 +9,10 @@ import pickle
 import socket
 import stat
 
+import pytest
 from oslo_config import cfg
 from oslo_config import generator
 from oslo_log import versionutils
-import pytest
 
 from tests.support import forks
 from zmq_threaded import legacy_options

@@ -9,10 +9,9 @@ import time
 import pytest
 
 from tests.support import leaks
+from zmq_threaded import sockets
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
-from zmq_threaded import sockets
-
 
 
 @pytest.fixture

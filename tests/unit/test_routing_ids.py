@@ -3,9 +3,9 @@
 
 import multiprocessing
 
-from oslo_config import cfg
 import pytest
 import zmq
+from oslo_config import cfg
 
 from tests.support import ids
 from zmq_threaded import options

@@ -4,9 +4,8 @@
 import pytest
 
 from zmq_threaded import counters
-from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
-
+from zmq_threaded.net import slow_clients
 
 MEGABYTE = 1024 * 1024
 

@@ -4,9 +4,9 @@
 import time
 
 from zmq_threaded import timings
-from zmq_threaded.net import resolver
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
+from zmq_threaded.net import resolver
 
 # What a handshake takes at the most between processes that run; after it the
 # addresses are tried. Then how long for, and how long until they are again.

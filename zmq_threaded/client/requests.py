@@ -10,19 +10,19 @@ import time
 
 import zmq
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
 from zmq_threaded import sockets
-from zmq_threaded import timings
 from zmq_threaded import texts
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import opening
 from zmq_threaded.client import pool
 from zmq_threaded.client import reasons
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import registry as registries
 
 LOG = logs.get(__name__)
 

@@ -35,11 +35,11 @@ import select
 import socket as sockets
 import time
 
-from zmq_threaded.net import placeholder
-from zmq_threaded.net import descriptors
 from zmq_threaded import logs
-from zmq_threaded.net import paths
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import paths
+from zmq_threaded.net import placeholder
 
 LOG = logs.get(__name__)
 

@@ -8,11 +8,11 @@ import threading
 import time
 
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import accept_gate
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 

@@ -7,8 +7,8 @@ import ipaddress
 import os
 import threading
 
-from zmq_threaded.net import resolver
 from zmq_threaded import sockets
+from zmq_threaded.net import resolver
 
 _KEPT = 8192
 

@@ -7,10 +7,10 @@ many is thrown away in slices, and whoever else needs the socket, or the
 thread, gets a turn in between.
 """
 
-from zmq_threaded.net import tcp_connections
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import sockets
+from zmq_threaded.net import tcp_connections
 
 LOG = logs.get(__name__)
 

@@ -15,8 +15,8 @@ import os
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
-from zmq_threaded.net import paths
 from zmq_threaded import sockets
+from zmq_threaded.net import paths
 
 LOG = logs.get(__name__)
 

@@ -10,8 +10,8 @@ one of a number and a key that the kernel never gives twice.
 import dataclasses
 import math
 
-from zmq_threaded.net import tcp_connections
 from zmq_threaded import sockets
+from zmq_threaded.net import tcp_connections
 
 # Ended clients that are remembered: a bound, not a need.
 _MOST_ENDED = 100_000

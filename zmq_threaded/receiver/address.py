@@ -10,8 +10,8 @@ import stat
 import time
 
 from zmq_threaded import logs
-from zmq_threaded.net import paths
 from zmq_threaded import sockets
+from zmq_threaded.net import paths
 
 LOG = logs.get(__name__)
 

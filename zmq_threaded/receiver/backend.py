@@ -8,11 +8,11 @@ import time
 
 import zmq
 
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import inbox
 from zmq_threaded import sockets
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import inbox
 
 TAKEN = 'taken'
 BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE

@@ -12,17 +12,17 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import logs
+from zmq_threaded import mailbox
+from zmq_threaded import quotas
+from zmq_threaded import sockets
+from zmq_threaded import threads
+from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ipc_path
-from zmq_threaded import logs
-from zmq_threaded import mailbox
-from zmq_threaded import quotas
 from zmq_threaded.net import slow_clients
-from zmq_threaded import sockets
-from zmq_threaded import threads
-from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend as backends
 from zmq_threaded.receiver import published
