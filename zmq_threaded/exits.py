@@ -16,11 +16,11 @@ immediate.
 
 import atexit
 import functools
-from multiprocessing import util
 import os
 import signal
 import sys
 import time
+from multiprocessing import util
 
 from zmq_threaded import logs
 from zmq_threaded import threads

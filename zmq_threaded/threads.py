@@ -9,6 +9,7 @@ import _thread
 import contextlib
 import io
 import os
+import queue
 import threading
 import time
 
@@ -105,10 +106,25 @@ def start(thread):
 
     :raises: descriptors.Short when there is none to be had
     """
+    # An exception at any line of Thread.start() would leave threading one that
+    # never runs: so it is run where none comes.
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
+    try:
+        _thread.start_new_thread(_start, (thread, outcome))
+        error = outcome.get()
+    except RuntimeError as shortage_of_one:
+        error = shortage_of_one
+    if error is not None:
+        raise descriptors.Short(shortage(error)) from None
+
+
+def _start(thread, outcome):
     try:
         thread.start()
     except RuntimeError as error:
-        raise descriptors.Short(shortage(error)) from None
+        outcome.put(error)
+    else:
+        outcome.put(None)
 
 
 def shortage(error):

@@ -140,7 +140,7 @@ def test_interrupted_calls_of_other_threads(node, monitored):
 
 def test_interrupted_first_uses(node):
     server = node.server()
-    sent, transports = 0, [node.transport() for _ in range(10)]
+    sent, transports = 0, [node.transport() for _ in range(60)]
     for transport in transports:
         # An interrupted zmq.Context() of pyzmq leaves a descriptor.
         rpc.driver(transport).counters()
@@ -158,7 +158,7 @@ def test_interrupted_first_uses(node):
 def test_an_interrupted_cleanup_can_be_called_again(node):
     node.server()
     with _interrupts() as call:
-        for _ in range(6):
+        for _ in range(30):
             transport = node.transport()
             client = node.client(transport)
             client.call({}, 'echo', value=1)

@@ -4,11 +4,11 @@
 import contextlib
 import time
 
-from zmq_threaded.net import resolver
-from zmq_threaded.net import addresses
-from zmq_threaded.net import happy_eyeballs
 from zmq_threaded import sockets
 from zmq_threaded.client import reasons
+from zmq_threaded.net import addresses
+from zmq_threaded.net import happy_eyeballs
+from zmq_threaded.net import resolver
 
 # A handshake takes less than a millisecond between processes that run.
 _CONNECT_WAIT = 1.0

@@ -78,20 +78,20 @@ class Outbox:
 
         :param room_deadline: monotonic seconds for which to wait for room
             when a living service is slow
-        :raises: descriptors.Short when there are no threads to be had for it
-        :returns: None, or why it was not taken
+        :raises: errors.NotAccepted; descriptors.Short when there are no
+            threads to be had for it
         """
         if self._refusal:
-            return self._refusal
+            raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
         self._start()
         if self._has_room(delivery.topic):
             self._tell(delivery)
-            problem = None
         else:
-            problem = self._post_when_there_is_room(delivery, room_deadline)
+            self._post_when_there_is_room(delivery, room_deadline)
         # Looked at last, so that nothing is posted behind the thread's end.
-        return self._refusal or _CLOSED if self._finished else problem
+        if self._finished:
+            raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def _start(self):
         # The directory's as well, before anything is accepted: this thread
@@ -109,23 +109,27 @@ class Outbox:
 
     def _post_when_there_is_room(self, delivery, deadline):
         if not threads.may_wait():
-            return (f'no room in the outbox: {self._limit} messages wait for '
-                    f'{delivery.topic}, and this thread of the driver must '
-                    'not wait for them')
+            raise errors.NotAccepted(
+                f'no room in the outbox: {self._limit} messages wait for '
+                f'{delivery.topic}, and this thread of the driver must '
+                'not wait for them')
         if not self._gets_into_the_line(deadline):
-            return ('no room in the outbox within rpc_cast_timeout: it is '
-                    f'behind itself, {len(self._inbox)} messages and '
-                    'questions wait for its thread')
+            raise errors.NotAccepted(
+                'no room in the outbox within rpc_cast_timeout: it is '
+                f'behind itself, {len(self._inbox)} messages and '
+                'questions wait for its thread')
         admission = deliveries.Admission(functools.partial(self._call_again,
                                                      delivery))
         self._tell(functools.partial(self._admit, delivery, admission))
-        if admission.wait(deadline):
-            return admission.refusal
-        return ('no room in the outbox within rpc_cast_timeout: '
+        if not admission.wait(deadline):
+            raise errors.NotAccepted(
+                'no room in the outbox within rpc_cast_timeout: '
                 f'{self._pending_for(delivery.topic)} messages wait for '
                 f'{delivery.topic}, its services are too slow'
                 f'{self._who_is_behind(delivery.topic)} '
                 '(rpc_zmq_outbox_limit)')
+        if admission.refusal:
+            raise errors.NotAccepted(admission.refusal)
 
     def _who_is_behind(self, topic):
         """The services for which the most messages wait, as text."""

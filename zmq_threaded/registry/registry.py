@@ -13,6 +13,7 @@ import queue
 import random
 import time
 
+from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.registry import health
@@ -40,21 +41,6 @@ _LONGEST_TURN = 2.0
 # Update periods after which all topics are looked at when it is back: by then
 # the services have seen it too.
 _LOOK_AGAIN = 0.4, 0.6
-
-
-class Nobody(Exception):
-    """No instance of the topic could be found in time, or in the number of
-    attempts that was asked for.
-
-    :ivar attempts_used_up: False when time was what ran out, or the driver
-        was closed
-    :ivar why: what is known of those who might have been found, as text
-    """
-
-    def __init__(self, attempts_used_up, why=''):
-        self.attempts_used_up = attempts_used_up
-        self.why = why
-        super().__init__()
 
 
 class Registry:
@@ -128,12 +114,12 @@ class Registry:
         :param deadline: monotonic seconds
         :param attempts: fresh look-ups allowed, None for any number; those
             that the registry did not answer do not count
-        :raises: Nobody
+        :raises: errors.Nobody
         """
         instance, within = self.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
-                raise Nobody(True, self.explain(topic))
+                raise errors.Nobody(True, self.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.choose(topic), IN_HASTE
             if looked_at is not None and attempts:
@@ -147,11 +133,11 @@ class Registry:
         if self._closed:
             # Looked at last: what is asked behind the thread's end is never
             # answered, and a deadline may be years away.
-            raise Nobody(False, 'the driver was closed')
+            raise errors.Nobody(False, 'the driver was closed')
         try:
             return looked.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise Nobody(False, self.explain(topic)) from None
+            raise errors.Nobody(False, self.explain(topic)) from None
 
     def start(self):
         """Start the thread, before somebody relies on it.

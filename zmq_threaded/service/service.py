@@ -13,7 +13,7 @@ from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded.registry import record
-from zmq_threaded import options
+from zmq_threaded import live_options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
@@ -76,18 +76,20 @@ class Service:
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
+                0 if settings.max_message_size == live_options.DEFAULT_MESSAGE_SIZE
                 else settings.max_message_size)
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
             socket.close(linger=0)
+            counters.closed(socket)
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
         self._counters = counters
-        counters.add('sockets')
+        self._socket = socket
+        counters.opened(socket)
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(
             socket, self._wakeup.set, counters, self._ipc.path,
@@ -160,12 +162,17 @@ class Service:
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
         time.sleep(sockets.CLOSING_QUIET)
-        if has_ended and self._router.close():
-            self._counters.add('sockets', -1)
+        if has_ended and self._closes_router():
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
+
+    def _closes_router(self):
+        """:returns: whether this was the first time"""
+        is_first = self._router.close()
+        self._counters.closed(self._socket)
+        return is_first
 
     def may_remove_files(self):
         """Whether all clients have noticed by now that it is closed."""
