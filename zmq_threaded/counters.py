@@ -38,9 +38,13 @@ class Counters:
             self._counts[name] += count
 
     def snapshot(self) -> dict[str, int]:
-        """All counts so far, and how many sockets are open."""
+        """All counts so far."""
         with self._lock:
-            return {**self._counts, 'sockets': len(self._sockets)}
+            return dict(self._counts)
+
+    def sockets(self) -> int:
+        """How many sockets are open."""
+        return len(self._sockets)
 
 
 class Seldom:

@@ -14,7 +14,6 @@ from zmq_threaded import ipc_directory
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
-from zmq_threaded import sweep
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox
@@ -25,7 +24,8 @@ from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
-from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import sweep
+from zmq_threaded.registry import tooz_url
 from zmq_threaded.service import service as services
 
 LOG = logs.get(__name__)
@@ -92,7 +92,7 @@ class Runtime:
         self.counters = counters.Counters()
         self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
-            settings.expire, self.counters, threads.DIRECTORY,
+            settings.expire, self.counters, threads.REGISTRY,
             housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
@@ -114,7 +114,7 @@ class Runtime:
         use the driver.
         """
         LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
-                 registry_url.without_password(self._settings.matchmaker))
+                 tooz_url.without_password(self._settings.matchmaker))
 
     def service(self, addresses: list[topics.Topic],
                 **kwargs: object) -> services.Service:
@@ -139,6 +139,7 @@ class Runtime:
         services), unacknowledged, descriptors_left (to this process).
         """
         return {**self.counters.snapshot(),
+                'sockets': self.counters.sockets(),
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
@@ -146,7 +147,7 @@ class Runtime:
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
-        return self._registry.explain(topic)
+        return self._registry.cache.explain(topic)
 
     def stopped(self, listening: services.Service) -> None:
         """The service takes no more requests."""

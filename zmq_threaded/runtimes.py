@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Runtime of this process: one for each pid in which a driver is used."""
 
+import inspect
 import os
-import threading
 
 from zmq_threaded import errors
 from zmq_threaded import exits
@@ -14,7 +14,6 @@ from zmq_threaded import topic as topics
 # How often a thread may open a driver while it opens one: a signal handler or
 # a log handler comes in between, and ends.
 _NESTED_LIMIT = 2
-_opening = threading.local()
 
 
 class Runtimes:
@@ -89,11 +88,9 @@ class Runtimes:
         return found
 
     def _open(self, place):
-        depth = _opening.__dict__.setdefault('depth', 0)
-        if depth >= _NESTED_LIMIT:
+        if _depth(self._open.__code__) >= _NESTED_LIMIT:
             raise errors.MessageDeliveryFailure(
                 'The zmq driver is just being opened by this thread')
-        _opening.depth = depth + 1
         try:
             return runtime.Runtime(self._settings, self, place)
         except options.InvalidOption as error:
@@ -101,5 +98,13 @@ class Runtimes:
         except sockets.FAILURES as error:
             raise errors.OutOfResources(
                 f'The zmq driver cannot be opened: {error}') from None
-        finally:
-            _opening.depth = depth
+
+
+def _depth(code):
+    """How often this thread is in a function, but for its caller."""
+    # The stack cannot be left wrong by an exception, as a count can.
+    frame, found = inspect.currentframe(), -1
+    while frame is not None:
+        found += frame.f_code is code
+        frame = frame.f_back
+    return found

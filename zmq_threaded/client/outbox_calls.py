@@ -94,7 +94,7 @@ class OutboxCalls:
     def _why_unsent(self, delivery):
         if delivery.sent_at:
             return f' from {delivery.instance}'
-        why = delivery.held_up or self._registry.explain(delivery.topic)
+        why = delivery.held_up or self._registry.cache.explain(delivery.topic)
         return f', which was not sent: {why}'
 
 

@@ -80,9 +80,8 @@ class Sender:
         :param at_least_once: see call()
         :raises: MessageDeliveryFailure, MessageUndeliverable
         """
-        if attempts is None:
-            waiter = None
-        else:
+        waiter: queue.SimpleQueue | None = None
+        if attempts is not None:
             waiter, flags = queue.SimpleQueue(), flags | wire.CONFIRM
         now = time.monotonic()
         delivery = deliveries.Delivery(
