@@ -257,6 +257,17 @@ def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
     waiting.until(lambda: 'closed before it was acknowledged' in caplog.text)
 
 
+def test_an_interrupted_cleanup_does_not_wait_out_its_time(node):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=60)
+    began = time.monotonic()
+    with on_a_signal_while(lambda: is_flushing(parts),
+                           raise_keyboard_interrupt):
+        with pytest.raises(KeyboardInterrupt):
+            transport.cleanup()
+    assert parts.is_closed
+    assert time.monotonic() - began < 15
+
+
 def test_a_second_cleanup_waits_for_the_first(node):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=30)
     first = begin(transport.cleanup)
@@ -314,7 +325,7 @@ def test_a_service_that_fails_keeps_nothing_else_from_closing(
         patch.setattr(parts, '_terminate', lambda: None)
         with pytest.raises(ZeroDivisionError):
             transport.cleanup()
-    assert parts.counters.snapshot()['sockets'] == 1    # the first one's
+    assert parts.snapshot()['sockets'] == 1    # the first one's
     assert parts.counters.snapshot()['dropped'] == 1
     first.cleanup()
     parts._terminate()

@@ -194,9 +194,10 @@ def test_a_context_may_be_an_object_with_to_dict_and_nothing_else(node):
 def test_a_cast_after_the_driver_was_closed_is_refused(node):
     parts = node.runtime()
     parts.close(time.monotonic() + 1)
-    assert parts.outbox.post(deliveries.Delivery(
-        kind=wire.CAST, topic=topic.rpc('e', 't'), body=[], flags=0,
-        expires=time.monotonic() + 60), time.monotonic())
+    with pytest.raises(errors.NotAccepted):
+        parts.outbox.post(deliveries.Delivery(
+            kind=wire.CAST, topic=topic.rpc('e', 't'), body=[], flags=0,
+            expires=time.monotonic() + 60), time.monotonic())
 
 
 def test_a_fanout_finds_its_topic_however_long_it_lay_idle(node):

@@ -179,7 +179,7 @@ def _clean_up(transport):
     """As transport.cleanup(), but what the test has left undelivered is not
     waited for until rpc_cast_timeout.
     """
-    parts = driver(transport)._latest()
+    parts = driver(transport)._runtimes.latest()
     if parts is not None:
         parts.close(time.monotonic() + _FLUSH_LIMIT)
     transport.cleanup()

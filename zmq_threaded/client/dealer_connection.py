@@ -90,7 +90,7 @@ class Connection:
         self._close_socket()
         self._socket = socket
         self._inbox = inbox.Inbox(socket, self._counters)
-        self._counters.add('sockets')
+        self._counters.opened(socket)
 
     def queue(self, instance: record.Instance) -> send_queue.SendQueue:
         """The send queue to an instance, a new one if there is none."""
@@ -291,5 +291,5 @@ class Connection:
     def _close_socket(self):
         if self._socket is not None:
             self._socket.close(linger=0)
+            self._counters.closed(self._socket)
             self._socket = None
-            self._counters.add('sockets', -1)

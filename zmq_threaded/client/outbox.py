@@ -81,20 +81,20 @@ class Outbox:
 
         :param room_deadline: monotonic seconds for which to wait for room
             when a living service is slow
-        :raises: descriptors.Short if its threads cannot be started
-        :returns: None, or why it was not taken
+        :raises: errors.NotAccepted; descriptors.Short when there are no
+            threads to be had for it
         """
         if self._refusal:
-            return self._refusal
+            raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
         self._start()
-        problem = None
         if self._has_room(delivery.topic):
             self._tell(delivery)
         else:
-            problem = self._post_when_there_is_room(delivery, room_deadline)
+            self._post_when_there_is_room(delivery, room_deadline)
         # Looked at last, so that nothing is posted behind the thread's end.
-        return self._refusal or _CLOSED if self._finished else problem
+        if self._finished:
+            raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def _start(self):
         # Both threads, before a message is accepted that would need them.
@@ -111,18 +111,20 @@ class Outbox:
 
     def _post_when_there_is_room(self, delivery, deadline):
         if not threads.may_wait():
-            return room.may_not_wait(delivery.topic, self._limit)
+            raise errors.NotAccepted(room.may_not_wait(delivery.topic,
+                                                       self._limit))
         if not self._gets_into_the_line(deadline):
-            return room.outbox_is_behind(len(self._inbox))
+            raise errors.NotAccepted(room.outbox_is_behind(len(self._inbox)))
         admission = room.Admission(functools.partial(self._ask_for_room,
                                                      delivery))
         admission.call()
-        if admission.wait(deadline):
-            return admission.refusal
-        return room.services_are_slow(
-            delivery.topic, self._destinations.pending_for(delivery.topic),
-            self._ask(lambda: self._custody.behind(delivery.topic),
-                      _BEHIND_LIMIT) or '')
+        if not admission.wait(deadline):
+            raise errors.NotAccepted(room.services_are_slow(
+                delivery.topic, self._destinations.pending_for(delivery.topic),
+                self._ask(lambda: self._custody.behind(delivery.topic),
+                          _BEHIND_LIMIT) or ''))
+        if admission.refusal:
+            raise errors.NotAccepted(admission.refusal)
 
     def _gets_into_the_line(self, deadline):
         in_line_at = time.monotonic() + _INBOX_WAIT

@@ -22,7 +22,6 @@ from zmq_threaded.client import opening
 from zmq_threaded.client import pool
 from zmq_threaded.client import reasons
 from zmq_threaded.net import descriptors
-from zmq_threaded.registry import registry as registries
 
 LOG = logs.get(__name__)
 
@@ -31,18 +30,6 @@ _WATCH_AFTER = timings.ASK_AFTER
 
 class _NotTaken(Exception):
     """The request certainly did not reach the instance: choose another."""
-
-
-class NeedsOutbox(Exception):
-    """A server replies in more than one message, and a REQ takes only one; or
-    a connection for each thread is too many, for it or for this process.
-
-    :ivar instance: the one that was chosen
-    """
-
-    def __init__(self, instance):
-        self.instance = instance
-        super().__init__()
 
 
 class _Connection:
@@ -62,7 +49,7 @@ class _Connection:
         self.endpoint = endpoint
         self.socket = socket
         self._counters, self._pid = counters, os.getpid()
-        counters.add('sockets')
+        counters.opened(socket)
         self.idle_since = 0.0
         self._receive_timeout = None
 
@@ -113,13 +100,9 @@ class _Connection:
     def close(self):
         # In a forked child all is the parent's, and a thread that the child
         # does not have may hold the locks.
-        if self._counters is None or self._pid != os.getpid():
-            return
-        # First, and more than once if an exception comes in between.
-        self.socket.close(linger=0)
-        counters, self._counters = self._counters, None
-        if counters is not None:
-            counters.add('sockets', -1)
+        if self._pid == os.getpid():
+            self.socket.close(linger=0)
+            self._counters.closed(self.socket)
 
     # An exception may end the thread that has it at any line.
     __del__ = close
@@ -130,16 +113,21 @@ class Requests:
 
     :param context: zmq.Context
     :param watch: Outbox.watch()
+    :param call_by_outbox: OutboxCalls.call(), for a server that replies in
+        more than one message, of which a REQ takes only one; and when a
+        connection for each thread is too many, for it or for this process
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, registry, counters, watch):
+    def __init__(self, context, settings, registry, counters, watch,
+                 call_by_outbox):
         self._opening = opening.Opening(functools.partial(
             sockets.request_socket, context, settings))
         self._registry = registry
         self._counters = counters
         self._watch = watch
+        self._call_by_outbox = call_by_outbox
         self._new_id = wire.id_maker()
         self._pool = pool.Pool(settings.pool_size, settings.pool_ttl)
 
@@ -152,20 +140,26 @@ class Requests:
         :param body: context and message, encoded
         :param deadline: monotonic seconds
         :param attempts: look-ups that may find nobody; None for any number
-        :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
+        :raises: errors.Nobody, MessagingTimeout, MessageDeliveryFailure
         :returns: wire.Message, a REPLY
         """
         message_id = self._new_id()
         while True:
             instance = self._registry.resolve(topic, deadline, attempts)
             if instance.two_messages or instance.sparing:
-                raise NeedsOutbox(instance)
+                return self._call_by_outbox(topic, body, flags, deadline,
+                                            attempts, chosen=instance)
             if instance.limit:
                 sizes.check(body, instance.limit,
                             f'Call {message_id.hex()} for', instance)
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)
+            except descriptors.Short:
+                # The outbox needs one for all callers, and waits for it.
+                self._pool.shed()
+                return self._call_by_outbox(topic, body, flags, deadline,
+                                            attempts, chosen=instance)
             except _NotTaken as reason:
                 LOG.debug('Call %s was not taken by %s: %s',
                           message_id.hex(), instance, reason)
@@ -178,7 +172,7 @@ class Requests:
     def _stop_at(self, deadline, topic):
         """However many others there are."""
         if time.monotonic() >= deadline:
-            raise registries.Nobody(False, self._registry.cache.explain(topic))
+            raise errors.Nobody(False, self._registry.cache.explain(topic))
 
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
@@ -254,10 +248,6 @@ class Requests:
         try:
             endpoint, socket = self._opening.open(instance.endpoints,
                                                   deadline)
-        except descriptors.Short:
-            # The outbox needs one for all callers, and waits for it.
-            self._pool.shed()
-            raise NeedsOutbox(instance) from None
         except opening.Unreachable as problem:
             self._registry.cache.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None

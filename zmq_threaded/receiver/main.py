@@ -9,6 +9,7 @@ from importlib import metadata
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_threaded import ipc_directory
 from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded import sockets
@@ -151,7 +152,7 @@ def _open(conf):
               ('rpc_zmq_port', conf.receiver_command_line_port))
              if value is not None}
     settings = options.read(conf, query)
-    ipc_dir = options.ipc_directory(settings)
+    ipc_dir = ipc_directory.find(settings)
     opened = receiver.Receiver(settings, ipc_dir)
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,

@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Callable
 
+from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
@@ -77,18 +77,19 @@ class Service:
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
-                else settings.max_message_size)
+                _limit_to_tell(settings.max_message_size))
             self._make_parts(socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
             socket.close(linger=0)
+            counters.closed(socket)
             raise
 
     def _make_parts(self, socket, settings, counters, batch):
         self._counters = counters
-        counters.add('sockets')
+        self._socket = socket
+        counters.opened(socket)
         self._mailbox = mailbox.PolledMailbox()
         self._router = router.SharedRouter(
             socket, self._mailbox.wake, counters, self._ipc.path,
@@ -166,12 +167,17 @@ class Service:
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
         time.sleep(timings.CLOSING_QUIET)
-        if has_ended and self._router.close():
-            self._counters.add('sockets', -1)
+        if has_ended and self._closes_router():
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
+
+    def _closes_router(self) -> bool:
+        """:returns: whether this was the first time"""
+        is_first = self._router.close()
+        self._counters.closed(self._socket)
+        return is_first
 
     def may_remove_files(self) -> bool:
         """Whether all clients have noticed by now that it is closed."""
@@ -220,3 +226,8 @@ def _server_of(topics):
     """The name of the server as its record shows it: for people only."""
     name = next((topic.server for topic in topics if topic.server), '')
     return texts.line(name, texts.NAME)
+
+
+def _limit_to_tell(size):
+    """The size in a record; 0 for the one that everybody has."""
+    return 0 if size == live_options.DEFAULT_MESSAGE_SIZE else size
