@@ -18,6 +18,7 @@ from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
 from zmq_threaded import live_options
+from zmq_threaded import options
 from zmq_threaded import wire
 from zmq_threaded.receiver import receiver
 from zmq_threaded.registry import engines
