@@ -4,6 +4,8 @@
 import collections
 import time
 
+from zmq_threaded import timings
+
 _PERIOD = 1.0
 # Who else comes in the same period has to ask again.
 _MOST_PEERS = 10_000
@@ -39,4 +41,4 @@ class Quota:
 
 # A sender asks an instance about once a second, in one or two messages; what it
 # is not told it asks again.
-QUERIES = 20
+QUERIES = timings.QUERIES

@@ -19,47 +19,34 @@ from zmq_threaded.net import accept_gates
 from zmq_threaded import logs
 from zmq_threaded.net import routing_ids
 from zmq_threaded import threads
+from zmq_threaded import timings
 
 LOG = logs.get(__name__)
 
-# A client pings its peer every HEARTBEAT_IVL by the I/O thread, however busy
-# Python is; a paused peer or a cut wire is noticed after at most IVL + TIMEOUT,
-# and by the peer when no ping came for HEARTBEAT_TTL. Who is bound sends none:
-# libzmq 4.3.5 aborts the process if it is time for one after the peer has
-# left, while what that had sent still fills its pipe (out_event() in
-# stream_engine_base.cpp).
-_HEARTBEAT_IVL = 2000
-_HEARTBEAT_TIMEOUT = 4000
-_HEARTBEAT_TTL = _HEARTBEAT_IVL + _HEARTBEAT_TIMEOUT
-_HANDSHAKE_IVL = 2000
-_CONNECT_TIMEOUT = 3000
-# Callers look at their connection every CALL_SLICE; a peer that died and came
-# back in between would go unnoticed, so reconnecting must take longer.
-CALL_SLICE = 0.2
-_RECONNECT_IVL = 500
-_RECONNECT_IVL_MAX = 5000
+# Who is bound sends no heartbeats: libzmq 4.3.5 aborts the process if it is
+# time for one after the peer has left, while what that had sent still fills
+# its pipe (out_event() in stream_engine_base.cpp).
+_HEARTBEAT_IVL = timings.milliseconds(timings.HEARTBEAT)
+_HEARTBEAT_TIMEOUT = timings.milliseconds(timings.HEARTBEAT_ANSWER)
+_HEARTBEAT_TTL = timings.milliseconds(timings.LOST_PEER)
+_HANDSHAKE_IVL = timings.milliseconds(timings.HANDSHAKE)
+_CONNECT_TIMEOUT = timings.milliseconds(timings.CONNECT)
+_RECONNECT_IVL = timings.milliseconds(timings.RECONNECT)
+_RECONNECT_IVL_MAX = timings.milliseconds(timings.RECONNECT_MAX)
 # Of a context at most; ZeroMQ knows no more than 65535, and one that is in use
 # has two descriptors.
 _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 
-# From a pipe that is full libzmq reads nothing more, heartbeats included, and
-# both ends take the other for dead. A client's pipe to a service is not: of the
-# window of its lane (client/lane.py) and its questions there is room for more
-# than twice, for a reader counts as read only after half a pipe. (Only calls
-# that time out while their service hangs could fill it.) The one of a receiver,
-# with the messages of many, may be, so it has no heartbeats.
-_SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
-# Of answers; never full, for a client sends heartbeats.
-_CLIENT_RCVHWM = 100_000
+_SERVICE_RCVHWM = timings.SERVICE_PIPE
+_BACKEND_SNDHWM = timings.RECEIVER_PIPE
+_CLIENT_RCVHWM = timings.CLIENT_PIPE
 
 # What goes with the parts of a message in its frame: the header, the ids of the
 # instances of a fanout.
 _HEADROOM = 128 * 1024
 
-# A service renames its file CLOSING_QUIET before it closes, in seconds; who
-# has heard of it within FRESH needs no look at the file. The new name stays
-# until all have noticed the end of their connections.
-CLOSING_QUIET, FRESH = 0.05, 0.02
+# Of the file of a Unix socket whose service closes. The new name stays until
+# all have noticed the end of their connections.
 _CLOSING = '.closing'
 
 # The envelope of a call through a receiver has four, and the message one; newer
@@ -565,7 +552,7 @@ def is_closing(endpoint, heard_at):
 
     :param heard_at: monotonic seconds of its last sign of life
     """
-    return (time.monotonic() - heard_at > FRESH
+    return (time.monotonic() - heard_at > timings.FRESH
             and endpoint.startswith('ipc://')
             and os.path.exists(closing_marker(endpoint[6:])))
 

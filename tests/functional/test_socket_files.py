@@ -22,6 +22,7 @@ from zmq_threaded.net import accept_gate
 from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded.registry import sweep
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver as receivers
@@ -91,7 +92,7 @@ def test_a_connected_client_calls_while_the_file_is_gone(node, monkeypatch):
     for number in range(4):
         client.call({}, 'note', value=number)
     os.unlink(path_of(server))
-    time.sleep(3 * sockets.FRESH)
+    time.sleep(3 * timings.FRESH)
     for _ in range(10):
         client.call({}, 'note', value='later')
     assert server.endpoint.seen.count('later') == 5

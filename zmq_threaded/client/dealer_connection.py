@@ -9,16 +9,15 @@ import zmq
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
 from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded.client import send_queue
 from zmq_threaded.client import dialer
 
-# A lost connection that is not back by then is not waited for. libzmq tries
-# again within twice its RECONNECT_IVL, so a second would be the toss of a coin
-# when it was this process that was paused.
-_GRACE = 2.0
+_GRACE = timings.GRACE
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
 # the connection tells, and only what is late for other reasons is asked for.
-_ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
+_ASK_RECEIVER_EVERY = timings.ASK_RECEIVER_EVERY
+_ASK_AT_MOST_EVERY = timings.ASK_AT_MOST_EVERY
 
 
 class Connection:

@@ -3,13 +3,16 @@
 
 import time
 
+from zmq_threaded import timings
 from zmq_threaded.net import resolver
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
 
 # What a handshake takes at the most between processes that run; after it the
 # addresses are tried. Then how long for, and how long until they are again.
-_RACE_AFTER, _RACE_LIMIT, _RACE_AGAIN = 0.2, 1.0, 2.0
+_RACE_AFTER = timings.ADDRESSES_AFTER
+_RACE_LIMIT = timings.ADDRESSES_LIMIT
+_RACE_AGAIN = timings.ADDRESSES_AGAIN
 _LOOK_AGAIN = 0.5
 
 

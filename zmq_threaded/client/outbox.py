@@ -20,20 +20,20 @@ from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
 
-_TICK = 0.2
-_IDLE_TICK = 5.0
+_TICK = timings.OUTBOX_TICK
+_IDLE_TICK = timings.OUTBOX_IDLE_TICK
 _FORGET_EVERY = 60.0
 _POLL = 0.002
 # Senders without the time to wait could ask for room faster than the thread
 # can answer. Who has waited for so many seconds gets into the line anyway.
 _INBOX_LIMIT, _INBOX_WAIT = 1000, 1.0
-# A turn that takes longer than it should, in seconds: the process was paused.
-_PAUSED = 1.0
+_PAUSED = timings.OUTBOX_STALL
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100

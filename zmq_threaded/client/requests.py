@@ -15,6 +15,7 @@ from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
 from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded import texts
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -25,7 +26,7 @@ from zmq_threaded.client import reasons
 
 LOG = logs.get(__name__)
 
-_WATCH_AFTER = 1.0
+_WATCH_AFTER = timings.ASK_AFTER
 
 
 class _NotTaken(Exception):
@@ -85,7 +86,7 @@ class _Connection:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._set_timeout(min(left, sockets.CALL_SLICE))
+            self._set_timeout(min(left, timings.CALL_SLICE))
             try:
                 return sockets.receive(self.socket, flags=0)[0]
             except sockets.TooManyFrames:

@@ -4,13 +4,14 @@
 import collections
 import time
 
+from zmq_threaded import timings
 from zmq_threaded import wire
 
 # Sent and not yet acknowledged, at most; the rest waits here and not in the
 # buffers of ZeroMQ and the kernel, where nothing can be taken back.
-_WINDOW = 1000
+_WINDOW = timings.WINDOW
 # Silence after which the instance is asked about a message.
-_ASK_AFTER = 1.0
+_ASK_AFTER = timings.ASK_AFTER
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
 
 

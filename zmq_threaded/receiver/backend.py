@@ -11,16 +11,18 @@ import zmq
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
 from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded import wire
 
 TAKEN = 'taken'
 BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
 
 # For the milliseconds of the first handshake.
-_EARLY_LIMIT = 1000
+_EARLY_LIMIT = timings.EARLY
 # A live service answers a QUERY at once, unless it is full; its I/O thread
 # shakes hands in any case.
-_ANSWER_LIMIT, _HANDSHAKE_LIMIT = 1.5, 2.0
+_ANSWER_LIMIT = timings.ANSWER
+_HANDSHAKE_LIMIT = timings.HANDSHAKE_PROBE
 
 
 class Backend:

@@ -13,6 +13,8 @@ import contextlib
 import itertools
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import sockets
 from zmq_threaded.net import flood_guard
@@ -40,6 +42,7 @@ class SharedRouter:
     def __init__(self, socket, wake_reader, counters, path, longest):
         self._socket, self._path = socket, path
         port = sockets.bound_port(socket)
+        self.is_read = True
         self.guard = flood_guard.FloodGuard(
             port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
@@ -51,9 +54,8 @@ class SharedRouter:
         self._lock = threading.Lock()
         self._closings = itertools.count()
         self.fd = socket.fd
-        self.is_read = True
 
-    def receive(self, limit):
+    def receive(self, limit: int) -> list[list[Any]]:
         """Read what is there.
 
         :param limit: multiparts at most, so that the writer gets its turn
@@ -61,7 +63,7 @@ class SharedRouter:
             nothing is left, and ZMQ_FD will signal the next one, or when
             is_behind() says so, and then the reader is woken
         """
-        received = []
+        received: list[list[Any]] = []
         self._is_behind = False
         with self._lock:
             for _ in range(limit):
@@ -78,13 +80,13 @@ class SharedRouter:
             self._wake_reader()
         return received
 
-    def is_behind(self):
+    def is_behind(self) -> bool:
         """Whether there is more to read, though receive() has read less than
         it might: something is being thrown away.
         """
         return self._is_behind
 
-    def send(self, batch):
+    def send(self, batch: list[list[bytes]]) -> list[Any]:
         """Write some multiparts, each to the client that its first frame
         names; never blocks.
 
@@ -101,7 +103,7 @@ class SharedRouter:
             self._wake_reader()
         return outcomes
 
-    def maintain(self, act):
+    def maintain(self, act: Callable[[Any], Any]) -> Any:
         """Do something with the socket while no other thread uses it.
 
         :param act: called with the socket; the reader reads afterwards, for
@@ -129,7 +131,7 @@ class SharedRouter:
         with contextlib.suppress(Exception):
             sockets.send(self._socket, [failures.in_place_of(frame)])
 
-    def close(self):
+    def close(self) -> bool:
         """Close the socket, when both threads have ended.
 
         :returns: whether this was the first time

@@ -8,6 +8,7 @@ one of :mod:`zmq_threaded.service.executors`.
 import math
 import os
 import time
+from collections.abc import Callable
 
 from zmq_threaded import logs
 from zmq_threaded import mailbox
@@ -15,6 +16,7 @@ from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
@@ -37,9 +39,6 @@ LOG = logs.get(__name__)
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
-_LAST_REPLIES_LIMIT = 2.0
-# After the end of a connection its client takes note of that, in seconds.
-_NOTICED_WITHIN = 1.0
 
 
 class Service:
@@ -119,7 +118,8 @@ class Service:
                         if not topic.server})
         return f'{self.instance} of {", ".join(names)}'
 
-    def start(self, on_incoming, workers=None):
+    def start(self, on_incoming: Callable[[list], object],
+              workers: int | None = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -138,7 +138,7 @@ class Service:
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
-    def stop(self):
+    def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
         answers to earlier requests still go out.
         """
@@ -149,11 +149,11 @@ class Service:
             self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
-    def backlog(self):
+    def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         """Close everything, within a few seconds."""
         if self._is_inherited():
             return
@@ -161,11 +161,11 @@ class Service:
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
-                               sockets.CLOSING_QUIET, _QUIET_LIMIT)
+                               timings.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
-        time.sleep(sockets.CLOSING_QUIET)
+        time.sleep(timings.CLOSING_QUIET)
         if has_ended and self._router.close():
             self._counters.add('sockets', -1)
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
@@ -173,12 +173,12 @@ class Service:
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
 
-    def may_remove_files(self):
+    def may_remove_files(self) -> bool:
         """Whether all clients have noticed by now that it is closed."""
         return (time.monotonic() - self._closed_at
-                > self._linger + _NOTICED_WITHIN)
+                > self._linger + timings.NOTICED_WITHIN)
 
-    def remove_files(self):
+    def remove_files(self) -> None:
         """Remove the mark of its end."""
         if not self._is_inherited():
             self._ipc.remove()
@@ -190,7 +190,7 @@ class Service:
         has_ended = self._poller.join(deadline)
         # Only now: the poller's last act may be to refuse requests.
         self._replies.stop()
-        deadline = max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)
+        deadline = max(deadline, time.monotonic() + timings.LAST_REPLIES)
         return self._replies.join(deadline) and has_ended
 
     def _is_inherited(self):
