@@ -83,12 +83,13 @@ class Runtime:
         with contextlib.ExitStack() as undo:
             self._context = sockets.new_context(settings)
             undo.callback(self._context.term)
+            self._sockets = sockets.Sockets(self._context, settings)
             self.outbox = outbox.Outbox(
-                self._context, settings, self._registry, self.counters,
+                self._sockets, settings, self._registry, self.counters,
                 threads.OUTBOX)
             undo.callback(self.outbox.stop)
             self.requests = requests.Requests(
-                self._context, settings, self._registry, self.counters,
+                self._sockets, settings, self._registry, self.counters,
                 self.outbox.watch)
             self._presence = address.Presence(settings, self._ipc_dir)
             self._published = published.Published(settings)
@@ -113,7 +114,7 @@ class Runtime:
             sweep.sweep(self._ipc_dir, self._settings.expire)
             self._warn_of_open_port()
         listening = service.Service(
-            self._context, self._settings, self._ipc_dir, self._registry,
+            self._sockets, self._settings, self._ipc_dir, self._registry,
             topics, self.counters, **kwargs)
         self._services.append(listening)
         self._look_around()
@@ -123,7 +124,8 @@ class Runtime:
         """All counts so far, and what there is now: sockets, backlog (of the
         services), unacknowledged, descriptors_left (to this process).
         """
-        return {'sockets': 0, **self.counters.snapshot(),
+        return {**self.counters.snapshot(),
+                'sockets': self._sockets.count(),
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),

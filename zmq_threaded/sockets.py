@@ -10,6 +10,7 @@ import os
 import random
 import socket as system_socket
 import time
+import weakref
 
 import zmq
 
@@ -189,89 +190,121 @@ def _terminating(context, deadline):
         time.sleep(_TRY_AGAIN)
 
 
-def request_socket(context, settings, endpoint):
-    """A REQ socket, connected. Waits for nothing.
+class Sockets:
+    """Makes the sockets of one context, with all their options, and knows
+    which of them are open.
 
-    :raises: BadEndpoint, descriptors.Short
+    :param context: zmq.Context
+    :param settings: options.Settings
 
-    RELAXED and CORRELATE belong together: after a timeout the socket can be
-    used again, and the late reply is dropped by libzmq.
+    Thread: any.
     """
-    socket = new_socket(context, zmq.REQ)
-    socket.set(zmq.REQ_RELAXED, 1)
-    socket.set(zmq.REQ_CORRELATE, 1)
-    return _connect(socket, settings, endpoint)
 
+    def __init__(self, context, settings):
+        self._context = context
+        self._settings = settings
+        # Weak: a socket that an exception made unreachable is closed by the
+        # garbage collector, and is not counted any more.
+        self._open = weakref.WeakSet()
 
-def dealer_socket(context, settings, endpoint):
-    """A DEALER socket, connected. Waits for nothing.
+    def count(self):
+        """How many are open."""
+        return len(self._open)
 
-    :raises: BadEndpoint, descriptors.Short
-    """
-    socket = new_socket(context, zmq.DEALER)
-    # None: a full pipe has no POLLOUT and would look like a lost peer. The
-    # windows of the lanes (client/lane.py) are the limit.
-    socket.set(zmq.SNDHWM, 0)
-    socket.set(zmq.RCVHWM, _CLIENT_RCVHWM)
-    return _connect(socket, settings, endpoint)
+    def request(self, endpoint):
+        """A REQ socket, connected. Waits for nothing.
 
+        :raises: BadEndpoint, descriptors.Short
 
-def backend_socket(context, settings, endpoint):
-    """A DEALER socket of a receiver, connected to a service.
+        RELAXED and CORRELATE belong together: after a timeout the socket can
+        be used again, and the late reply is dropped by libzmq.
+        """
+        socket = self._new(zmq.REQ)
+        socket.set(zmq.REQ_RELAXED, 1)
+        socket.set(zmq.REQ_CORRELATE, 1)
+        return self._connected(socket, endpoint)
 
-    :raises: BadEndpoint, descriptors.Short
-    """
-    socket = new_socket(context, zmq.DEALER)
-    # Of all its clients, when it stops reading; later ones are refused as
-    # BUSY.
-    socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
-    return _connect(socket, settings, endpoint, heartbeats=False)
+    def dealer(self, endpoint):
+        """A DEALER socket of a client, connected. Waits for nothing.
 
+        :raises: BadEndpoint, descriptors.Short
+        """
+        socket = self._new(zmq.DEALER)
+        # None: a full pipe has no POLLOUT and would look like a lost peer.
+        # The windows of the send queues (client/send_queue.py) are the limit.
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, _CLIENT_RCVHWM)
+        return self._connected(socket, endpoint)
 
-def _connect(socket, settings, endpoint, heartbeats=True):
-    _set_common(socket, settings)
-    if heartbeats:
-        socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
-        socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
-        socket.set(zmq.HEARTBEAT_TTL, _HEARTBEAT_TTL)
-    # With IMMEDIATE nothing is queued for a peer that has not shaken hands,
-    # so POLLOUT means a living peer and its loss a lost one.
-    socket.set(zmq.IMMEDIATE, 1)
-    socket.set(zmq.LINGER, 0)
-    socket.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT)
-    socket.set(zmq.RECONNECT_IVL, _RECONNECT_IVL)
-    socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_IVL_MAX)
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close(linger=0)
-        raise BadEndpoint(f'{endpoint}: {error}') from None
-    return socket
+    def backend(self, endpoint):
+        """A DEALER socket of a receiver, connected to a service.
 
+        :raises: BadEndpoint, descriptors.Short
+        """
+        socket = self._new(zmq.DEALER)
+        # Of all its clients, when it stops reading; later ones are refused as
+        # BUSY.
+        socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
+        return self._connected(socket, endpoint, heartbeats=False)
 
-def service_socket(context, settings):
-    """An unbound ROUTER socket of a service.
+    def service(self):
+        """An unbound ROUTER socket of a service.
 
-    :raises: descriptors.Short
-    """
-    socket = router_socket(context, settings)
-    if settings.topology != 'receiver':
-        socket.set(zmq.RCVHWM, _SERVICE_RCVHWM)
-    return socket
+        :raises: descriptors.Short
+        """
+        socket = self.router()
+        if self._settings.topology != 'receiver':
+            socket.set(zmq.RCVHWM, _SERVICE_RCVHWM)
+        return socket
 
+    def router(self):
+        """An unbound ROUTER socket of a service or a receiver.
 
-def router_socket(context, settings):
-    """An unbound ROUTER socket of a service or a receiver.
+        :raises: descriptors.Short
+        """
+        socket = self._new(zmq.ROUTER)
+        # Without MANDATORY a reply to a slow or vanished client is dropped
+        # with no error.
+        socket.set(zmq.ROUTER_MANDATORY, 1)
+        socket.set(zmq.LINGER, int(self._settings.linger * 1000))
+        return socket
 
-    :raises: descriptors.Short
-    """
-    socket = new_socket(context, zmq.ROUTER)
-    _set_common(socket, settings)
-    # Without MANDATORY a reply to a slow or vanished client is dropped with
-    # no error.
-    socket.set(zmq.ROUTER_MANDATORY, 1)
-    socket.set(zmq.LINGER, int(settings.linger * 1000))
-    return socket
+    def close(self, socket, linger=None):
+        """Close a socket. Twice is fine, so whoever was interrupted by an
+        exception calls this again.
+
+        :param linger: seconds that libzmq may take to send what is queued;
+            None for those of the socket's own option
+        """
+        # First, so that an exception between the two lines never leaves a
+        # closed socket in the gauge.
+        self._open.discard(socket)
+        socket.close(None if linger is None else int(linger * 1000))
+
+    def _new(self, kind):
+        socket = new_socket(self._context, kind)
+        self._open.add(socket)
+        _set_common(socket, self._settings)
+        return socket
+
+    def _connected(self, socket, endpoint, heartbeats=True):
+        if heartbeats:
+            socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
+            socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
+            socket.set(zmq.HEARTBEAT_TTL, _HEARTBEAT_TTL)
+        # With IMMEDIATE nothing is queued for a peer that has not shaken
+        # hands, so POLLOUT means a living peer and its loss a lost one.
+        socket.set(zmq.IMMEDIATE, 1)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT)
+        socket.set(zmq.RECONNECT_IVL, _RECONNECT_IVL)
+        socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_IVL_MAX)
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close(socket)
+            raise BadEndpoint(f'{endpoint}: {error}') from None
+        return socket
 
 
 def _set_common(socket, settings):

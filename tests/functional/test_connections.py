@@ -27,7 +27,7 @@ class Bound:
     """A ROUTER on a TCP port and a path."""
 
     def __init__(self, context, settings, ipc_dir):
-        self.socket = sockets.router_socket(context, settings)
+        self.socket = sockets.Sockets(context, settings).router()
         self.path = os.path.join(ipc_dir, 'router.sock')
         sockets.bind_ipc(self.socket, self.path)
         self.port = self.socket.bind_to_random_port('tcp://127.0.0.1')

@@ -206,8 +206,8 @@ def raw(node):
             parts = node.runtime(**query)
             service = parts.service([topics.rpc('openstack', 'topic')])
             service.start(on_incoming)
-            peer = sockets.dealer_socket(context, node.settings(),
-                                         service.instance.endpoints[0])
+            peer = sockets.Sockets(context, node.settings()).dealer(
+                service.instance.endpoints[0])
             peer.set(zmq.RCVTIMEO, 10_000)
             opened.append(peer)
             assert peer.poll(10_000, zmq.POLLOUT)

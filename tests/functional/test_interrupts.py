@@ -169,4 +169,4 @@ def test_an_interrupted_cleanup_can_be_called_again(node):
             closing.start()
             closing.join(20)
             assert not closing.is_alive() and parts.is_closed
-            assert parts.counters.snapshot()['sockets'] == 0
+            assert parts.snapshot()['sockets'] == 0

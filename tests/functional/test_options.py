@@ -318,11 +318,10 @@ def opened(node):
             settings = node.settings(**query)
             context = sockets.new_context(settings)
             stack.callback(context.destroy, linger=0)
+            made = sockets.Sockets(context, settings)
             if kind == 'router':
-                return sockets.router_socket(context, settings)
-            connect = {'request': sockets.request_socket,
-                       'dealer': sockets.dealer_socket}[kind]
-            return connect(context, settings, 'tcp://127.0.0.1:1')
+                return made.router()
+            return getattr(made, kind)('tcp://127.0.0.1:1')
         yield make
 
 

@@ -54,10 +54,11 @@ class Desk:
         known = registries.Registry(
             engines.embedded(ipc_dir, 30), settings.update,
             settings.expire, self.counters, 'zmq-test-directory')
-        self._custody = custody.Custody(context, settings, known,
+        made = sockets.Sockets(context, settings)
+        self._custody = custody.Custody(made, settings, known,
                                         self.counters, epoll, self._not_told)
         self._answers = answers.Answers(known, self.counters, self._custody)
-        self._connection = dealer_connection.Connection(context, settings, INSTANCE.endpoints,
+        self._connection = dealer_connection.Connection(made, INSTANCE.endpoints,
                                INSTANCE.endpoints[0], False, self.counters,
                                in_doubt.InDoubt(), self._answers.on_message)
         self.queue = self._connection.queue(INSTANCE)

@@ -12,7 +12,7 @@ class Connections:
     """Connections by instance; opens the connections that they need, and closes those
     that nobody uses.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param epoll: select.epoll on which the outbox thread waits
     :param unsettled: client.unsettled.Unsettled
     :param on_message: called with a connection and each multipart that arrives
@@ -23,9 +23,9 @@ class Connections:
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, epoll, counters, unsettled,
-                 on_message, unreachable, tell):
-        self._context = context
+    def __init__(self, socket_factory, settings, epoll, counters,
+                 unsettled, on_message, unreachable, tell):
+        self._sockets = socket_factory
         self._settings = settings
         self._epoll = epoll
         self._counters = counters
@@ -69,7 +69,7 @@ class Connections:
             return self._unreachable(instance,
                                      reasons.unusable(instance.endpoints))
         try:
-            connection = dealer_connection.Connection(self._context, self._settings,
+            connection = dealer_connection.Connection(self._sockets,
                               instance.endpoints, endpoint, instance.receiver,
                               self._counters, self._unsettled,
                               self._on_message, self._watch, self._tell)

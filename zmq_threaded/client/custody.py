@@ -58,20 +58,21 @@ _MADE_ANEW = 5.0
 class Custody:
     """The messages of an outbox: on a send queue, or waiting for a service.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param epoll: select.epoll on which the outbox thread waits
     :param tell: runs a callable in the outbox thread, later
 
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, registry, counters, epoll, tell):
+    def __init__(self, socket_factory, settings, registry, counters, epoll,
+                 tell):
         self._registry = registry
         self._counters = counters
         self._tell = tell
         answer = answers.Answers(registry, counters, self)
         self._in_doubt = in_doubt.InDoubt()
-        self._connections = connections.Connections(context, settings, epoll, counters,
+        self._connections = connections.Connections(socket_factory, settings, epoll, counters,
                                   self._in_doubt, answer.on_message,
                                   registry.unreachable, tell)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)

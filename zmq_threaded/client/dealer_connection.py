@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DEALER connection: to an instance, or to the receiver of many."""
 
-import functools
 import time
 
 import zmq
@@ -27,6 +26,7 @@ class Connection:
     While the name in the endpoint is being resolved it has no socket, and
     what is to be sent waits in its queues.
 
+    :param socket_factory: sockets.Sockets
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
@@ -42,7 +42,7 @@ class Connection:
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, endpoints, endpoint, to_receiver,
+    def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, unsettled, on_message, watch=lambda connection, fd: None,
                  tell=lambda task: None):
         self.endpoints = endpoints
@@ -52,8 +52,7 @@ class Connection:
         self._counters = counters
         self._unsettled = unsettled
         self._watch = watch
-        self._connect = functools.partial(sockets.dealer_socket, context,
-                                          settings)
+        self._sockets = socket_factory
         self._socket = self._inbox = self.fd = None
         self._is_closed = False
         self._queues = {}
@@ -81,13 +80,12 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._connect(address)
+        socket = self._sockets.dealer(address)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
         self._socket = socket
         self._inbox = inbox.Inbox(socket, self._counters)
-        self._counters.add('sockets')
 
     def queue(self, instance):
         """The Lane to an instance, a new one if there is none."""
@@ -277,6 +275,5 @@ class Connection:
 
     def _close_socket(self):
         if self._socket is not None:
-            self._socket.close(linger=0)
+            self._sockets.close(self._socket)
             self._socket = None
-            self._counters.add('sockets', -1)

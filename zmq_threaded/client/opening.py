@@ -25,14 +25,13 @@ _PROBLEMS = (Unreachable, resolver.Unresolved, sockets.BadEndpoint)
 class Opening:
     """Opens sockets whose peer has answered.
 
-    :param connect: called with an endpoint; returns a socket that connects
-        to it
+    :param socket_factory: sockets.Sockets
 
     Thread: any.
     """
 
-    def __init__(self, connect):
-        self._connect = connect
+    def __init__(self, socket_factory):
+        self._sockets = socket_factory
         self._addresses = addresses.of_process()
 
     def open(self, endpoints, deadline):
@@ -55,8 +54,8 @@ class Opening:
                               else str(problem)) from None
 
     def _ipc(self, endpoint, limit):
-        socket = self._connect(endpoint)
-        with _closed_on_error(socket):
+        socket = self._sockets.request(endpoint)
+        with self._closed_on_error(socket):
             if (_poll_out(socket, _soon(limit))
                     or not sockets.is_dead(endpoint)
                     and _poll_out(socket, limit)):
@@ -68,8 +67,8 @@ class Opening:
     def _tcp(self, endpoint, limit):
         found = self._addresses.wait(endpoint, limit)
         first = found[0]
-        socket = self._connect(addresses.as_endpoint(first))
-        with _closed_on_error(socket):
+        socket = self._sockets.request(addresses.as_endpoint(first))
+        with self._closed_on_error(socket):
             if _poll_out(socket, _soon(limit)):
                 return socket
             tried = happy_eyeballs.HappyEyeballs(found)
@@ -77,7 +76,7 @@ class Opening:
             if (winner == first or tried.is_blind) and _poll_out(socket,
                                                                  limit):
                 return socket
-        socket.close(linger=0)
+        self._sockets.close(socket)
         if winner not in (None, first):
             return self._to_another(endpoint, winner, limit)
         self._addresses.failed(endpoint)
@@ -85,21 +84,20 @@ class Opening:
 
     def _to_another(self, endpoint, address, limit):
         """Of several addresses not the first one answers."""
-        socket = self._connect(addresses.as_endpoint(address))
-        with _closed_on_error(socket):
+        socket = self._sockets.request(addresses.as_endpoint(address))
+        with self._closed_on_error(socket):
             if _poll_out(socket, limit):
                 self._addresses.worked(endpoint, address)
                 return socket
             raise Unreachable(addresses.mute(endpoint, address))
 
-
-@contextlib.contextmanager
-def _closed_on_error(socket):
-    try:
-        yield
-    except BaseException:
-        socket.close(linger=0)
-        raise
+    @contextlib.contextmanager
+    def _closed_on_error(self, socket):
+        try:
+            yield
+        except BaseException:
+            self._sockets.close(socket)
+            raise
 
 
 def _found(endpoint, tried):

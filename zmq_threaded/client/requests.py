@@ -4,7 +4,6 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
-import functools
 import os
 import time
 
@@ -54,14 +53,14 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_counters', '_receive_timeout', '_pid')
+                 '_sockets', '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, endpoints, endpoint, socket, counters):
+    def __init__(self, endpoints, endpoint, socket, socket_factory, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
+        self._sockets = socket_factory
         self._counters, self._pid = counters, os.getpid()
-        counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
 
@@ -112,13 +111,8 @@ class _Connection:
     def close(self):
         # In a forked child all is the parent's, and a thread that the child
         # does not have may hold the locks.
-        if self._counters is None or self._pid != os.getpid():
-            return
-        # First, and more than once if an exception comes in between.
-        self.socket.close(linger=0)
-        counters, self._counters = self._counters, None
-        if counters is not None:
-            counters.add('sockets', -1)
+        if self._pid == os.getpid():
+            self._sockets.close(self.socket)
 
     # An exception may end the thread that has it at any line.
     __del__ = close
@@ -127,15 +121,15 @@ class _Connection:
 class Requests:
     """Calls that need one reply and nothing else.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param watch: Outbox.watch()
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, registry, counters, watch):
-        self._opening = opening.Opening(functools.partial(
-            sockets.request_socket, context, settings))
+    def __init__(self, socket_factory, settings, registry, counters, watch):
+        self._sockets = socket_factory
+        self._opening = opening.Opening(socket_factory)
         self._registry = registry
         self._counters = counters
         self._watch = watch
@@ -261,7 +255,7 @@ class Requests:
             self._registry.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
         return _Connection(instance.endpoints, endpoint, socket,
-                           self._counters)
+                           self._sockets, self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:

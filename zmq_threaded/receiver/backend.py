@@ -3,7 +3,6 @@
 
 import collections
 import contextlib
-import functools
 import time
 
 import zmq
@@ -29,16 +28,17 @@ class Backend:
     Its identity there is in the envelopes of all that the service has not
     answered yet, so it stays as long as the service does.
 
+    :param socket_factory: sockets.Sockets
+    :param path: of the Unix socket of the service
     :raises: sockets.BadEndpoint
 
     Thread: receiver.
     """
 
-    def __init__(self, context, settings, path, counters):
+    def __init__(self, socket_factory, path, counters):
         self._endpoint = f'ipc://{path}'
-        self._connect = functools.partial(
-            sockets.backend_socket, context, settings, self._endpoint)
-        self._socket = self._connect()
+        self._sockets = socket_factory
+        self._socket = socket_factory.backend(self._endpoint)
         self._inbox = inbox.Inbox(self._socket, counters,
                                   sockets.receive_uncopied)
         self.fd = self._socket.fd
@@ -115,7 +115,7 @@ class Backend:
             self._is_unreachable = False
         elif self._probe is None:
             with contextlib.suppress(descriptors.Short):
-                self._probe = self._connect()
+                self._probe = self._sockets.backend(self._endpoint)
                 self._probed_at = now
         elif now - self._probed_at > _HANDSHAKE_LIMIT:
             self._is_unreachable = True
@@ -133,7 +133,7 @@ class Backend:
 
     def _end_probe(self):
         if self._probe:
-            self._probe.close(linger=0)
+            self._sockets.close(self._probe)
             self._probe = None
 
     def is_lost(self):
@@ -146,5 +146,5 @@ class Backend:
         :returns: the requests that were not passed on
         """
         self._end_probe()
-        self._socket.close(linger=int(linger * 1000))
+        self._sockets.close(self._socket, linger)
         return list(self._early)

@@ -68,7 +68,8 @@ class Receiver:
             f'the receiver of {settings.host}, port {settings.receiver_port}',
             is_shared=True)
         self._context = sockets.new_context(settings)
-        self._front = sockets.router_socket(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings)
+        self._front = self._sockets.router()
         try:
             # The port first: to bind the path would take it from a receiver
             # that runs.
@@ -77,7 +78,7 @@ class Receiver:
             self._make_parts()
         except BaseException:
             sockets.unbind_ipc(self._ipc.path)
-            self._front.close(linger=0)
+            self._sockets.close(self._front, linger=0)
             self._context.term()
             raise
 
@@ -146,7 +147,7 @@ class Receiver:
         # First: a successor may bind the path as soon as the port is free.
         self._ipc.announce_end()
         address.remove_note(self._settings, self._ipc_dir)
-        self._front.close()
+        self._sockets.close(self._front)
         self._epoll.close()
         self._wakeup.close()
 
@@ -278,8 +279,7 @@ class Receiver:
         if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
             return None
         try:
-            backend = backends.Backend(self._context, self._settings, path,
-                                       self.counters)
+            backend = backends.Backend(self._sockets, path, self.counters)
         except sockets.BadEndpoint as error:
             LOG.warning('A service cannot be reached: %s', error)
             return None

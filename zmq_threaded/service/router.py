@@ -27,6 +27,7 @@ _TURN_OF_THE_WRITER = 0.0001
 class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
+    :param socket_factory: sockets.Sockets, which made the socket
     :param wake_reader: makes the reading thread call receive()
     :param path: to which it is bound
     :param longest: bytes that a message may have
@@ -37,7 +38,9 @@ class SharedRouter:
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader, counters, path, longest):
+    def __init__(self, socket_factory, socket, wake_reader, counters, path,
+                 longest):
+        self._sockets = socket_factory
         self._socket, self._path = socket, path
         port = sockets.bound_port(socket)
         self.guard = flood_guard.FloodGuard(
@@ -138,5 +141,5 @@ class SharedRouter:
         # cleans up may interrupt its own thread in here. Unbound first: see
         # door.py.
         sockets.unbind_ipc(self._path)
-        self._socket.close()
+        self._sockets.close(self._socket)
         return not next(self._closings)

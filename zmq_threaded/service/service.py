@@ -45,7 +45,7 @@ class Service:
 
     Construction binds; nothing is read before start().
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param topics: list of Topic
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
@@ -54,7 +54,7 @@ class Service:
     Thread: any.
     """
 
-    def __init__(self, context, settings, ipc_dir, registry, topics,
+    def __init__(self, socket_factory, settings, ipc_dir, registry, topics,
                  counters, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
@@ -65,7 +65,7 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
-        socket = sockets.service_socket(context, settings)
+        socket = socket_factory.service()
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
@@ -78,19 +78,19 @@ class Service:
                 not is_behind and descriptors.are_few(),
                 0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
                 else settings.max_message_size)
-            self._make_parts(socket, settings, counters,
+            self._make_parts(socket_factory, socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
-            socket.close(linger=0)
+            socket_factory.close(socket, linger=0)
             raise
 
-    def _make_parts(self, socket, settings, counters, batch):
+    def _make_parts(self, socket_factory, socket, settings, counters,
+                    batch):
         self._counters = counters
-        counters.add('sockets')
         self._wakeup = threads.Wakeup()
         self._router = routers.SharedRouter(
-            socket, self._wakeup.set, counters, self._ipc.path,
+            socket_factory, socket, self._wakeup.set, counters, self._ipc.path,
             settings.max_message_size)
         name = self.instance.id.hex()[:8]
         paused = stalls.Stalls()
@@ -161,7 +161,6 @@ class Service:
         # libzmq drops what a client with IMMEDIATE has not read.
         time.sleep(sockets.CLOSING_QUIET)
         if has_ended and self._router.close():
-            self._counters.add('sockets', -1)
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
