@@ -79,7 +79,7 @@ class _Run:
 
     def __init__(self, kind, options, directory):
         self._options = options
-        self._registry = directory
+        self._directory = directory
         self._ids = [wire.id_maker()() for _ in range(options.services)]
         self._processes = []
         self._forwarder = None
@@ -135,7 +135,7 @@ class _Run:
         return process
 
     def _path(self, instance_id):
-        return os.path.join(self._registry, f'{instance_id.hex()}.sock')
+        return os.path.join(self._directory, f'{instance_id.hex()}.sock')
 
 
 def _read(process):

@@ -8,6 +8,8 @@ makes the same of them; it differs only where JSON cannot hold a value
 """
 
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import msgpack
 from oslo_serialization import jsonutils
@@ -18,12 +20,13 @@ from zmq_threaded import wire
 _encode_json = json.JSONEncoder(default=jsonutils.to_primitive).encode
 
 
-def dump(objects, serialization):
+def dump(objects: Iterable[Any],
+         serialization: str) -> tuple[list[bytes], int]:
     """Encode each object into a part of its own.
 
     :param serialization: 'json' or 'msgpack'
     :raises: TypeError or ValueError when an object cannot be encoded
-    :returns: (list of bytes, wire flags)
+    :returns: (the parts, wire flags)
     """
     try:
         if serialization == 'msgpack':
@@ -38,7 +41,7 @@ def dump(objects, serialization):
         raise ValueError('the message is nested too deeply') from None
 
 
-def load(part, flags):
+def load(part: bytes, flags: int) -> Any:
     """Decode one part.
 
     :param flags: wire flags of the message

@@ -16,9 +16,9 @@ from zmq_threaded import exits
 from zmq_threaded import logs
 from zmq_threaded.registry import engines
 from zmq_threaded import options
-from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tooz_url
 from zmq_threaded import sockets
-from zmq_threaded import sweep
+from zmq_threaded.registry import sweep
 from zmq_threaded import threads
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import outbox
@@ -78,7 +78,7 @@ class Runtime:
         self.counters = counters.Counters()
         self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
-            settings.expire, self.counters, threads.DIRECTORY,
+            settings.expire, self.counters, threads.REGISTRY,
             housekeeping=self._housekeeping)
         with contextlib.ExitStack() as undo:
             self._context = sockets.new_context(settings)
@@ -101,7 +101,7 @@ class Runtime:
         use the driver.
         """
         LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
-                 registry_url.without_password(self._settings.matchmaker))
+                 tooz_url.without_password(self._settings.matchmaker))
 
     def service(self, topics, **kwargs):
         """A bound service, registered under these topics once it starts.
@@ -133,7 +133,7 @@ class Runtime:
 
     def explain(self, topic):
         """Why nobody of a topic can be reached, as text."""
-        return self._registry.explain(topic)
+        return self._registry.cache.explain(topic)
 
     def stopped(self, listening):
         """The service takes no more requests."""

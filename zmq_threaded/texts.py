@@ -7,6 +7,8 @@ characters that no file can take.
 """
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 # Characters that a text of one line may have, and a name in it.
 LINE, NAME = 1_000, 255
@@ -19,10 +21,10 @@ _in_lines = re.compile(f'(?![\n\t])[{_UNFIT}]').sub
 _CUT = ' ... (cut)'
 
 
-def line(text, limit=LINE):
+def line(text: Any, limit: int = LINE) -> str:
     """A text of one line, cut and escaped.
 
-    :param text: str, or bytes that should be UTF-8
+    :param text: str, or a buffer of bytes that should be UTF-8
     :param limit: characters of the result, before it says that it was cut
     """
     if not isinstance(text, str):
@@ -31,15 +33,15 @@ def line(text, limit=LINE):
     return _fit(text, limit, _in_a_line)
 
 
-def lines(text, limit):
+def lines(text: str, limit: int) -> str:
     """As line(), but newlines and tabs stay."""
     return _fit(text, limit, _in_lines)
 
 
-def _fit(text, limit, substitute):
+def _fit(text: str, limit: int, substitute: Callable[..., str]) -> str:
     fit = substitute(_escaped, text[:limit + 1])
     return fit if len(fit) <= limit else fit[:limit] + _CUT
 
 
-def _escaped(found):
+def _escaped(found: re.Match[str]) -> str:
     return found[0].encode('unicode_escape').decode('ascii')

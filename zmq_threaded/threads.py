@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that start, stop and survive alike; and how to wake one.
+"""Threads that start, stop and survive alike.
 
 Nothing here is created at import, and everything belongs to the process that
 made it: a forked child drops the parent's objects without using them.
@@ -7,13 +7,13 @@ made it: a forked child drops the parent's objects without using them.
 
 import _thread
 import contextlib
-import io
 import os
 import threading
 import time
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import logs
+from zmq_threaded import once
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
@@ -23,66 +23,15 @@ _FORGOTTEN_WITHIN, _POLL = 1.0, 0.0001
 # How long it is known that threads could be started: (pid, how many, until).
 _TRIED_FOR = 1.0
 _tried = 0, 0, 0.0
-OUTBOX, DIRECTORY, REGISTRY = 'zmq-outbox', 'zmq-directory', 'zmq-registry'
-_NEVER_WAIT = {OUTBOX, DIRECTORY, REGISTRY}
-
-
-class Wakeup:
-    """An eventfd that interrupts an epoll; any number of set() is one event.
-
-    Thread: any for set(), which is safe in a signal handler; the rest belongs
-    to the thread that waits.
-    """
-
-    def __init__(self):
-        # In one step for exceptions that come at any line, and owned by an
-        # object from the beginning: a bare number is never closed.
-        self._file = next(map(io.FileIO, map(os.eventfd, (0,), (
-            os.EFD_NONBLOCK | os.EFD_CLOEXEC,)), ('r+',)))
-        self.fd = self._file.fileno()
-        self._signalled = False
-        # Reentrant: a signal handler may interrupt its own thread in set().
-        self._lock = threading.RLock()
-
-    def set(self):
-        if not self._signalled:
-            with self._lock:
-                if self.fd is not None:
-                    self._signalled = True
-                    os.eventfd_write(self.fd, 1)
-
-    def clear_if(self, ready):
-        """Take back what was set; to be called before looking for work,
-        never after.
-
-        :param ready: what epoll returned
-        """
-        if any(fd == self.fd for fd, _ in ready):
-            os.eventfd_read(self.fd)
-        # Only after the read: a set() in between has its work in place and
-        # may stay silent; the other order would leave the flag set for ever.
-        # And always: a set() that an exception ended before it wrote would
-        # silence all later ones.
-        self._signalled = False
-
-    def close(self):
-        """Later calls of set() do nothing; without the lock they could write
-        to whatever got this number next.
-        """
-        with self._lock:
-            self.fd = None
-        self._file.close()
-
-    def abandon(self):
-        """As close(), in a child of a fork: a thread of the parent may have
-        held the lock.
-        """
-        self.fd = None
-        self._file.close()
+OUTBOX = 'zmq-outbox'
+# The thread that owns the cache; and the one that may block in the client
+# library of the registry.
+REGISTRY, REGISTRY_ENGINE = 'zmq-registry', 'zmq-registry-engine'
+_NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE}
 
 
 def may_wait():
-    """Whether this thread may wait for the outbox or the directory: not if it
+    """Whether this thread may wait for the outbox or the registry: not if it
     is one of them. They may run code of anybody, for the garbage collector
     does.
     """
@@ -204,7 +153,7 @@ class Loop:
         # More than one only if a start() was interrupted; all but the first
         # to run end at once.
         self._threads = []
-        self._starter, self._runner = {}, {}
+        self._starter, self._runner = once.Once(), once.Once()
         self._begun = False
 
     def start(self):
@@ -218,15 +167,14 @@ class Loop:
             return
         me = object()
         try:
-            if self._starter.setdefault('is', me) is me:
+            if self._starter.claim(me):
                 thread = threading.Thread(target=self._run, name=self._name,
                                           daemon=True)
                 self._threads.append(thread)
                 start(thread)
                 self._begun = True
         except BaseException:
-            if self._starter.get('is') is me:
-                del self._starter['is']
+            self._starter.give_back(me)
             raise
 
     def stop(self):
@@ -236,7 +184,7 @@ class Loop:
         self._stopping = True
         # Read once: the thread may end, and drop it, at any time.
         wake = self._wake
-        if self._runner.setdefault('is', 'stop') == 'stop':
+        if self._runner.claim('stop'):
             self._end()
         elif wake:
             wake()
@@ -263,8 +211,7 @@ class Loop:
         return any(thread.is_alive() for thread in self._threads)
 
     def _run(self):
-        me = threading.get_ident()
-        if self._runner.setdefault('is', me) != me:
+        if not self._runner.claim(threading.get_ident()):
             return
         while not self._stopping:
             self._survive(self._turn)

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from urllib import parse
 
 from zmq_threaded import texts
@@ -21,7 +22,7 @@ class Topic:
     server: str | None
     key: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         where = (f'{texts.line(self.name, texts.NAME)} (exchange '
                  f'{texts.line(self.exchange, texts.NAME)})')
         return (f'{texts.line(self.server, texts.NAME)} of {where}'
@@ -29,7 +30,7 @@ class Topic:
 
 
 @functools.lru_cache(maxsize=8192)
-def rpc(exchange, name, server=None):
+def rpc(exchange: str, name: str, server: str | None = None) -> Topic:
     """The Topic of a call, cast or fanout.
 
     :param server: None or '' for any server of the topic
@@ -39,7 +40,7 @@ def rpc(exchange, name, server=None):
 
 
 @functools.lru_cache(maxsize=8192)
-def notifications(exchange, name):
+def notifications(exchange: str, name: str) -> Topic:
     """The Topic of a notification; its instances say which pool is theirs.
 
     :param name: topic and priority, joined by a dot
@@ -48,7 +49,7 @@ def notifications(exchange, name):
 
 
 @functools.lru_cache(maxsize=8192)
-def pool(exchange, name, pool_name):
+def pool(exchange: str, name: str, pool_name: str) -> Topic:
     """The Topic of the listeners of one pool, for one kind of notification.
 
     :param pool_name: '' for the listeners without a pool, which are one
@@ -57,7 +58,7 @@ def pool(exchange, name, pool_name):
                  _key('pool', (exchange, name, pool_name)))
 
 
-def _key(kind, parts):
+def _key(kind: str, parts: Iterable[str]) -> str:
     # ':' never survives quote(); lone surrogates are legal in a Python str.
     return ':'.join([kind, *(parse.quote(part, safe='', errors='surrogatepass')
                              for part in parts)])

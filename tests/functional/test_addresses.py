@@ -242,7 +242,7 @@ def test_a_call_ends_at_its_timeout_whoever_cannot_be_reached(
                  for _ in range(count)]
     client = cloud.client(timeout=2)
     known = client.transport._driver._parts()._registry
-    monkeypatch.setattr(known._matchmaker, 'lookup', lambda key: instances)
+    monkeypatch.setattr(known._store, 'lookup', lambda key: instances)
     began = time.monotonic()
     text = _error(client.call, {}, 'echo', value=1)
     assert time.monotonic() - began < 4
@@ -331,7 +331,7 @@ def test_a_registry_that_fails_is_named(cloud, monkeypatch):
 
     def fail(*args):
         raise OSError('the disk is gone')
-    monkeypatch.setattr(known._matchmaker, 'lookup', fail)
+    monkeypatch.setattr(known._store, 'lookup', fail)
     text = _error(client.call, {}, 'echo', value=1)
     assert 'the registry has not answered for' in text
     assert 'OSError: the disk is gone' in text
@@ -343,14 +343,14 @@ def test_who_is_stopping_or_busy_is_told_apart(cloud):
     from zmq_threaded.client import reasons
     instance = record.Instance(os.urandom(16), ('tcp://127.0.0.1:1',))
     topic = topics.rpc('', 'busy')
-    known._cache.absorb(known._cache.entry(topic.key), (instance,),
+    known.cache.absorb(known.cache.entry(topic.key), (instance,),
                        lambda: False)
-    assert 'nothing is known against it' in known.explain(topic)
-    known.avoid(instance, why=reasons.refusal(wire.BUSY))
-    assert 'it is busy' in known.explain(topic)
-    known.reached(instance)
-    known.avoid(instance, True, reasons.refusal(wire.STOPPING))
-    assert 'it is stopping' in known.explain(topic)
+    assert 'nothing is known against it' in known.cache.explain(topic)
+    known.cache.avoid(instance, why=reasons.refusal(wire.BUSY))
+    assert 'it is busy' in known.cache.explain(topic)
+    known.cache.reached(instance)
+    known.cache.avoid(instance, True, reasons.refusal(wire.STOPPING))
+    assert 'it is stopping' in known.cache.explain(topic)
 
 
 def test_nothing_is_left_of_links_that_never_got_an_address(cloud, dns):

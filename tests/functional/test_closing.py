@@ -209,7 +209,7 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
         monkeypatch.setattr(sockets, 'answer', lambda *args: sockets.SLOW)
         for _ in range(100):
             service._replies.put(envelope, b'unread')
-        waiting.until(lambda: not service._replies._queue.qsize())
+        waiting.until(lambda: not len(service._replies._mailbox))
         service.cleanup()
         assert parts.snapshot()['replies_dropped'] == 100
         # The endpoint ends later than its server.

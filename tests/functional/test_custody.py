@@ -463,7 +463,7 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
     assert paused.wait(10)
     known, topic = outbox._custody._registry, topics.rpc('openstack', 'topic')
-    waiting.until(lambda: not known.is_listed(topic, queue.instance)
+    waiting.until(lambda: not known.cache.is_listed(topic, queue.instance)
                   and time.monotonic() > lost_at + 2 * dealer_connection._GRACE, 20)
     goes_on.set()
     _ticks(outbox, 2)
@@ -603,7 +603,7 @@ def test_what_waited_for_a_worker_in_a_pause_is_left_to_its_sender(node):
     # Given a cast that was read, and not begun, before a pause
     raw.cast(message_id)
     waiting.until(raw.service.backlog)
-    raw.service._reception.pauses._count += 1
+    raw.service._reception.stalls._count += 1
     # When a worker takes it up, then it is refused
     raw.hold_up.set()
     waiting.until(lambda: raw.parts.counters.snapshot().get('refused_busy'))

@@ -16,11 +16,11 @@ from tooz import coordination
 from tests.support import forks
 from tests.support import processes
 from tests.support import waiting
+from zmq_threaded import topic
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import record
-from zmq_threaded import sweep
-from zmq_threaded import topic
 from zmq_threaded.registry import stamps
+from zmq_threaded.registry import sweep
 from zmq_threaded.service import executors
 
 RPC_TOPIC = topic.rpc('openstack', 'topic')
@@ -32,7 +32,7 @@ AN_HOUR = 3600
 
 @pytest.fixture
 def registry(ipc_dir):
-    """registry(): a Matchmaker of its own, as of another process."""
+    """registry(): a Store of its own, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(expire=EXPIRE):
             made = engines.embedded(ipc_dir, expire)

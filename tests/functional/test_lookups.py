@@ -14,12 +14,12 @@ from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
-from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.registry import registry as registries
-from zmq_threaded.client import send_queue
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import outbox as outboxes
-from zmq_threaded.registry import cache
+from zmq_threaded.client import send_queue
+from zmq_threaded.registry import cached
+from zmq_threaded.registry import registry as registries
 
 AT_LEAST_ONCE = {'transport_options': oslo_messaging.TransportOptions(
     at_least_once=True)}
@@ -145,7 +145,7 @@ def test_a_fanout_that_waited_for_the_registry_is_for_those_who_were_there(
 
 def test_a_fanout_is_for_all_who_are_registered_when_it_looks(node):
     """cast() does not wait for that; who comes in between gets it too."""
-    # Given a sender whose directory thread does not come to look
+    # Given a sender whose registry thread does not come to look
     transport, go_on = node.transport(), threading.Event()
     registry = rpc.driver(transport)._parts()._registry
     registry.ask(topics.rpc('openstack', 'other'),
@@ -287,7 +287,7 @@ def test_senders_that_do_not_wait_cannot_flood_the_outbox(node, monkeypatch):
 # Who asks at the last moment
 
 
-def test_who_asks_a_directory_that_just_ends_does_not_wait(
+def test_who_asks_a_registry_that_just_ends_does_not_wait(
         node, monkeypatch):
     known = node.runtime()._registry
     ask = known.ask
@@ -310,7 +310,7 @@ class LookUps:
 
     def __init__(self, transport, monkeypatch):
         self.times = []
-        registry = rpc.driver(transport)._parts()._registry._matchmaker
+        registry = rpc.driver(transport)._parts()._registry._store
         lookup = registry.lookup
 
         def noted(key):
@@ -358,15 +358,15 @@ def test_who_waits_for_an_answer_is_not_let_wait_by_who_does_not(
 
 def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
         node, monkeypatch):
-    monkeypatch.setattr(cache, '_REFRESHED', 1)
-    monkeypatch.setattr(cache, '_KEPT', 3)
+    monkeypatch.setattr(cached, '_REFRESHED', 1)
+    monkeypatch.setattr(cached, '_KEPT', 3)
     node.server()
     transport = node.transport(zmq_target_update=1, zmq_target_expire=3)
     known = rpc.driver(transport)._parts()._registry
     client = node.client(transport)
     assert client.call({}, 'echo', value=1) == 1
-    key, = (entry.key for entry in known._cache.entries())
-    registry = known._matchmaker
+    key, = (entry.key for entry in known.cache.entries())
+    registry = known._store
     down = threading.Event()
     lookup = registry.lookup
 
@@ -377,37 +377,37 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     monkeypatch.setattr(registry, 'lookup', fails_while_down)
     down.set()
     waiting.until(lambda: _failures(transport) > 2, 30)
-    entry = known._cache.entries()[0]
+    entry = known.cache.entries()[0]
     assert entry.key == key and entry.listed
     assert client.call({}, 'echo', value=2) == 2
     down.clear()
-    waiting.until(known._cache.is_empty, 30)
+    waiting.until(known.cache.is_empty, 30)
     assert client.call({}, 'echo', value=3) == 3
 
 
 def test_many_topics_are_forgotten_without_holding_others_up(
         node, monkeypatch):
-    monkeypatch.setattr(cache, '_KEPT', -1)
+    monkeypatch.setattr(cached, '_KEPT', -1)
     known = node.runtime()._registry
     for number in range(20):
-        known._cache.entry(topics.rpc('', f'idle {number}').key)
+        known.cache.entry(topics.rpc('', f'idle {number}').key)
     wanted, waits = topics.rpc('', 'wanted').key, []
 
     def lookup(key):
         # Somebody comes during the first look-up
         if not waits:
-            known._tasks.put(lambda: known._want(wanted))
-        waits.append(wanted in known._waited_for)
+            known._tasks.put(lambda: known._look_ups.want(wanted))
+        waits.append(wanted in known._look_ups._wanted)
         return []
-    monkeypatch.setattr(known._matchmaker, 'lookup', lookup)
-    known._refresh()
+    monkeypatch.setattr(known._store, 'lookup', lookup)
+    known._turn()
     assert waits == [False] + 19 * [True]
 
 
 def test_who_is_only_passed_over_is_looked_for_often(node):
     known = node.runtime()._registry
-    entry = cache.Entry('key', listed=(object(),))
-    assert max(known._spacing(entry, 0.0, True)
+    entry = cached.Entry('key', listed=(object(),))
+    assert max(known._look_ups._spacing(entry, 0.0, True)
                for entry.spacing in (0.1, 1, 10)) == registries.AT_ONCE
-    nobody = cache.Entry('key', spacing=1.0)
-    assert known._spacing(nobody, 0.0, True) > 1
+    nobody = cached.Entry('key', spacing=1.0)
+    assert known._look_ups._spacing(nobody, 0.0, True) > 1

@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from tests.support import servers
 from tests.support import leaks
+from tests.support import servers
 from tests.support import waiting
+from zmq_threaded import topic
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry_url
-from zmq_threaded import topic
 
 # Seconds; the short one only where something is to expire.
 EXPIRE, SOON = 30, 3
@@ -37,13 +37,13 @@ def key():
 
 @pytest.fixture
 def registry(engine):
-    """registry(): a Matchmaker of its own; none leaves a thread or a
+    """registry(): a Store of its own; none leaves a thread or a
     descriptor behind.
     """
     engine.groups()
     with leaks.nothing_left(engine.data()), contextlib.ExitStack() as stack:
         def make(expire=EXPIRE):
-            made = engine.matchmaker(expire)
+            made = engine.store(expire)
             stack.callback(made.close)
             return made
         yield make
@@ -171,7 +171,7 @@ def test_beat_puts_back_what_somebody_removed(registry, engine, key):
 
 @contextlib.contextmanager
 def member_as(engine, mine):
-    """Somebody who can take the records of this Matchmaker away."""
+    """Somebody who can take the records of this Store away."""
     with engine.coordinator(mine._member._id) as coordinator:
         yield coordinator
 

@@ -20,11 +20,11 @@ from tests.support import forks
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import topic as topics
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import record
-from zmq_threaded import sweep
-from zmq_threaded import topic as topics
 from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import sweep
 
 KEY, OTHER = embedded.KEY, embedded.OTHER
 TOPIC = topics.rpc('exchange', 'topic')
@@ -35,12 +35,12 @@ instance, ids, groups = embedded.instance, embedded.ids, embedded.groups
 
 @pytest.fixture
 def party(ipc_dir):
-    """party(): a Directory of its own, as of another process."""
+    """party(): a Registry of its own, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(expire=EXPIRE, update=UPDATE):
             made = registries.Registry(
                 engines.embedded(ipc_dir, expire), update, expire,
-                counters.Counters(), 'zmq-directory')
+                counters.Counters(), 'zmq-registry')
             stack.callback(lambda: made.join(time.monotonic() + 10))
             stack.callback(made.stop)
             return made
@@ -52,7 +52,7 @@ def look(client):
     looked = []
     client.ask(TOPIC, looked.append)
     waiting.until(lambda: looked)
-    return ids(client.listed(TOPIC))
+    return ids(client.cache.listed(TOPIC))
 
 
 def said(caplog, *texts):

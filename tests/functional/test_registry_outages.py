@@ -15,14 +15,14 @@ import time
 
 import pytest
 
-from tests.support import servers
 from tests.support import forks
 from tests.support import leaks
+from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
+from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
 
 LONG = bool(os.environ.get('ZMQ_LONG_OUTAGES'))
@@ -55,13 +55,13 @@ class World:
 
     def client(self, expire=EXPIRE):
         made = registries.Registry(
-            self._engine.matchmaker(expire), UPDATE, expire,
-            counters.Counters(), f'zmq-directory-{next(_numbers)}')
+            self._engine.store(expire), UPDATE, expire,
+            counters.Counters(), f'zmq-registry-{next(_numbers)}')
         self._opened.append(made)
         return made
 
     def service(self, *listened, expire=EXPIRE):
-        """A Directory that lists an instance, its .instance."""
+        """A Registry that lists an instance, its .instance."""
         made = self.client(expire)
         made.instance = record.Instance(
             os.urandom(16), (f'tcp://node-{next(_numbers)}:1',))
@@ -90,7 +90,7 @@ def knowing(world, topic, *instances):
     client = world.client()
     client.resolve(topic, time.monotonic() + 10)
     look(client, topic)
-    assert ids(client.listed(topic)) == ids(instances)
+    assert ids(client.cache.listed(topic)) == ids(instances)
     return client
 
 
@@ -105,7 +105,7 @@ def look(client, topic):
 def listed_now(client, topic):
     """What the registry says, to a client that knew nothing."""
     assert look(client, topic)
-    return client.listed(topic)
+    return client.cache.listed(topic)
 
 
 def ids(instances):
@@ -129,8 +129,8 @@ class Caller:
     def _run(self):
         while not self._ended.wait(0.01):
             began = time.monotonic()
-            chosen = self._client.choose(self._topic)
-            listed = ids(self._client.listed(self._topic))
+            chosen = self._client.cache.choose(self._topic)
+            listed = ids(self._client.cache.listed(self._topic))
             if chosen is None or time.monotonic() - began > 0.5:
                 self.troubles.append((chosen, time.monotonic() - began))
             if not self._known <= listed:
@@ -164,15 +164,15 @@ def _outage(engine, world, topic, how):
         caller = Caller(client, topic, known)
         with out_of_order(engine, how):
             doomed.kill()
-            client.unreachable(record.Instance(doomed.instance_id,
+            client.cache.unreachable(record.Instance(doomed.instance_id,
                                                    ('x',)))
             late = world.service(topic)
         back = time.monotonic()
-        waiting.until(lambda: late.instance in client.live(topic),
+        waiting.until(lambda: late.instance in client.cache.live(topic),
                       UPDATE + LATE)
         found = time.monotonic() - back
         waiting.until(lambda: doomed.instance_id not in
-                      ids(client.listed(topic)), 2 * EXPIRE + LATE)
+                      ids(client.cache.listed(topic)), 2 * EXPIRE + LATE)
         gone = time.monotonic() - back
     # And all stay, now that nothing is doubted any more.
     time.sleep(EXPIRE + UPDATE if not LONG else 0)
@@ -183,13 +183,13 @@ def _outage(engine, world, topic, how):
           f'one gone after {gone:.1f} s')
 
 
-def test_nothing_but_the_directory_waits_for_an_engine_that_hangs(
+def test_nothing_but_the_registry_thread_waits_for_an_engine_that_hangs(
         engine, world, topic):
     service = world.service(topic)
     client = knowing(world, topic, service.instance)
     with out_of_order(engine, 'pause'):
         look(client, topic)
-        assert client.choose(topic) == service.instance
+        assert client.cache.choose(topic) == service.instance
         unknown = topics.rpc('exchange', 'nobody')
         assert took(resolving(client, unknown, 0.5)) < 2
         assert took(resolving(client, unknown, 2, attempts=3)) < 5
@@ -240,10 +240,10 @@ def test_all_stopped_and_started_again(engine, world, topic):
     for _ in range(2):
         old = service.instance
         service.unregister(old)
-        client.avoid(old, for_ever=True)     # as its NACK says
+        client.cache.avoid(old, for_ever=True)     # as its NACK says
         look(client, topic)
-        assert client.choose(topic) is None
-        assert client.listed(topic) == ()
+        assert client.cache.choose(topic) is None
+        assert client.cache.listed(topic) == ()
         resolving(client, topic, 60, attempts=1, used_up=True)()
         service = world.service(topic)
         assert client.resolve(topic, time.monotonic() + 2) == service.instance
@@ -252,15 +252,15 @@ def test_all_stopped_and_started_again(engine, world, topic):
 def test_service_that_stopped_in_peace_is_gone_at_once(engine, world, topic):
     stays, goes = world.service(topic), world.service(topic)
     client = knowing(world, topic, stays.instance, goes.instance)
-    in_peace = engine.matchmaker(EXPIRE)
+    in_peace = engine.store(EXPIRE)
     waiting.until(lambda: not in_peace.lost_its_records(), EXPIRE + LATE)
     in_peace.close()
     goes.unregister(goes.instance)
     look(client, topic)
-    assert client.listed(topic) == (stays.instance,)
+    assert client.cache.listed(topic) == (stays.instance,)
     stays.unregister(stays.instance)
     look(client, topic)
-    assert client.listed(topic) == ()
+    assert client.cache.listed(topic) == ()
 
 
 def test_rolling_restart_leaves_exactly_the_live_ones(engine, world, topic):
@@ -273,12 +273,13 @@ def test_rolling_restart_leaves_exactly_the_live_ones(engine, world, topic):
             service.unregister(service.instance)
             world.close(service)
             services[number] = world.service(topic)
-            assert client.choose(topic)
+            assert client.cache.choose(topic)
     live = ids(service.instance for service in services)
     fresh = world.client()
     assert ids(listed_now(fresh, topic)) == live
     world.close(fresh)
-    waiting.until(lambda: ids(client.listed(topic)) == live, 2 * EXPIRE + LATE)
+    waiting.until(lambda: ids(client.cache.listed(topic)) == live,
+                  2 * EXPIRE + LATE)
     gc.collect()
     waiting.until(lambda: leaks.descriptors() <= descriptors
                   and threading.active_count() <= threads)
@@ -327,11 +328,11 @@ def test_topic_that_lay_idle_is_looked_at_when_it_is_used_again(
         engine, world, topic):
     service = world.service(topic)
     client = knowing(world, topic, service.instance)
-    entry, = client._cache.entries()
+    entry, = client.cache.entries()
     entry.idle_refreshes = 10
     another = world.service(topic)
     time.sleep(2 * UPDATE)
-    assert client._cache.entries() == [entry]
+    assert client.cache.entries() == [entry]
     assert entry.listed == (service.instance,)
-    client.choose(topic)
+    client.cache.choose(topic)
     waiting.until(lambda: another.instance in entry.live, LATE)

@@ -15,16 +15,16 @@ import time
 
 import pytest
 
-from tests.support import servers
 from tests.support import ports
+from tests.support import servers
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import topic as topics
+from zmq_threaded.registry import back_off
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import record
-from zmq_threaded import topic as topics
 from zmq_threaded.registry import registry as registries
-from zmq_threaded.registry import health
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -39,12 +39,12 @@ def redis():
 
 @pytest.fixture
 def party():
-    """party(url): a Directory, as of another process."""
+    """party(url): a Registry, as of another process."""
     with contextlib.ExitStack() as stack:
         def make(url):
             made = registries.Registry(
                 engines.distributed(url, EXPIRE), UPDATE, EXPIRE,
-                counters.Counters(), 'zmq-directory')
+                counters.Counters(), 'zmq-registry')
             stack.callback(lambda: made.join(time.monotonic() + 10))
             stack.callback(made.stop)
             return made
@@ -60,7 +60,7 @@ def look(client):
     looked = []
     client.ask(TOPIC, looked.append)
     waiting.until(lambda: looked, 15)
-    return {each.id for each in client.listed(TOPIC)}
+    return {each.id for each in client.cache.listed(TOPIC)}
 
 
 def lines(caplog, *texts):
@@ -150,10 +150,11 @@ def test_a_failing_registry_says_why_and_where(redis, party, caplog, wrong):
     url, where, why = wrong(redis)
     client = party(url)
     waiting.until(lambda: look(client) or why.lower()
-                  in client._health.why.lower(), 25, lambda: client._health.why)
-    assert where in client._health.why
+                  in client._back_off.why.lower(), 25,
+                  lambda: client._back_off.why)
+    assert where in client._back_off.why
     waiting.until(lambda: lines(caplog, 'The registry fails', where))
-    assert SECRET not in caplog.text + client._health.why
+    assert SECRET not in caplog.text + client._back_off.why
 
 
 def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
@@ -162,13 +163,13 @@ def test_plain_to_tls_says_why_and_where(party, tmp_path, caplog):
     with tls_server(tmp_path) as port:
         client = party(f'redis://:{SECRET}@127.0.0.1:{port}')
         waiting.until(lambda: look(client) or 'onnection'
-                      in client._health.why, 25)
-        assert f'redis at 127.0.0.1:{port}' in client._health.why
+                      in client._back_off.why, 25)
+        assert f'redis at 127.0.0.1:{port}' in client._back_off.why
 
 
 def test_the_late_error_of_a_client_library_is_told():
     from zmq_threaded.registry import patience
-    runner, goes_on = patience.Patient('zmq-registry', 0.1, 60), (
+    runner, goes_on = patience.Patient('zmq-registry-engine', 0.1, 60), (
         threading.Event())
 
     def late():
@@ -275,8 +276,8 @@ def test_one_of_several_who_expires_is_gone(redis, party):
         service.register(one, [TOPIC])
     client = party(redis.url)
     assert len(look(client)) == 3
-    dead = services[0]._matchmaker._member
-    services[0]._matchmaker.beat = lambda: True     # as one that hangs
+    dead = services[0]._store._member
+    services[0]._store.beat = lambda: True     # as one that hangs
     with redis.coordinator() as coordinator:
         coordinator._client.delete(coordinator._encode_beat_id(dead._id))
     assert look(client) == {one.id for one in instances[1:]}
@@ -286,7 +287,7 @@ def test_the_dead_are_removed_from_redis(redis):
     key = topics.rpc('exchange', 'dead').key
     with servers.service_process(redis, key, EXPIRE) as child:
         child.kill()
-    reader = redis.matchmaker(1)
+    reader = redis.store(1)
     with redis.coordinator() as coordinator:
         def members():
             reader.lookup(key)
@@ -300,19 +301,24 @@ def test_the_dead_are_removed_from_redis(redis):
 def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
     service, one = party(redis.url), instance()
     service.register(one, [TOPIC])
-    waiting.until(lambda: service._next_beat > time.monotonic() + 1.5)
+    waiting.until(lambda: service._registrations.next_beat
+                  > time.monotonic() + 1.5)
     with redis.coordinator() as coordinator:
         coordinator._client.hdel(f'_tooz_group:{TOPIC.key}',
-                                 service._matchmaker._member._id)
+                                 service._store._member._id)
     look(service)
     client = party(redis.url)
     waiting.until(lambda: look(client) == {one.id}, 1.5)
     waiting.until(lambda: lines(caplog, 'lost 1 of the 1', 'put back'))
 
 
+def _fail(text):
+    raise OSError(text)
+
+
 def test_a_warning_that_its_caller_gives_uses_up_no_other(caplog):
-    seen = health.Health(1.0, str, counters.Counters())
-    seen.failed(health.WRITING, OSError('first'), is_told=True)
-    seen.failed(health.READING, OSError('second'))
+    seen = back_off.BackOff(1.0, str, counters.Counters())
+    seen.run(back_off.WRITING, _fail, 'first', is_told=True)
+    seen.run(back_off.READING, _fail, 'second')
     logs.flush()
     assert 'going on with what is known: second' in caplog.text

@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from tests.support import servers
 from tests.support import rpc
+from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import topic as topics
@@ -94,8 +94,8 @@ class Load:
 
 
 def listed(transport, name):
-    directory = transport._driver._parts()._registry
-    return directory.listed(topics.rpc('openstack', name))
+    registry = transport._driver._parts()._registry
+    return registry.cache.listed(topics.rpc('openstack', name))
 
 
 @pytest.mark.parametrize('engine, how', soaks.pairs(

@@ -74,6 +74,15 @@ def test_every_mode_over_zmq(url, mode, servers):
     assert len(entry['resources']['servers']) == servers
 
 
+def test_pinned_processes_tell_what_a_call_costs(url):
+    made = run_soundly(url, '--pin')
+    costs = made['contestants'][0]['cost_per_operation']
+    assert made['settings']['pin']
+    for party in 'client', 'servers':
+        assert costs[party]['cpu_seconds'] > 0
+        assert costs[party]['voluntary_switches'] > 0
+
+
 def test_count_is_exact(url):
     report = run_soundly(url, '--count', '103')
     assert report['contestants'][0]['operations'] == 103

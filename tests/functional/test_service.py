@@ -219,7 +219,7 @@ def test_a_turn_ends_though_refused_messages_keep_coming(served, monkeypatch):
     turns = []
     tick = reading._tick
     reading._tick = lambda: (turns.append(1), tick())
-    reading._wakeup.set()
+    reading._mailbox.wake()
     # Then the poller ticks all the same, without being woken
     waiting.until(lambda: len(turns) >= 2, 10)
     assert len(read) > poller._READ_PER_TURN // poller._READ_AT_ONCE

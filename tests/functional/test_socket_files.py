@@ -22,7 +22,7 @@ from zmq_threaded.net import accept_gate
 from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
 from zmq_threaded import sockets
-from zmq_threaded import sweep
+from zmq_threaded.registry import sweep
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver as receivers
 

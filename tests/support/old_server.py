@@ -79,7 +79,7 @@ class OldServer:
             instance_id, endpoints, '', settings is not None, two_messages)
         self._registry = registries.Registry(
             engines.embedded(ipc_dir, 30), 10, 30, counters.Counters(),
-            'zmq-old-directory')
+            'zmq-old-registry')
         self._asked = queue.SimpleQueue()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)

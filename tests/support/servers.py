@@ -133,8 +133,8 @@ class Engine:
         shutil.rmtree(os.path.join(self._folder, 'data'))
         self._servers = self._make()
 
-    def matchmaker(self, expire):
-        """A Matchmaker of its own, as of another process."""
+    def store(self, expire):
+        """A Store of its own, as of another process."""
         return engines.distributed(self.url, expire)
 
     @contextlib.contextmanager
@@ -175,7 +175,7 @@ class Files(Engine):
         self.url = f'file://{self.data()}/registry?timeout=30'
         return []
 
-    def matchmaker(self, expire):
+    def store(self, expire):
         return engines.embedded(self.data(), expire)
 
     def put_garbage(self, group):
@@ -407,7 +407,7 @@ def _redis_command(port, folder):
             '--save', '']
 
 
-def open_matchmaker(name, url, expire):
+def open_store(name, url, expire):
     """For another process: of a running engine."""
     if name == 'file':
         folder = os.path.dirname(url.partition('?')[0].partition('//')[2])
@@ -420,13 +420,13 @@ import contextlib, os, sys, time
 from tests.support import servers
 from zmq_threaded.registry import record
 name, url, key, expire, keep = sys.argv[1:]
-mine = servers.open_matchmaker(name, url, float(expire))
+mine = servers.open_store(name, url, float(expire))
 service = record.Instance(os.urandom(16), ('tcp://node-1:1',))
 mine.register(service, [key])
 print(service.id.hex(), flush=True)
 while keep == 'beat':
     time.sleep(float(expire) / 6)
-    with contextlib.suppress(Exception):    # as the directory, which tries on
+    with contextlib.suppress(Exception):    # as the registry, which tries on
         mine.beat()
 for number in range(int(keep)):
     mine.register(service, [key])

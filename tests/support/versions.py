@@ -24,6 +24,7 @@ from zmq_threaded import sockets
 from zmq_threaded import wire
 from zmq_threaded.receiver import receiver
 from zmq_threaded.receiver import route
+from zmq_threaded.wire import frames
 
 UNKNOWN_FLAGS = 0xa500
 NOTIFICATIONS = 'notifications'
@@ -32,10 +33,10 @@ NOTIFICATIONS = 'notifications'
 def become(version):
     """Make this process one of another version; there is no way back."""
     if version == 'minor':
-        wire.MINOR += 1
+        wire.MINOR = frames.MINOR = wire.MINOR + 1
         _say_more()
     elif version == 'major':
-        wire.MAJOR += 1
+        wire.MAJOR = frames.MAJOR = wire.MAJOR + 1
 
 
 def _say_more():
@@ -51,7 +52,8 @@ def _say_more():
     def send_more(socket, frames):
         send(socket, [*frames, b'trailing', b''])
 
-    wire.encode, sockets.send = encode_more, send_more
+    wire.encode = frames.encode = encode_more
+    sockets.send = send_more
     sockets.answer.__defaults__ = (send_more,)
     route.refusal = lambda *args: [*refusal(*args), b'trailing']
 

@@ -42,6 +42,7 @@ class Directory:
         self.gone = collections.defaultdict(list)
         self.passed_over = {}
         self.asked = collections.deque()
+        self.cache = self
 
     def listed(self, topic):
         return tuple(self.known[topic.key])

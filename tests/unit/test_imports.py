@@ -27,20 +27,25 @@ NOWHERE = {'eventlet', 'greenlet', 'gevent', 'pickle', 'cPickle', 'dill',
            'cloudpickle', 'marshal', 'shelve'}
 
 
-def imported(name):
-    """Top-level names that a file imports, in functions too."""
+def modules(name):
+    """What a file imports from, in functions too, as dotted names."""
     found = set()
     for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition('.')[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{name}: a relative import'
-            found.add(node.module.partition('.')[0])
+            found.add(node.module)
     return found
 
 
+def imported(name):
+    """Top-level names that a file imports, in functions too."""
+    return {each.partition('.')[0] for each in modules(name)}
+
+
 def test_there_are_files():
-    assert {'driver.py', 'wire.py', 'service/poller.py'} < set(FILES)
+    assert {'driver.py', 'wire/frames.py', 'service/poller.py'} < set(FILES)
 
 
 @pytest.mark.parametrize('module', ALLOWED)
@@ -54,8 +59,21 @@ def test_no_green_threads_and_no_pickle(name):
     assert not imported(name) & NOWHERE
 
 
+@pytest.mark.parametrize('name', [each for each in FILES
+                                  if not each.startswith('wire/')])
+def test_only_the_wire_knows_which_part_of_a_body_is_what(name):
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+        assert not (isinstance(node, ast.Subscript)
+                    and isinstance(node.value, ast.Attribute)
+                    and node.value.attr == 'body'), node.lineno
+
+
 def test_wire_needs_the_standard_library_alone():
-    assert imported('wire.py') <= sys.stdlib_module_names
+    for name in ('__init__', 'bodies', 'frames'):
+        others = {each.partition('.')[0]
+                  for each in modules(f'wire/{name}.py')
+                  if not each.startswith('zmq_threaded.wire')}
+        assert others <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize('name', FILES)

@@ -4,6 +4,8 @@
 import io
 import json
 
+import sys
+
 import pytest
 from load import latency
 from load import ledger
@@ -113,3 +115,25 @@ def printed(made):
     stream = io.StringIO()
     tables.print_report(made, stream)
     return stream.getvalue()
+
+
+def test_costs_of_an_operation_are_those_of_each_party():
+    made = make()['contestants'][0]['cost_per_operation']
+    assert made['client']['cpu_seconds'] == 1.0 / 400
+    # These samples know nothing of switches, and nobody of a broker.
+    assert made['servers']['voluntary_switches'] is None
+    assert set(made['broker'].values()) == {None}
+
+
+def test_costs_of_a_broker_are_in_the_table(capsys):
+    one = result(100, 1)
+    for moment, count in ('before', 10), ('after', 510):
+        for who in 'client', 'broker':
+            sample = {'rss_bytes': 1, 'fds': 1, 'cpu_seconds': count / 1000,
+                      'voluntary_switches': count, 'involuntary_switches': 0}
+            setattr(one, f'{who}_{moment}', sample)
+    made = report.make_report([Result('fast', [one]), Result('slow', [one])], PARSED)
+    assert made['contestants'][0]['cost_per_operation']['broker'] == {
+        'cpu_seconds': 0.005, 'voluntary_switches': 5.0, 'involuntary_switches': 0.0}
+    tables.print_report(made, sys.stdout)
+    assert '5,000' in capsys.readouterr().out

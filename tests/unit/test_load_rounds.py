@@ -5,6 +5,7 @@ import itertools
 import threading
 
 import pytest
+from load import brokers
 from load import errors
 from load import latency
 from load import ledger
@@ -23,6 +24,7 @@ class FakeContestant:
         self.mode = self.options.mode
         self.books = [ledger.DeliveryLedger() for _ in range(self.options.servers)]
         self.rounds, self.latencies = [], latency.Latencies()
+        self.broker = brokers.Broker('zmq://')
         self._skip = skip
         self.workers = [worker.Worker(number, operation or self._operation, ['x'])
                         for number in range(self.options.threads)]

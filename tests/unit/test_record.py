@@ -5,11 +5,11 @@ import contextlib
 import itertools
 import tracemalloc
 
+import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
-import msgpack
-import pytest
 from tooz import utils as tooz_utils
 
 from zmq_threaded.registry import record

@@ -3,14 +3,14 @@
 
 import json
 
-from oslo_messaging._drivers import common
 import pytest
+from oslo_messaging._drivers import common
 
 from tests.recordings import samples
 from zmq_threaded import payload
 from zmq_threaded import wire
-from zmq_threaded.registry import record
 from zmq_threaded.receiver import route
+from zmq_threaded.registry import record
 
 RECORDED = {path.parent.name: json.loads(path.read_text('utf-8'))
             for path in samples.HERE.glob('*/recordings.json')}
@@ -87,7 +87,7 @@ def meaning(message):
 
 def _of_request(message):
     context, body = (payload.load(part, message.flags)
-                     for part in message.body[:2])
+                     for part in wire.context_and_message(message))
     return {'context': context, 'message': body,
             'settled': wire.settled(message).hex(),
             'instances': [each.hex() for each in (samples.INSTANCE,
@@ -96,17 +96,20 @@ def _of_request(message):
 
 
 def _of_reply(message):
-    if message.body[0] == wire.NO_RESULT:
+    if not wire.has_result(message):
         return {'ending': bool(message.flags & wire.ENDING)}
     if not message.flags & wire.FAILURE:
-        return {'result': payload.load(message.body[0], message.flags)}
+        return {'result': payload.load(wire.reply_result(message),
+                                       message.flags)}
     failure = common.deserialize_remote_exception(
-        message.body[0].decode(), ['builtins'])
+        wire.reply_result(message).decode(), ['builtins'])
     return {'failure': failure.args[0].partition('\n')[0]}
 
 
 def _of_ids(message):
-    return {'ids': [each.hex() for each in wire.split_ids(message.body[0])]}
+    ids = (wire.acknowledged_ids if message.kind == wire.ACK
+           else wire.queried_ids)
+    return {'ids': [each.hex() for each in ids(message)]}
 
 
 @each_message

@@ -5,12 +5,13 @@ import importlib.metadata
 import importlib.util
 from urllib import parse
 
-from oslo_config import cfg
 import oslo_messaging
 import pytest
+from oslo_config import cfg
 
 from zmq_threaded import errors
 from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tooz_url
 
 
 def backend(transport_url='zmq://', matchmaker='embedded', **kwargs):
@@ -277,13 +278,13 @@ def test_bad_sentinel_hosts_are_refused_by_name():
     'zmq+redis://:s3cret@h1', 'zmq+sentinel://me:s3cret@h1,me:s3cret@h2',
     'zmq+zookeeper://me:s3cret@h1,h2'])
 def test_no_password_is_shown(url):
-    shown = registry_url.without_password(backend(url))
+    shown = tooz_url.without_password(backend(url))
     assert 's3cret' not in shown
     assert 'h1' in shown
 
 
 def test_no_password_of_a_query_is_shown():
-    shown = registry_url.without_password(
+    shown = tooz_url.without_password(
         'redis://a:s3cret@h?sentinel=x&sentinel_password=s3cret&db=1')
     assert shown == 'redis://a:***@h?sentinel=x&sentinel_password=***&db=1'
 
@@ -299,19 +300,19 @@ def test_a_refusal_shows_no_password():
     ('redis://h', 'membership_timeout'), ('zookeeper://h', 'timeout'),
     ('etcd3+http://h', 'membership_timeout')])
 def test_life_of_a_record_is_the_options(url, name):
-    assert registry_url.options(f'{url}?{name}=99', 7)[name] == '7'
+    assert tooz_url.options(f'{url}?{name}=99', 7)[name] == '7'
 
 
 @pytest.mark.parametrize('url, name', [
     ('redis://h', 'socket_timeout'), ('etcd3+http://h', 'timeout')])
 def test_timeouts_are_explicit_and_may_be_set(url, name):
-    assert float(registry_url.options(url, 30)[name]) < 10
-    assert registry_url.options(f'{url}?{name}=99', 30)[name] == '99'
+    assert float(tooz_url.options(url, 30)[name]) < 10
+    assert tooz_url.options(f'{url}?{name}=99', 30)[name] == '99'
 
 
 def test_all_sentinels_are_passed_on():
     url = backend('zmq+sentinel://h1,h2,h3')
-    assert registry_url.options(url, 30)['sentinel_fallback'] == [
+    assert tooz_url.options(url, 30)['sentinel_fallback'] == [
         'h2:26379', 'h3:26379']
 
 
@@ -350,13 +351,13 @@ def test_port_that_is_none_is_refused_by_name(port):
     'zookeeper://[::1]:2', 'zookeeper://u:p@[fe80::1%eth0]:2'])
 def test_one_ipv6_address_is_a_host(url):
     assert backend(matchmaker=url) == url
-    assert ':2' in registry_url.place(url)
+    assert ':2' in tooz_url.place(url)
 
 
 def test_ipv6_addresses_of_sentinels():
     url = backend(matchmaker='sentinel',
                   legacy={'sentinel_hosts': ['::1', '[::2]:7', 'h']})
-    assert registry_url.place(url) == (
+    assert tooz_url.place(url) == (
         'redis by the sentinels [::1]:26379, [::2]:7, h:26379')
 
 
@@ -396,12 +397,12 @@ def test_no_part_of_a_password_is_in_a_refused_virtual_host():
 @pytest.mark.parametrize('name', ['passwd', 'sentinel_kwargs', 'token', 'x',
                                   'sentinel_password', 'ssl_keyfile'])
 def test_values_that_may_be_secrets_are_not_shown(name):
-    shown = registry_url.without_password(f'redis://h?{name}=s3cret&db=1')
+    shown = tooz_url.without_password(f'redis://h?{name}=s3cret&db=1')
     assert shown == f'redis://h?{name}=***&db=1'
 
 
 def test_a_name_that_stands_alone_may_be_a_password():
-    assert registry_url.without_password('redis://s3cret@h') == (
+    assert tooz_url.without_password('redis://s3cret@h') == (
         'redis://***@h')
 
 
@@ -415,14 +416,14 @@ def test_a_name_that_stands_alone_may_be_a_password():
     ('redis://:p@h1:1?sentinel=x&sentinel_fallback=h2:2',
      'redis by the sentinels h1:1, h2:2')])
 def test_place_of_the_registry(url, place):
-    assert registry_url.place(url) == place
+    assert tooz_url.place(url) == place
 
 
 def test_passwords_are_taken_out_of_texts():
-    hide = registry_url.hider('redis://u:p%40ss%2Fword@h?token=t0ken&db=12')
+    hide = tooz_url.hider('redis://u:p%40ss%2Fword@h?token=t0ken&db=12')
     assert hide('p@ss/word, p%40ss%2Fword, t0ken, db 12') == (
         '***, ***, ***, db 12')
-    assert registry_url.hider('redis://h')('redis') == 'redis'
+    assert tooz_url.hider('redis://h')('redis') == 'redis'
 
 
 def test_hosts_beside_a_registry_by_url_are_refused_and_named():

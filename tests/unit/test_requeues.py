@@ -84,7 +84,7 @@ def test_what_is_remembered_is_bounded(requeues, monkeypatch):
     for number in range(30):
         requeues.put(Request(b'%d' % number))
         requeues.turn()
-    assert len(requeues._times) == 7
+    assert len(requeues._waits) == 7
 
 
 def test_at_the_end_all_go_at_once(requeues, given_back):

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that start, stop and survive alike; and how to wake one."""
+"""Threads that start, stop and survive alike."""
 
-import collections
 import gc
-import os
-import select
-import signal
 import threading
 import time
 import weakref
@@ -15,8 +11,8 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
 
 DEADLINE = 20.0
 
@@ -282,163 +278,3 @@ def test_all_steps_are_done_though_some_raise():
         threads.do_all([lambda: done.append(1), lambda: 1 / 0,
                         lambda: done.append(2)])
     assert done == [1, 2]
-
-
-# The wake-up
-
-
-def test_a_set_that_was_interrupted_silences_no_later_one(
-        wakeup, epoll, monkeypatch):
-    def interrupted(*_):
-        raise Interrupted
-    with monkeypatch.context() as patch:
-        patch.setattr(os, 'eventfd_write', interrupted)
-        with pytest.raises(Interrupted):
-            wakeup.set()
-    wakeup.clear_if(epoll.poll(0))
-    wakeup.set()
-    assert epoll.poll(DEADLINE)
-
-
-@pytest.fixture
-def wakeup():
-    made = threads.Wakeup()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def epoll(wakeup):
-    with select.epoll() as made:
-        made.register(wakeup.fd, select.EPOLLIN)
-        yield made
-
-
-def test_any_number_of_sets_is_one_event(wakeup, epoll):
-    for _ in range(2):
-        assert epoll.poll(0) == []
-        for _ in range(3):
-            wakeup.set()
-        ready = epoll.poll(DEADLINE)
-        assert ready == [(wakeup.fd, select.EPOLLIN)]
-        wakeup.clear_if(ready)
-
-
-def test_only_its_own_event_is_cleared(wakeup, epoll):
-    wakeup.set()
-    wakeup.clear_if([])
-    wakeup.clear_if([(wakeup.fd + 1, select.EPOLLIN)])
-    assert epoll.poll(DEADLINE)
-
-
-@pytest.mark.parametrize('moment', ['before', 'after'])
-def test_a_set_during_the_clearing_blocks_no_later_one(
-        wakeup, epoll, monkeypatch, moment):
-    read = os.eventfd_read
-
-    def read_and_be_set(fd):
-        if moment == 'before':
-            wakeup.set()
-        read(fd)
-        if moment == 'after':
-            wakeup.set()
-    monkeypatch.setattr(os, 'eventfd_read', read_and_be_set)
-    wakeup.set()
-    wakeup.clear_if(epoll.poll(DEADLINE))
-    # That one's work was in place; the next one needs an event of its own.
-    wakeup.set()
-    assert epoll.poll(0)
-
-
-def test_set_after_close_writes_to_nobody():
-    wakeup = threads.Wakeup()
-    number = wakeup.fd
-    wakeup.close()
-    successor = os.eventfd(0, os.EFD_NONBLOCK)
-    try:
-        assert successor == number
-        wakeup.set()
-        wakeup.close()
-        with pytest.raises(BlockingIOError):
-            os.eventfd_read(successor)
-    finally:
-        os.close(successor)
-
-
-def test_descriptor_is_not_inherited(wakeup):
-    assert not os.get_inheritable(wakeup.fd)
-
-
-def read_all(wakeup, epoll, items, expected):
-    """What arrives; the wait for it fails when a wake-up is lost."""
-    seen = []
-    while len(seen) < expected:
-        ready = epoll.poll(DEADLINE)
-        assert ready, f'a wake-up was lost after {len(seen)} items'
-        wakeup.clear_if(ready)
-        while items:
-            seen.append(items.popleft())
-    return seen
-
-
-def test_no_wakeup_is_lost(wakeup, epoll, eager_switching):
-    items = collections.deque()
-
-    def send(first):
-        for number in range(first, first + 25_000):
-            items.append(number)
-            wakeup.set()
-
-    senders = [threading.Thread(target=send, args=(first,))
-               for first in range(0, 100_000, 25_000)]
-    for sender in senders:
-        sender.start()
-    try:
-        seen = read_all(wakeup, epoll, items, 100_000)
-    finally:
-        for sender in senders:
-            sender.join(DEADLINE)
-    assert sorted(seen) == list(range(100_000))
-
-
-def test_no_wakeup_is_lost_one_by_one(wakeup, epoll, eager_switching):
-    items, taken = collections.deque(), threading.Semaphore(1)
-
-    def send():
-        for number in range(5000):
-            taken.acquire()
-            items.append(number)
-            wakeup.set()
-    sender = threading.Thread(target=send, daemon=True)
-    sender.start()
-    for number in range(5000):
-        assert read_all(wakeup, epoll, items, 1) == [number]
-        taken.release()
-    sender.join(DEADLINE)
-
-
-def test_set_is_safe_in_a_signal_handler(wakeup, epoll):
-    items, signals = collections.deque(), []
-
-    def handle(*_):
-        signals.append(1)
-        items.append('signal')
-        wakeup.set()
-
-    seen = []
-    reader = threading.Thread(target=lambda: seen.extend(
-        iter(lambda: read_all(wakeup, epoll, items, 1), ['end'])), daemon=True)
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-    try:
-        reader.start()
-        while len(signals) < 300:
-            wakeup.set()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    waiting.until(lambda: sum(map(len, seen)) == len(signals))
-    items.append('end')
-    wakeup.set()
-    reader.join(DEADLINE)
-    assert not reader.is_alive()

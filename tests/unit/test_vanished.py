@@ -3,10 +3,10 @@
 
 import pytest
 
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import vanished
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import record
+from zmq_threaded.registry import vanished
 
 TOPIC = topics.rpc('exchange', 'topic')
 A, B, C = (record.Instance(name * 16, ('tcp://127.0.0.1:1',))

@@ -7,11 +7,11 @@ import time
 import pytest
 
 from tests.support import waiting
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
-from zmq_threaded.registry import avoided
 from zmq_threaded.client import reasons
+from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import record
 
 TOPIC = topics.rpc('e', 't')
 
@@ -68,7 +68,7 @@ def test_what_is_behind_one_receiver_is_passed_over_together():
     known = _cache(instances)
     known.unreachable(instances[0], 'tcp://10.0.0.1:9501: refused')
     assert known.choose(TOPIC) is None
-    assert 'the receiver of its node: tcp' in known.explain(TOPIC, None)
+    assert 'the receiver of its node: tcp' in known.explain(TOPIC)
     known.reached(instances[3])
     assert set(known.live(TOPIC)) == set(instances)
 
@@ -103,12 +103,15 @@ def test_a_new_list_and_new_pauses_at_the_same_time():
 # Explanations
 
 def test_nobody_and_nothing_known():
-    known = cache.Cache(30, lambda key: None)
-    assert known.explain(TOPIC, None) == (
+    trouble = []
+    known = cache.Cache(30, lambda key: None,
+                        lambda: trouble[0] if trouble else None)
+    assert known.explain(TOPIC) == (
         'the registry has not answered yet; nobody was known before')
     known.entry(TOPIC.key).looked_up_at = time.monotonic()
-    assert known.explain(TOPIC, None) == 'nobody is registered under it'
-    assert known.explain(TOPIC, (time.monotonic() - 12, 'OSError: x')) == (
+    assert known.explain(TOPIC) == 'nobody is registered under it'
+    trouble.append((time.monotonic() - 12, 'OSError: x'))
+    assert known.explain(TOPIC) == (
         'the registry has not answered for 12 s (OSError: x); nobody was '
         'known before')
 
@@ -118,7 +121,7 @@ def test_an_explanation_is_bounded_and_begins_with_what_is_known():
     known = _cache(instances)
     known.entry(TOPIC.key).looked_up_at = time.monotonic()
     known.unreachable(instances[900], 'x' * 100000)
-    text = known.explain(TOPIC, None)
+    text = known.explain(TOPIC)
     assert text.startswith('1000 registered: s900 on node-7')
     assert 'and 997 more' in text
     assert len(text) < 2000

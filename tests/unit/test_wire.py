@@ -5,10 +5,10 @@ import math
 import struct
 import threading
 
+import pytest
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from zmq_threaded import wire
 
@@ -55,7 +55,8 @@ def assert_refused_as_specified(frame):
 
 def assert_body_is_read_as_specified(message):
     readers = {wire.NACK: wire.nack_reason, wire.STATUS: wire.status_states,
-               wire.ACK: lambda message: wire.split_ids(message.body[0])}
+               wire.ACK: wire.acknowledged_ids,
+               wire.QUERY: wire.queried_ids}
     try:
         readers.get(message.kind, bool)(message)
     except wire.Malformed:
@@ -89,7 +90,7 @@ def test_every_kind_and_reason_has_a_name():
     assert wire.KIND_NAMES.keys() == LEAST.keys()
     assert wire.REASON_NAMES.keys() >= {wire.GONE, wire.STOPPING, wire.BUSY,
                                         wire.VERSION, wire.EXPIRED}
-    assert wire.REQUESTS < wire.KIND_NAMES.keys()
+    assert wire.KIND_NAMES.keys() > wire.REQUESTS
 
 
 @pytest.mark.parametrize('kind', [0, 11, 255])
@@ -310,6 +311,79 @@ def test_status_round_trip(instance, known):
 def test_status_has_one_state_for_each_id(body):
     with pytest.raises(wire.Malformed):
         wire.status_states(wire.decode(encode(wire.STATUS, body)))
+
+
+# The other kinds
+
+
+requests = st.sampled_from(sorted(wire.REQUESTS))
+
+
+@given(requests, ids, ids, st.binary(), st.binary(), flags, expiries,
+       timeouts, ids)
+def test_request_round_trip(kind, instance, message_id, context, body, flag,
+                            expiry, timeout, settled):
+    message = wire.decode(wire.encode_request(
+        kind, instance, message_id, [context, body], flag, expiry, timeout,
+        settled))
+    assert (message.kind, message.instance, message.id) == (
+        kind, instance, message_id)
+    assert (message.flags, message.expiry, message.client_timeout) == (
+        flag, expiry, timeout)
+    assert wire.context_and_message(message) == [context, body]
+    assert wire.settled(message) == (
+        b'' if kind == wire.CALL else settled)
+    assert wire.is_for(message, instance)
+
+
+@given(st.lists(ids, min_size=1, max_size=20), ids)
+def test_a_request_to_several_is_a_fanout_that_lists_them(instances, settled):
+    frame = wire.encode_request(
+        wire.FANOUT, wire.NO_ID, ID, [b'context', b'message'],
+        settled=settled, instances=instances)
+    assert wire.address(frame) == (wire.FANOUT, ID, instances)
+    message = wire.decode(frame)
+    assert all(wire.is_for(message, each) for each in instances)
+    assert wire.settled(message) == settled
+
+
+@given(ids, ids, st.binary(min_size=1), flags)
+def test_reply_round_trip(instance, message_id, result, flag):
+    message = wire.decode(wire.encode_reply(instance, message_id, [result],
+                                            flag))
+    assert (message.kind, message.instance, message.id, message.flags) == (
+        wire.REPLY, instance, message_id, flag)
+    assert wire.has_result(message)
+    assert wire.reply_result(message) == result
+
+
+def test_an_ending_has_no_result():
+    message = wire.decode(wire.encode_ending(INSTANCE, ID))
+    assert (message.kind, message.id, message.flags) == (
+        wire.REPLY, ID, wire.ENDING)
+    assert not wire.has_result(message)
+
+
+def test_a_heartbeat_says_whose_it_is():
+    message = wire.decode(wire.encode_heartbeat(INSTANCE, ID))
+    assert (message.kind, message.instance, message.id) == (
+        wire.HEARTBEAT, INSTANCE, ID)
+    assert message.body == []
+
+
+@given(ids, st.lists(ids, max_size=20))
+def test_ack_round_trip(instance, acknowledged):
+    message = wire.decode(wire.encode_ack(instance, acknowledged))
+    assert (message.kind, message.instance) == (wire.ACK, instance)
+    assert wire.acknowledged_ids(message) == acknowledged
+
+
+@given(ids, st.lists(ids, max_size=20), st.sampled_from((0, wire.OBSERVE)))
+def test_query_round_trip(instance, asked, flag):
+    message = wire.decode(wire.encode_query(instance, asked, flag))
+    assert (message.kind, message.instance, message.flags) == (
+        wire.QUERY, instance, flag)
+    assert wire.queried_ids(message) == asked
 
 
 # New ids

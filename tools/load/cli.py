@@ -50,10 +50,11 @@ def leave(code):
 def _run(options):
     draw = _load_plot() if options.plot else None
     contestants = []
+    cores = _pin() if options.pin else ()
     finished = False
     try:
         for entry in options.entries:
-            contestants.append(_open(entry, options))
+            contestants.append(_open(entry, options, cores))
         with displays.make_progress() as progress:
             _start(contestants, options, progress)
             _take_turns(contestants, options, progress)
@@ -65,9 +66,19 @@ def _run(options):
     return _publish(contestants, options, draw)
 
 
-def _open(entry, options):
+def _pin():
+    """Keep this process on the first core it may use; returns the others, for the servers.
+
+    Threads that come later, and a receiver of the node, stay there too.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {first})
+    return others
+
+
+def _open(entry, options, cores):
     try:
-        opened = Contestant(entry, options)
+        opened = Contestant(entry, options, cores)
         if entry.kind != 'raw':
             oslo.check_broker(entry.url)
         return opened

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 
+from load import brokers
 from load import errors
 from load import latency
 from load import ledger
@@ -23,11 +24,13 @@ _HURRIED_STOP_SECONDS = 2
 class Contestant:
     """Everything that belongs to one transport under test, from start to stop."""
 
-    def __init__(self, entry, options):
+    def __init__(self, entry, options, cores=()):
         self.name, self.url, self.kind = entry.name, entry.url, entry.kind
         self.options = options
         self.mode = options.mode
         self.rounds = []
+        self.broker = brokers.Broker(entry.url)
+        self._cores = cores
         self.latencies = latency.Latencies()
         self.tally = ledger.Tally()
         self.server_wrong = 0
@@ -121,7 +124,9 @@ class Contestant:
         return {'kind': self.kind, 'mode': self.mode.name, 'url': self._reached_at,
                 'topic': self._topic,
                 'number': number, 'name': f'load{number}', 'token': self._token,
-                'size': self.options.size, 'workers': self.options.workers, 'verbose': self.options.verbose}
+                'size': self.options.size, 'workers': self.options.workers,
+                'verbose': self.options.verbose,
+                'core': self._cores[number % len(self._cores)] if self._cores else None}
 
     def _probe(self, deadline):
         problem = 'no message arrived'

@@ -76,6 +76,7 @@ class Options:
     drain: float
     start_timeout: float
     baseline: str
+    pin: bool
     json: str | None
     plot: str | None
     verbose: bool
@@ -93,6 +94,8 @@ def parse(arguments):
         baseline = RAW_NAME if given.baseline == RAW_NAME else baseline
     if baseline is None:
         raise errors.UsageError(f'--baseline {given.baseline} is none of the contestants')
+    if given.pin and len(os.sched_getaffinity(0)) < 2:
+        raise errors.UsageError('--pin needs two cores, and this process may use only one')
     for path in (given.json, given.plot):
         _check_writable(path)
     settings = vars(given)
@@ -169,6 +172,8 @@ def _add_output_options(group):
                             'without oslo.messaging')
     group.add_argument('--baseline', metavar='NAME|URL',
                        help='contestant the others are divided by (default: the last URL)')
+    group.add_argument('--pin', action='store_true',
+                       help='run the client on the first core, and the servers on others')
     group.add_argument('--json', metavar='FILE', help='write all figures there; - is stdout')
     group.add_argument('--plot', metavar='FILE.png', help='draw the latency distributions')
     group.add_argument('--verbose', action='store_true',

@@ -8,6 +8,10 @@ import statistics
 from load import options as cli
 
 
+PARTIES = ('client', 'servers', 'broker')
+COSTS = ('cpu_seconds', 'voluntary_switches', 'involuntary_switches')
+
+
 def make_report(contestants, options):
     """Return everything that was measured as a dict.
 
@@ -31,7 +35,7 @@ def spread(values):
 
 def _settings(options):
     names = ('threads', 'servers', 'workers', 'size', 'seconds', 'warmup', 'count', 'rounds',
-             'timeout', 'drain', 'baseline')
+             'timeout', 'drain', 'baseline', 'pin')
     return {'mode': options.mode.name} | {name: getattr(options, name) for name in names}
 
 
@@ -51,6 +55,7 @@ def _entry(contestant, contestants, options):
                      for name, failures in contestant.failures().items()},
         'ratio': _ratio(contestant, baseline),
         'cpu_seconds_per_operation': _cpu(rounds),
+        'cost_per_operation': _costs(rounds),
         'resources': _resources(rounds),
         'rounds': [_round(each) for each in rounds],
     }
@@ -92,6 +97,18 @@ def _cpu(rounds):
         return {'client': None, 'servers': None}
     return {'client': sum(each.client_cpu_seconds() for each in rounds) / operations,
             'servers': sum(each.servers_cpu_seconds() for each in rounds) / operations}
+
+
+def _costs(rounds):
+    """What an operation costs whom; null for what is not known, as of a broker elsewhere."""
+    return {who: {what: _per_operation(rounds, who, what) for what in COSTS}
+            for who in PARTIES}
+
+
+def _per_operation(rounds, who, what):
+    used = [each.used(who, what) for each in rounds]
+    operations = sum(each.operations for each in rounds)
+    return None if None in used or not operations else sum(used) / operations
 
 
 def _resources(rounds):

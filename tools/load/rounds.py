@@ -31,6 +31,8 @@ class RoundResult:
     client_after: dict
     servers_before: list
     servers_after: list
+    broker_before: dict | None = None
+    broker_after: dict | None = None
 
     @property
     def per_second(self):
@@ -52,6 +54,21 @@ class RoundResult:
                 - sum(status['cpu_seconds'] for status in self.servers_before))
 
 
+    def used(self, who, what):
+        """What was used in the timed part: None if it is not known.
+
+        :param who: 'client', 'servers' (while draining too) or 'broker'
+        :param what: a field of load.resources
+        """
+        before = getattr(self, f'{who}_before')
+        after = getattr(self, f'{who}_after')
+        if who != 'servers':
+            before, after = [before], [after]
+        if not all(each and what in each for each in (*before, *after)):
+            return None
+        return sum(each[what] for each in after) - sum(each[what] for each in before)
+
+
 def run_round(contestant, progress):
     """Run one round, keep its result in the contestant and return it.
 
@@ -69,6 +86,7 @@ def run_round(contestant, progress):
 
 def _run_timed(contestant, progress):
     options = contestant.options
+    broker_before = contestant.broker.sample()
     before = contestant.statuses(), resources.sample()
     progress.stage('timing')
     began = time.monotonic()
@@ -87,7 +105,8 @@ def _run_timed(contestant, progress):
         delivery_seconds=max(0.0, last_delivery - began),
         latency_ms=measured.summary_ms(), latency_records_bytes=records_bytes,
         client_before=before[1], client_after=client_after,
-        servers_before=before[0], servers_after=after)
+        servers_before=before[0], servers_after=after,
+        broker_before=broker_before, broker_after=contestant.broker.sample())
 
 
 def _run_phase(contestant, phase, seconds, count, progress):

@@ -27,6 +27,8 @@ def main():
     """Serve until told to stop."""
     answers = _take_over_stdout()
     spec = json.loads(sys.stdin.readline())
+    if spec.get('core') is not None:
+        os.sched_setaffinity(0, {spec.get('core')})
     receiver = receivers.Receiver(spec['token'], spec['size'])
     try:
         service = _make_service(spec, receiver)

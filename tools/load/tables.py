@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from load.report import COSTS
+from load.report import PARTIES
+
 _LATENCIES = ('p50', 'p90', 'p99', 'p99.9', 'max')
 _COUNTS = ('lost', 'duplicated', 'failed', 'wrong')
 _WIDTH_WITHOUT_TERMINAL = 120
@@ -17,6 +20,7 @@ def print_report(report, stream):
                       width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
     console.print(title(report['settings']), style='italic', soft_wrap=True)
     console.print(_results(report))
+    console.print(_costs(report))
     if len(report['contestants']) > 1:
         baseline = report['settings']['baseline']
         console.print(f'times that of {baseline}', style='italic', markup=False)
@@ -35,7 +39,8 @@ def title(settings):
               else f'{settings["seconds"]:g} s')
     return (f'{settings["mode"]}, {_plural(settings["threads"], "thread")}, '
             f'{_plural(settings["servers"], "server")}, {size} payloads, '
-            f'{_plural(settings["rounds"], "round")} of {amount}')
+            f'{_plural(settings["rounds"], "round")} of {amount}'
+            + (', client and servers on cores of their own' if settings['pin'] else ''))
 
 
 def _results(report):
@@ -59,6 +64,34 @@ def _result_cells(contestant, deliveries):
         value = contestant[name]
         cells.append(f'[bold red]{value:,}[/]' if value else '0')
     return cells
+
+
+def _costs(report):
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=(
+        'CPU in us, and context switches that a thread asked for + those forced on it, '
+        'of one operation'))
+    table.add_column('', overflow='fold', min_width=8)
+    for party in PARTIES:
+        table.add_column(f'{party} CPU', justify='right')
+        table.add_column('switches', justify='right')
+    table.add_column('all CPU', justify='right')
+    for contestant in report['contestants']:
+        table.add_row(escape(contestant['name']), *_cost_cells(contestant['cost_per_operation']))
+    return table
+
+
+def _cost_cells(costs):
+    known = []
+    for party in PARTIES:
+        cpu, *switches = (costs[party][what] for what in COSTS)
+        known.append(cpu)
+        yield _micro(cpu)
+        yield '-' if None in switches else ' + '.join(map(_figures, switches))
+    yield _micro(sum(filter(None, known)) if any(known) else None)
+
+
+def _micro(seconds):
+    return _figures(None if seconds is None else seconds * 1e6)
 
 
 def _ratios(report):

@@ -64,9 +64,9 @@ class Answers:
                                f'{queue.instance} answered it: {error}')
 
     def _on_ack(self, queue, message):
-        self._registry.reached(queue.instance)
+        self._registry.cache.reached(queue.instance)
         queue.is_taken()
-        for message_id in wire.split_ids(message.body[0]):
+        for message_id in wire.acknowledged_ids(message):
             self._acknowledged(queue, message_id)
 
     def _acknowledged(self, queue, message_id):
@@ -81,7 +81,7 @@ class Answers:
         """The first result ends a call; an ending without one may come before
         it, after it, or never.
         """
-        if message.body[0] == wire.NO_RESULT:
+        if not wire.has_result(message):
             return self._on_heartbeat(queue, message)
         delivery = queue.take_back(message.id)
         if delivery is not None:
@@ -93,7 +93,7 @@ class Answers:
             delivery.tell(deliveries.HEARTBEAT)
 
     def _on_status(self, queue, message):
-        self._registry.reached(queue.instance)
+        self._registry.cache.reached(queue.instance)
         for message_id, state in reversed(wire.status_states(message)):
             if message_id in queue.watched:
                 queue.watched[message_id].heard(state == wire.KNOWN)
@@ -128,8 +128,8 @@ class Answers:
             # Its connection would be closed while it is being read.
             raise wire.Malformed('only a receiver speaks for an instance')
         if reason in (wire.GONE, wire.UNREACHABLE):
-            self._registry.avoid(queue.instance,
-                                  why=reasons.refusal(reason))
+            self._registry.cache.avoid(queue.instance,
+                                       why=reasons.refusal(reason))
         if reason == wire.GONE:
             self._custody.give_up(queue, is_gone=True)
         elif reason == wire.UNREACHABLE:
@@ -148,7 +148,7 @@ class Answers:
                 f'{queue.instance} refused it: {texts.line(text)}')
         else:
             if reason != wire.REQUEUED:
-                self._registry.avoid(
+                self._registry.cache.avoid(
                     queue.instance, deliveries.is_final(reason, queue.instance),
                     reasons.refusal(reason, text))
             self._custody.reroute(delivery,
@@ -158,10 +158,10 @@ class Answers:
         """Whether no other instance may take what this one cannot, for now."""
         if delivery.pinned:
             # One that is busy is there, whatever became of its record.
-            return reason == wire.BUSY or self._registry.is_listed(
+            return reason == wire.BUSY or self._registry.cache.is_listed(
                 delivery.topic, delivery.instance)
         return not any(instance.id != delivery.instance.id for instance
-                       in self._registry.live(delivery.topic))
+                       in self._registry.cache.live(delivery.topic))
 
     _handlers = {wire.ACK: _on_ack, wire.REPLY: _on_reply,
                  wire.HEARTBEAT: _on_heartbeat, wire.STATUS: _on_status,

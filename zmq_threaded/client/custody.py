@@ -74,7 +74,7 @@ class Custody:
         self._in_doubt = in_doubt.InDoubt()
         self._connections = connections.Connections(socket_factory, settings, epoll, counters,
                                   self._in_doubt, answer.on_message,
-                                  registry.unreachable, tell)
+                                  registry.cache.unreachable, tell)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._held_up = held_up.HeldUp(self.route)
         self.pump = self._connections.pump
@@ -156,7 +156,8 @@ class Custody:
             yield from queue.queue
 
     def _report_old(self, now):
-        text = overdue.report(self._all(), now, _OLD, self._registry.listed)
+        text = overdue.report(self._all(), now, _OLD,
+                              self._registry.cache.listed)
         if text is not None:
             LOG.warning('%s', text)
 
@@ -209,8 +210,9 @@ class Custody:
         if delivery.pinned:
             return self._route_copy(delivery)
         for _ in range(_TRIES):
-            delivery.instance = (delivery.chosen
-                                 or self._registry.choose(delivery.topic))
+            delivery.instance = (
+                delivery.chosen
+                or self._registry.cache.choose(delivery.topic))
             delivery.chosen = None
             if delivery.instance is None:
                 return self._waiting.add(delivery)
@@ -218,7 +220,7 @@ class Custody:
                 self._is_patient, delivery))
             if queue and not queue.connection.is_closing():
                 return self._push(queue, delivery)
-            self._registry.unreachable(delivery.instance)
+            self._registry.cache.unreachable(delivery.instance)
         delivery.instance = None
         self._waiting.go_on(delivery)
 
@@ -247,17 +249,19 @@ class Custody:
         """
         return (time.monotonic() - delivery.since < _MADE_ANEW
                 and (delivery.pinned
-                     or len(self._registry.listed(delivery.topic)) == 1))
+                     or len(self._registry.cache.listed(delivery.topic)) == 1))
 
     # Lost connections
 
     def _connection_lost(self, queue, now):
         if not queue.connection.to_receiver:
-            self._registry.unreachable(queue.instance, queue.connection.why())
+            self._registry.cache.unreachable(queue.instance,
+                                             queue.connection.why())
             self.give_up(queue, queue.connection.is_dead())
         elif now >= queue.look_at:
             if not queue.look_at:
-                self._registry.unreachable(queue.instance, queue.connection.why())
+                self._registry.cache.unreachable(queue.instance,
+                                                 queue.connection.why())
                 self._release(queue)
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
@@ -300,7 +304,7 @@ class Custody:
     def _looked_for(self, queue, topic, looked_at):
         if (looked_at is not None and not queue.connection.connected
                 and self._connections.get(queue.instance.id) is queue
-                and not self._registry.is_listed(topic, queue.instance)):
+                and not self._registry.cache.is_listed(topic, queue.instance)):
             self.give_up(queue, is_gone=True)
 
     def give_up(self, queue, is_gone):
@@ -317,9 +321,9 @@ class Custody:
 
     def reroute(self, delivery, instance_is_dead):
         """:returns: False when it was dropped"""
-        if delivery.pinned and (instance_is_dead or not
-                                self._registry.is_listed(delivery.topic,
-                                                          delivery.instance)):
+        if delivery.pinned and (
+                instance_is_dead or not self._registry.cache.is_listed(
+                    delivery.topic, delivery.instance)):
             self._spreading.drop_copy(delivery)
             return False
         self.route(delivery)

@@ -18,6 +18,7 @@ import time
 
 from zmq_threaded.net import descriptors
 from zmq_threaded import errors
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.client import custody
@@ -61,7 +62,7 @@ class Outbox:
         self._finished = False
         self._next_tick = self._next_forgetting = self._turned_at = 0.0
         with contextlib.ExitStack() as undo:
-            self._wakeup = threads.Wakeup()
+            self._wakeup = mailbox.Wakeup()
             undo.callback(self._wakeup.close)
             self._epoll = select.epoll()
             undo.callback(self._epoll.close)

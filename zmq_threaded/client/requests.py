@@ -171,7 +171,7 @@ class Requests:
     def _stop_at(self, deadline, topic):
         """However many others there are."""
         if time.monotonic() >= deadline:
-            raise registries.Nobody(False, self._registry.explain(topic))
+            raise registries.Nobody(False, self._registry.cache.explain(topic))
 
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
@@ -202,12 +202,12 @@ class Requests:
 
     def _lost(self, connection, instance):
         if connection.is_lost():
-            self._registry.unreachable(
+            self._registry.cache.unreachable(
                 instance, f'{connection.endpoint}: the connection was lost '
                 'during a call')
         else:
-            self._registry.avoid(instance, why='its receiver does not find '
-                                  'a call any more that it had')
+            self._registry.cache.avoid(instance, why='its receiver does not '
+                                       'find a call any more that it had')
 
     def _wait(self, connection, instance, message_id, deadline):
         if not instance.receiver:
@@ -252,7 +252,7 @@ class Requests:
             self._pool.shed()
             raise NeedsOutbox(instance) from None
         except opening.Unreachable as problem:
-            self._registry.unreachable(instance, str(problem))
+            self._registry.cache.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
         return _Connection(instance.endpoints, endpoint, socket,
                            self._sockets, self._counters)
@@ -261,7 +261,7 @@ class Requests:
         try:
             message = wire.decode(frame)
             if message.kind == wire.REPLY and message.id == message_id:
-                self._registry.reached(instance)
+                self._registry.cache.reached(instance)
                 return message
             if message.kind == wire.NACK:
                 self._refused(instance, *wire.nack_reason(message))
@@ -283,8 +283,9 @@ class Requests:
             raise errors.MessagingTimeout('The call expired before a worker '
                                           'of the server began it: '
                                           + texts.line(text))
-        self._registry.avoid(instance, deliveries.is_final(reason, instance),
-                              reasons.refusal(reason, text))
+        self._registry.cache.avoid(
+            instance, deliveries.is_final(reason, instance),
+            reasons.refusal(reason, text))
         raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 
     def close_idle(self):

@@ -53,8 +53,8 @@ def result(reply, allowed_remote_exmods):
         cannot be rebuilt, Refused if the reply cannot be read
     """
     if not reply.flags & wire.FAILURE:
-        return _read(payload.load, reply.body[0], reply.flags)
-    failure = _read(_failure, reply.body[0])
+        return _read(payload.load, wire.reply_result(reply), reply.flags)
+    failure = _read(_failure, wire.reply_result(reply))
     raise _exception(failure, allowed_remote_exmods)
 
 

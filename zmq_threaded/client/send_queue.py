@@ -114,9 +114,9 @@ class SendQueue:
 
     def _queries(self, ids, flags):
         for start in range(0, len(ids), wire.MOST_IDS_OF_A_QUERY):
-            part = wire.join_ids(ids[start:start + wire.MOST_IDS_OF_A_QUERY])
-            yield wire.encode(wire.QUERY, self.instance.id, wire.NO_ID,
-                              (part,), flags)
+            yield wire.encode_query(
+                self.instance.id,
+                ids[start:start + wire.MOST_IDS_OF_A_QUERY], flags)
 
     def lose_watched(self):
         """The instance is lost to the calls that are watched."""

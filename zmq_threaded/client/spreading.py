@@ -87,11 +87,12 @@ class Spreading:
             for pool in sorted(self._pools(topic))]
 
     def _pools(self, topic):
-        return {instance.pool for instance in self._registry.listed(topic)}
+        return {instance.pool
+                for instance in self._registry.cache.listed(topic)}
 
     def _copies_for_instances(self, original):
         groups, copies = collections.defaultdict(list), []
-        for instance in self._registry.listed(original.topic):
+        for instance in self._registry.cache.listed(original.topic):
             group = groups[instance.endpoints] if instance.receiver else ()
             copies.append(original.copy_for(instance, group))
             if instance.receiver:
@@ -101,7 +102,7 @@ class Spreading:
     # Who had none
 
     def _note(self, original, copies):
-        missing = self._registry.vanished(original.topic)
+        missing = self._registry.cache.vanished(original.topic)
         if original.kind == wire.NOTIFY:
             self._report_lost_pools(original, missing)
         elif copies:

@@ -66,7 +66,7 @@ class Waiting:
         """:param looked_at: monotonic seconds; None when the registry is
         down: that says nothing of who is there, and uses up no look-ups
         """
-        if self._registry.live(topic):
+        if self._registry.cache.live(topic):
             return self._route_all(topic)
         waiting = self._by_key.pop(topic.key, ())
         remaining = [delivery for delivery in waiting

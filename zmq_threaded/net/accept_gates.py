@@ -11,6 +11,7 @@ from zmq_threaded import counters
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import accept_gate
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 
 LOG = logs.get(__name__)
@@ -97,7 +98,7 @@ class AcceptGates:
         """:raises: OSError, descriptors.Short"""
         if self._loop is not None:
             return
-        wakeup = threads.Wakeup()
+        wakeup = mailbox.Wakeup()
         loop = threads.Loop(
             'zmq-doors', functools.partial(self._turn, wakeup), wakeup.set,
             counters.Counters(), finish=wakeup.close)

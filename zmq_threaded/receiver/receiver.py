@@ -17,6 +17,7 @@ from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import quotas
 from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
@@ -111,7 +112,7 @@ class Receiver:
         self._may_warn_of_shortage = counts.Seldom()
         self._published = published.Published(self._settings,
                                               is_receiver=True)
-        self._wakeup = threads.Wakeup()
+        self._wakeup = mailbox.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
         self._epoll.register(self._front.fd, select.EPOLLIN)

@@ -5,10 +5,28 @@ A group is the key of a Topic. A member is one process, with one connection
 and one life for all that it runs: its capabilities in a group are the record
 of its instances there.
 
-    matchmaker.py   look-ups and registrations   member.py    what tooz is told
-    patience.py     the thread that may block    engines.py   what differs
-    record.py       instances, written down      reading.py   records, as read
-    files.py        the embedded engine          folders.py   its directories
-    stamps.py       its clock                    ages.py      who is alive
-    troubles.py     errors, in words
+    registry.py        the thread that talks to the registry, for one driver
+    look_ups.py        which topics it looks up, and when
+    registrations.py   what it has registered, and renews
+    back_off.py        how it leaves alone a registry that fails
+    cache.py           the snapshot from which senders choose
+    cached.py          what the cache knows of one topic
+    avoided.py         who is passed over
+    vanished.py        who was listed a moment ago
+
+    store.py           look-ups and registrations, whatever the engine
+    member.py          what tooz is told
+    patience.py        the thread that may block
+    engines.py         what differs between engines
+    record.py          instances, written down
+    reading.py         records, as they are read
+    troubles.py        errors, in words
+    registry_url.py    from what operators write to a URL of tooz
+    tooz_url.py        what a URL of tooz says
+
+    files.py           the embedded engine
+    folders.py         its folders
+    stamps.py          its clock
+    ages.py            who is alive
+    sweep.py           what killed processes left
 """

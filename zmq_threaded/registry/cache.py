@@ -1,94 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The snapshot of the registry from which senders choose."""
 
-import dataclasses
-import itertools
 import math
-import random
 import threading
 import time
+from collections.abc import Callable
 
-from zmq_threaded.registry import avoided
+from zmq_threaded import topic as topics
 from zmq_threaded.client import reasons
+from zmq_threaded.registry import avoided
+from zmq_threaded.registry import cached
+from zmq_threaded.registry import record
 from zmq_threaded.registry import vanished
 
-# Periods after which a topic that nobody used is no longer refreshed, until
-# somebody does; and after which it is forgotten.
-_REFRESHED, _KEPT = 6, 30
-# Of a topic's instances that were found to be passed over since its list was
-# made, the part at which it is made anew.
-_STALE = 8
-
-
-@dataclasses.dataclass
-class Entry:
-    """What is known of one topic; tuples are replaced, never changed.
-
-    :ivar avoided: client.avoided.Avoided
-    :ivar doubted: of instances that are listed although the registry lost
-        them: until when, by id
-    """
-
-    key: str
-    listed: tuple = ()
-    avoided: object = None
-    cursor: itertools.count = dataclasses.field(
-        default_factory=lambda: itertools.count(random.randrange(1 << 16)))
-    waiting: list = dataclasses.field(default_factory=list)
-    looked_up_at: float = -math.inf
-    next_lookup: float = 0.0
-    spacing: float = 0.0
-    next_refresh: float = 0.0
-    idle_refreshes: int = 0
-    doubted: dict = dataclasses.field(default_factory=dict)
-    _live: tuple = ()
-    _changes: int = 0
-    _endings: int = 0
-    _skipped: int = 0
-
-    @property
-    def live(self):
-        """Those who are listed and not passed over."""
-        if self.avoided is not None and (self._changes
-                                         != self.avoided.changes):
-            self.choose_anew()
-        return self._live
-
-    def choose_anew(self):
-        """Find out who is not passed over."""
-        listed = None
-        while listed is not self.listed:    # or another thread has a new list
-            listed = self.listed
-            changes, endings = self.avoided.changes, self.avoided.endings
-            self._live = self.avoided.without(listed)
-            self._changes, self._endings = changes, endings
-        self._skipped = 0
-
-    def next(self):
-        """The next live instance in turn, or None.
-
-        It costs little although thousands are found to be unreachable one
-        after the other: the list is made anew only now and then.
-        """
-        if self.avoided is not None and self._endings != self.avoided.endings:
-            self.choose_anew()
-        live = self._live
-        while live:
-            instance = live[next(self.cursor) % len(live)]
-            if not self.avoided or not self.avoided.holds(instance):
-                return instance
-            self._skipped += 1
-            if self._skipped * _STALE >= len(live):
-                self.choose_anew()
-                live = self._live
-        return None
-
-    def is_old(self):
-        """Nobody used it for so long that it is not refreshed."""
-        return self.idle_refreshes > _REFRESHED
-
-    def is_forgotten(self):
-        return self.idle_refreshes > _KEPT and not self.waiting
+Instances = tuple[record.Instance, ...]
 
 
 class Cache:
@@ -97,49 +22,58 @@ class Cache:
     :param expire: seconds of life of a record that is not renewed
     :param look: called with the key of a topic that is in use again, for
         what is known of it may be old
+    :param trouble: says since when and why the registry does not answer; see
+        BackOff.trouble()
 
-    Thread: any, but where it says otherwise.
+    Thread: any; registry for those methods that say so.
     """
 
-    def __init__(self, expire, look):
+    def __init__(self, expire: float, look: Callable[[str], None],
+                 trouble: Callable[[], tuple[float, str] | None]
+                 = lambda: None) -> None:
         self._expire = expire
         self._look = look
+        self._trouble = trouble
         self._lock = threading.RLock()
-        self._entries = {}
+        self._entries: dict[str, cached.Entry] = {}
         self._avoided = avoided.Avoided()
         self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
-        self._reached = {}
+        self._reached: dict[bytes, float] = {}
 
-    def choose(self, topic):
+    def choose(self, topic: topics.Topic) -> record.Instance | None:
         """The next live instance of a topic in turn, or None."""
         entry = self._use(topic)
         return entry.next() if entry else None
 
-    def live(self, topic):
+    def live(self, topic: topics.Topic) -> Instances:
         """All listed instances that are not passed over."""
         entry = self._use(topic)
         return entry.live if entry else ()
 
-    def listed(self, topic):
+    def listed(self, topic: topics.Topic) -> Instances:
         """All instances that the registry had when it last answered, whether
-        they can be reached or not; and those that it had until it lost its
-        records, less than the life of a record ago, unless they have said
-        that they are gone.
+        they can be reached or not. If the registry lost its records less
+        than the life of a record ago, also those that it had before, unless
+        they have said that they are gone.
         """
         entry = self._use(topic)
         return entry.listed if entry else ()
 
-    def is_listed(self, topic, instance):
-        """Whether listed() has the instance. If not, its service stopped, or
-        did not renew its record: evidence that it is gone, together with a
-        lost connection. If it has, that says little: its record may not have
-        expired yet, and nothing is taken off while the registry is down or
-        has just lost its records.
+    def is_listed(self, topic: topics.Topic,
+                  instance: record.Instance) -> bool:
+        """Whether listed() has the instance.
+
+        If not, its service stopped, or did not renew its record: together
+        with a lost connection that is evidence that it is gone. If listed()
+        has the instance, that says little: its record may not have expired
+        yet, and nothing is taken off while the registry is down or has just
+        lost its records.
         """
         return instance in self.listed(topic)
 
-    def vanished(self, topic):
+    def vanished(self, topic: topics.Topic
+                 ) -> list[tuple[record.Instance, float]]:
         """Who was listed less than the life of a record ago and is not any
         more, but for those who have said that they are gone.
 
@@ -150,7 +84,7 @@ class Cache:
                 in self._vanished.of(topic.key) if instance.id not in listed
                 and not self._avoided.is_for_ever(instance)]
 
-    def _use(self, topic):
+    def _use(self, topic: topics.Topic) -> cached.Entry | None:
         entry = self._entries.get(topic.key)
         if entry is not None and entry.idle_refreshes:
             if entry.is_old():
@@ -158,15 +92,16 @@ class Cache:
             entry.idle_refreshes = 0
         return entry
 
-    def avoid(self, instance, for_ever=False, why=''):
+    def avoid(self, instance: record.Instance, for_ever: bool = False,
+              why: str = '') -> None:
         """Pass over an instance that is busy, for a while that doubles; or
-        for ever, when it is known to be gone.
+        for ever, when the instance is known to be gone.
 
         :param why: for whoever asks later, and in vain
         """
         self._avoided.add(instance.id, for_ever, why)
 
-    def unreachable(self, instance, why=''):
+    def unreachable(self, instance: record.Instance, why: str = '') -> None:
         """Pass over an instance, and all behind the same receiver, for a
         while that doubles.
 
@@ -177,46 +112,52 @@ class Cache:
             # Not at once: one that has just ended is no longer listed soon.
             self._warnings.tell(instance, why)
 
-    def reached(self, instance):
-        """The instance answers: forget earlier failures."""
+    def reached(self, instance: record.Instance) -> None:
+        """The instance answers: forget its earlier failures."""
         self._reached[instance.id] = time.monotonic()
         if self._avoided:
             self._avoided.remove(instance)
 
-    def explain(self, topic, trouble):
-        """Why nobody of a topic can be reached, as text.
-
-        :param trouble: of the registry; see reasons.explain()
+    def explain(self, topic: topics.Topic) -> str:
+        """Why nobody of a topic can be reached: text for a log line or an
+        error, of bounded length.
         """
-        entry = self._entries.get(topic.key) or Entry(topic.key)
+        entry = (self._entries.get(topic.key)
+                 or cached.Entry(topic.key))
         return reasons.explain([(instance, self._avoided.why(instance))
                                 for instance in entry.listed],
-                               entry.looked_up_at, trouble)
+                               entry.looked_up_at, self._trouble())
 
-    # For the directory thread alone
+    # For the registry thread alone
 
-    def is_empty(self):
+    def is_empty(self) -> bool:
+        """Whether nobody has asked for a topic; for the registry thread."""
         return not self._entries
 
-    def entries(self):
+    def entries(self) -> list[cached.Entry]:
+        """What is known of each topic; for the registry thread."""
         return list(self._entries.values())
 
-    def entry(self, key):
-        """What is known of a topic that somebody asks for."""
+    def entry(self, key: str) -> cached.Entry:
+        """What is known of a topic that somebody asks for; for the registry
+        thread.
+        """
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = Entry(
+            entry = self._entries[key] = cached.Entry(
                 key, avoided=self._avoided)
         entry.idle_refreshes = 0
         return entry
 
-    def forget(self, entry):
+    def forget(self, entry: cached.Entry) -> None:
+        """Drop a topic that nobody uses; for the registry thread."""
         del self._entries[entry.key]
 
-    def absorb(self, entry, found, is_doubtful, expired=frozenset()):
-        """Take over what the registry says.
+    def absorb(self, entry: cached.Entry, found: Instances,
+               is_doubtful: Callable[[], bool],
+               expired: frozenset[bytes] = frozenset()) -> None:
+        """Take over what the registry says; for the registry thread.
 
-        :param found: tuple of Instance
         :param is_doubtful: called when somebody is missing who was listed;
             whether that says nothing, for the registry lost its records
         :param expired: ids of those who are missing, but did not take
@@ -229,26 +170,29 @@ class Cache:
                        and self._may_live(each)]
             if len(missing) == 1 and found and not self._lives(missing[0],
                                                                entry):
-                missing = ()    # one that dies beside others
+                missing = []    # one that dies beside others
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
-            entry.choose_anew()
+            entry.choose_anew(self._avoided)
 
     @staticmethod
-    def _missing(entry, found):
+    def _missing(entry: cached.Entry,
+                 found: Instances) -> list[record.Instance]:
         if not entry.listed:
-            return ()
+            return []
         there = {instance.id for instance in found}
         return [instance for instance in entry.listed
                 if instance.id not in there]
 
-    def _may_live(self, instance):
-        """Who has expired may live all the same: the clock of the registry
-        was set, and its owner is about to renew its record.
+    def _may_live(self, instance: record.Instance) -> bool:
+        """An instance whose record has expired may live all the same: the
+        clock of the registry was set, and the owner of the record is about to
+        renew it.
         """
         return not self._avoided.why(instance)
 
-    def _lives(self, instance, entry):
+    def _lives(self, instance: record.Instance,
+               entry: cached.Entry) -> bool:
         """Its record has not been renewed for longer than this, so it has
         answered since; or it expired together with others.
         """
@@ -256,7 +200,8 @@ class Cache:
         return (instance.id in entry.doubted
                 or time.monotonic() - reached < self._expire / 2)
 
-    def _still_listed(self, entry, missing):
+    def _still_listed(self, entry: cached.Entry,
+                      missing: list[record.Instance]) -> Instances:
         now = time.monotonic()
         entry.doubted = {
             instance.id: entry.doubted.get(instance.id, now + self._expire)
@@ -265,8 +210,10 @@ class Cache:
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
 
-    def tidy(self):
-        """Pauses end, and those who are no longer listed are forgotten."""
+    def tidy(self) -> None:
+        """End the pauses that are over, and forget those who are no longer
+        listed; for the registry thread.
+        """
         before = time.monotonic() - self._expire
         for instance_id, reached in list(self._reached.items()):
             if reached < before:

@@ -11,13 +11,14 @@ from urllib import parse
 from stevedore import driver
 
 from zmq_threaded import counters
-from zmq_threaded.registry import registry_url
+from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folders
-from zmq_threaded.registry import matchmaker
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import store
+from zmq_threaded.registry import tooz_url
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
@@ -40,7 +41,7 @@ def check(url):
     :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
         has no such engine
     """
-    scheme = registry_url.split(url).scheme
+    scheme = tooz_url.split(url).scheme
     library, extra = _LIBRARIES.get(scheme, (None, None))
     if library and importlib.util.find_spec(library) is None:
         raise MissingLibrary(
@@ -52,11 +53,11 @@ def check(url):
 
 
 def distributed(url, expire):
-    """The Matchmaker of an engine that is given by its tooz URL.
+    """The Store of an engine that is given by its tooz URL.
 
     :param expire: seconds after which a record that is not renewed is gone
     """
-    scheme = registry_url.split(url).scheme
+    scheme = tooz_url.split(url).scheme
     differs, stuck = {}, _STUCK
     if scheme in ('zookeeper', 'kazoo'):
         # It warns of each connection that it tries.
@@ -66,10 +67,11 @@ def distributed(url, expire):
     engine = member.Engine(
         functools.partial(_connect, url, expire), expire,
         reader=_readers(scheme, expire),
-        place=registry_url.place(url), **differs)
-    return matchmaker.Matchmaker(
-        engine, patience.Patient('zmq-registry', min(_PATIENCE, expire / 2),
-                                 stuck), registry_url.hider(url))
+        place=tooz_url.place(url), **differs)
+    return store.Store(
+        engine, patience.Patient(threads.REGISTRY_ENGINE,
+                                 min(_PATIENCE, expire / 2), stuck),
+        tooz_url.hider(url))
 
 
 def _readers(scheme, expire):
@@ -86,7 +88,7 @@ def _readers(scheme, expire):
 
 
 def embedded(ipc_dir, expire):
-    """The Matchmaker of one machine: files, and no server.
+    """The Store of one machine: files, and no server.
 
     :raises: OSError, unless what is wrong may end by itself
     """
@@ -99,8 +101,8 @@ def embedded(ipc_dir, expire):
     engine = member.Engine(
         functools.partial(files.Driver, folder, expire), expire,
         forgets=False, place=f'files in {folder.registry}')
-    return matchmaker.Matchmaker(engine, patience.Patient(
-        'zmq-registry', min(_PATIENCE, expire / 2), _STUCK))
+    return store.Store(engine, patience.Patient(
+        threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
 
 
 def _may_log_kazoo(record, seldom=counters.Seldom()):
@@ -125,8 +127,8 @@ class _Decoded(parse.SplitResult):
 
 def _connect(url, expire, member_id):
     # As coordination.get_coordinator() does it, but for the decoding.
-    parts = _Decoded(*registry_url.split(url))
-    options = registry_url.options(url, expire)
+    parts = _Decoded(*tooz_url.split(url))
+    options = tooz_url.options(url, expire)
     made = driver.DriverManager(
         'tooz.backends', parts.scheme, invoke_on_load=True,
         invoke_args=(member_id, parts, options)).driver

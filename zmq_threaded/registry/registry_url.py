@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the registry is: from what operators write to a tooz URL (pure).
 
-Credentials in these URLs are percent-encoded; tooz does not decode them, the
-matchmaker does. What cannot be parsed is never shown: a password may be
-anywhere in it.
+Credentials in these URLs are percent-encoded. tooz does not decode them;
+registry/engines.py does. What cannot be parsed is never shown: a password may
+be anywhere in it.
 """
 
 import re
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 from urllib import parse
+
+from zmq_threaded.registry import tooz_url
+
+# A host of the transport URL: (hostname, port, username, password).
+Host = tuple[str | None, int | None, str | None, str | None]
 
 _EMBEDDED = ('', 'embedded', 'dummy', 'local', 'matchmakerlocalhost')
 # What operators write: the engine, and its port.
@@ -21,9 +30,6 @@ _SCHEMES = {'redis': 'redis', 'sentinel': 'redis', 'etcd': 'etcd3+http',
 _CANNOT_LIST = ('ipc', 'kubernetes', 'mysql', 'postgresql')
 _SENTINEL_GROUP = 'oslo-messaging-zeromq'    # the default of old
 _OPTION = 'rpc_zmq_matchmaker'
-# Seconds. For an engine that does not answer at all; its client adds retries.
-_SOCKET_TIMEOUT = 3.0
-_LONGEST_RECONNECT_INTERVAL = 1.0
 _ESCAPE = ('characters like / ? # @ [ and % in a name or password are written '
            'percent-encoded, as %2F for /')
 _NAME = re.compile(r'[\w.+-]*', re.ASCII)
@@ -31,19 +37,11 @@ _LITERAL = r'\[[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%[\w.-]*)?\]'
 _IPV6 = re.compile(rf'{_LITERAL}(:\d*)?$', re.ASCII)
 _PLACE = re.compile(rf'(?P<host>[\w.-]*|{_LITERAL})(:(?P<port>\d*))?',
                     re.ASCII)
-# Of the query of a URL; the values of others may be secrets.
-_SHOWN = {'db', 'sentinel', 'sentinel_fallback', 'timeout', 'socket_timeout',
-          'socket_connect_timeout', 'socket_keepalive', 'ssl', 'sentinel_ssl',
-          'health_check_interval', 'ssl_certfile', 'ssl_ca_certs', 'encoding',
-          'retry_on_timeout', 'membership_timeout', 'lock_timeout', 'hosts',
-          'namespace', 'ca_cert', 'cert_cert', 'api_version', 'use_ssl'}
-# As oslo.utils reads it.
-_TRUE = ('1', 't', 'true', 'on', 'y', 'yes')
-# A secret that is shorter is not looked for in texts: it is in most.
-_SHORTEST_SECRET = 3
 
 
-def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
+def backend(scheme: str, hosts: Iterable[Host], matchmaker: str,
+            sentinel_group: str | None = None,
+            legacy: Mapping[str, Any] | None = None) -> str | None:
     """The tooz URL of the registry, or None for the embedded one.
 
     :param scheme: what follows ``zmq+`` in the transport URL, or ''
@@ -79,7 +77,7 @@ def backend(scheme, hosts, matchmaker, sentinel_group=None, legacy=None):
                 or _SENTINEL_GROUP)
 
 
-def of_virtual_host(url, virtual_host):
+def of_virtual_host(url: str, virtual_host: str | None) -> str:
     """The registry of one of the clouds that a virtual host keeps apart.
 
     Who asks for one and does not get it would meet the others in silence,
@@ -89,9 +87,9 @@ def of_virtual_host(url, virtual_host):
     :param virtual_host: of the transport URL; None, '' and '/' are none
     :raises: ValueError, naming it
     """
-    if virtual_host in (None, '', '/'):
+    if virtual_host is None or virtual_host in ('', '/'):
         return url
-    parts = split(url)
+    parts = tooz_url.split(url)
     if '@' in virtual_host:
         raise ValueError(f'transport_url: its virtual host has an @; '
                          f'{_ESCAPE}')
@@ -107,91 +105,7 @@ def of_virtual_host(url, virtual_host):
     return _in_database(parts, int(virtual_host))
 
 
-def split(url):
-    """The parts of a URL: as urlsplit() gives them, which refuses lists of
-    hosts with IPv6 addresses in some Pythons, and shows what it refuses.
-    """
-    scheme, there, rest = url.partition('://')
-    if not there:
-        return parse.SplitResult('', '', url, '', '')
-    rest, _, fragment = rest.partition('#')
-    rest, _, query = rest.partition('?')
-    netloc, slash, path = rest.partition('/')
-    return parse.SplitResult(scheme.lower(), netloc, slash + path, query,
-                             fragment)
-
-
-def without_password(url):
-    """The URL as a log may show it."""
-    parts = split(url)
-    netloc = ','.join(_hidden(place) for place in parts.netloc.split(','))
-    query = '&'.join(
-        f'{name}={value}' if name in _SHOWN else f'{name}=***'
-        for name, value in (each.partition('=')[::2]
-                            for each in parts.query.split('&') if each))
-    return parse.urlunsplit(parts._replace(netloc=netloc, query=query))
-
-
-def place(url):
-    """The engine of a tooz URL and where it is, as a log may show it."""
-    parts = split(url)
-    query = parse.parse_qs(parts.query)
-    hosts = [each.rpartition('@')[2] for each in parts.netloc.split(',')]
-    # Who speaks TLS to a server that does not waits in vain.
-    tls = (' with TLS' if parts.scheme.endswith('https')
-           or query.get('ssl', [''])[0].lower() in _TRUE else '')
-    if 'sentinel' in query:
-        hosts += query.get('sentinel_fallback', [])
-        return f'redis{tls} by the sentinels {", ".join(hosts)}'
-    engine = parts.scheme.partition('+')[0].replace('etcd3', 'etcd') + tls
-    where = ', '.join(each for each in hosts if each) or parts.path
-    return f'{engine} at {where}' if where else engine
-
-
-def hider(url):
-    """A function that takes the passwords of a URL out of a text."""
-    parts = split(url)
-    found = [parts.netloc.rpartition('@')[0].partition(':')[2]]
-    found += [value for name, _, value in (
-        each.partition('=') for each in parts.query.split('&'))
-        if name not in _SHOWN]
-    secrets = {form for each in found for form in (
-        each, parse.unquote(each), parse.quote(parse.unquote(each)))
-        if len(form) >= _SHORTEST_SECRET}
-
-    def hide(text):
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, '***')
-        return text
-    return hide
-
-
-def options(url, expire):
-    """The options that tooz is given beside its URL: explicit timeouts. Those
-    of the URL win, but for the life of a record, which is zmq_target_expire.
-
-    :param expire: seconds
-    :returns: dict of name to value
-    """
-    parts = split(url)
-    query = dict(parse.parse_qsl(parts.query))
-    if parts.scheme in ('zookeeper', 'kazoo'):
-        # Jittered by kazoo; its own limit is a minute.
-        return {**query, 'timeout': str(int(expire)),
-                'connection_retry': {
-                    'max_tries': -1, 'max_jitter': 1.0,
-                    'max_delay': _LONGEST_RECONNECT_INTERVAL}}
-    life = {'membership_timeout': str(int(expire)), 'executor': 'sync'}
-    if parts.scheme != 'redis':
-        return {'timeout': str(int(_SOCKET_TIMEOUT)), **query, **life}
-    others = parse.parse_qs(parts.query).get('sentinel_fallback')
-    return {'socket_timeout': str(_SOCKET_TIMEOUT),
-            'socket_connect_timeout': str(_SOCKET_TIMEOUT),
-            'socket_keepalive': 'true', **query, **life,
-            **({'sentinel_fallback': others} if others else {})}
-
-
-def _in_database(parts, number):
+def _in_database(parts: parse.SplitResult, number: int) -> str:
     given = dict(parse.parse_qsl(parts.query)).get('db', str(number))
     if given != str(number):
         raise ValueError(f'transport_url: its virtual host is database '
@@ -202,7 +116,7 @@ def _in_database(parts, number):
         parts._replace(query='&'.join([*query, f'db={number}'])))
 
 
-def _refuse_hosts(places):
+def _refuse_hosts(places: Sequence[Host]) -> None:
     """With the embedded registry each node would be an island."""
     if not places:
         return
@@ -218,7 +132,7 @@ def _refuse_hosts(places):
         'zmq://')
 
 
-def _refuse_one_of_two(places):
+def _refuse_one_of_two(places: Sequence[Host]) -> None:
     """Both would name the registry, and one would be ignored."""
     if places:
         hosts = ', '.join(host for host, *_ in places
@@ -230,9 +144,9 @@ def _refuse_one_of_two(places):
             'zmq+redis://HOST:6379 or the like')
 
 
-def _checked(url):
+def _checked(url: str) -> str:
     _refuse_ipv6_in_a_list(_hosts(url), _OPTION)
-    parts = split(url)
+    parts = tooz_url.split(url)
     if not _NAME.fullmatch(parts.scheme):
         raise ValueError(f'{_OPTION}: it is no URL of tooz')
     _refuse_engine(parts.scheme)
@@ -253,11 +167,12 @@ def _checked(url):
     return url
 
 
-def _hosts(url):
-    return [each.rpartition('@')[2] for each in split(url).netloc.split(',')]
+def _hosts(url: str) -> list[str]:
+    return [each.rpartition('@')[2]
+            for each in tooz_url.split(url).netloc.split(',')]
 
 
-def _refuse_ipv6_in_a_list(addresses, option):
+def _refuse_ipv6_in_a_list(addresses: Sequence[str], option: str) -> None:
     """Python's urllib takes them in a list of hosts no more (since 3.11.12,
     3.12.9 and 3.13.2), and so neither oslo.messaging nor tooz.
     """
@@ -268,7 +183,7 @@ def _refuse_ipv6_in_a_list(addresses, option):
             'list of hosts; give names that lead to these addresses')
 
 
-def _check_place(option, text):
+def _check_place(option: str, text: str) -> tuple[str | None, int | None]:
     """:raises: ValueError, which does not show it"""
     found = _PLACE.fullmatch(text)
     if found is None:
@@ -279,13 +194,13 @@ def _check_place(option, text):
     return found['host'].strip('[]') or None, int(found['port'] or 0) or None
 
 
-def _check_port(option, port):
+def _check_port(option: str, port: int | None) -> None:
     if port is not None and not 0 < port < 65536:
         # Not shown: it may be the beginning of a password.
         raise ValueError(f'{option}: a port is not from 1 to 65535')
 
 
-def _refuse_engine(scheme):
+def _refuse_engine(scheme: str) -> None:
     if scheme == 'file':
         # It would lack what makes the embedded one safe with forks and kills.
         raise ValueError(f'{_OPTION}: file:// is not supported; for a '
@@ -296,11 +211,11 @@ def _refuse_engine(scheme):
                          'are redis, etcd3+http, etcd3+https and zookeeper')
 
 
-def _addresses(hosts):
+def _addresses(hosts: Iterable[Host]) -> list[Host]:
     return [each for each in hosts if any(each)]
 
 
-def _legacy_places(engine, legacy):
+def _legacy_places(engine: str, legacy: Mapping[str, Any]) -> list[Host]:
     """What [matchmaker_redis] says; it was about redis and sentinel only."""
     password = legacy.get('password') or None
     if engine == 'redis' and legacy.keys() & {'host', 'port', 'password'}:
@@ -311,7 +226,7 @@ def _legacy_places(engine, legacy):
     return []
 
 
-def _host_and_port(text):
+def _host_and_port(text: str) -> tuple[str | None, int | None]:
     text = text.strip()
     # An IPv6 address alone has no brackets.
     if text.count(':') > 1 and not text.startswith('['):
@@ -319,7 +234,8 @@ def _host_and_port(text):
     return _check_place('sentinel_hosts', text)
 
 
-def _url(engine, default_port, places, legacy, group):
+def _url(engine: str, default_port: int, places: Sequence[Host],
+         legacy: Mapping[str, Any], group: str) -> str:
     places = places or [(None, None, None, None)]
     if len(places) > 1 and engine in ('redis', 'etcd'):
         hint = ('; use zmq+sentinel:// for several' if engine == 'redis' else
@@ -336,12 +252,12 @@ def _url(engine, default_port, places, legacy, group):
                              query, ''))
 
 
-def _address(host, port):
+def _address(host: str | None, port: int) -> str:
     host = host or 'localhost'
     return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
 
 
-def _credentials(engine, places):
+def _credentials(engine: str, places: Sequence[Host]) -> str:
     given = {(username or '', password or '')
              for _, _, username, password in places if username or password}
     if not given:
@@ -354,8 +270,9 @@ def _credentials(engine, places):
     return ':'.join(parse.quote(part, safe='') for part in given.pop()) + '@'
 
 
-def _query(engine, addresses, legacy, group):
-    query = []
+def _query(engine: str, addresses: Sequence[str],
+           legacy: Mapping[str, Any], group: str) -> str:
+    query: list[tuple[str, Any]] = []
     if engine == 'sentinel':
         query = [('sentinel', group), *(('sentinel_fallback', address)
                                         for address in addresses[1:])]
@@ -363,11 +280,3 @@ def _query(engine, addresses, legacy, group):
         # Milliseconds of old.
         query.append(('socket_timeout', int(legacy['socket_timeout']) / 1000))
     return parse.urlencode(query)
-
-
-def _hidden(place):
-    credentials, at, address = place.rpartition('@')
-    username, colon, _ = credentials.partition(':')
-    # What stands alone may have been meant as a password.
-    shown = f'{username}:***' if colon else '***'
-    return f'{shown}{at}{address}' if at else place

@@ -2,6 +2,9 @@
 """Who was registered a moment ago, and is not any more."""
 
 import time
+from collections.abc import Iterable
+
+from zmq_threaded.registry import record
 
 
 class Vanished:
@@ -9,15 +12,16 @@ class Vanished:
 
     :param seconds: zmq_target_expire
 
-    Thread: directory for note(), any for of().
+    Thread: registry for note(), any for of().
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         # The inner dicts are replaced, never changed.
-        self._by_key = {}
+        self._by_key: dict[str, dict[record.Instance, float]] = {}
 
-    def note(self, key, missing, found):
+    def note(self, key: str, missing: Iterable[record.Instance],
+             found: Iterable[record.Instance]) -> None:
         """What the registry said of a topic.
 
         :param missing: instances that were listed before
@@ -35,7 +39,7 @@ class Vanished:
         else:
             self._by_key.pop(key, None)
 
-    def of(self, key):
+    def of(self, key: str) -> list[tuple[record.Instance, float]]:
         """List of (Instance, seconds since it went), the latest first."""
         now = time.monotonic()
         gone = [(instance, now - went) for instance, went

@@ -54,8 +54,8 @@ def in_place_of(frame):
         return b''
     body, flags = named('MemoryError', f'the server has not enough memory to '
                         f'send its reply of {len(frame)} bytes')
-    return wire.encode(wire.REPLY, instance_id, message_id, body,
-                       flags | wire.ENDING)
+    return wire.encode_reply(instance_id, message_id, body,
+                             flags | wire.ENDING)
 
 
 def _whole(failure):
@@ -113,10 +113,10 @@ def _argument(value):
 
 
 def _text(error):
-    if len(error.args) == 1 and isinstance(error.args[0], str):
-        # str() of it would copy it, and may be of a KeyError.
-        if len(error.args[0]) > _TEXT_LIMIT:
-            return _cut(error.args[0])
+    # Of a long one str() would make a copy, and it may be of a KeyError.
+    if (len(error.args) == 1 and isinstance(error.args[0], str)
+            and len(error.args[0]) > _TEXT_LIMIT):
+        return _cut(error.args[0])
     return _safe(str, error)
 
 

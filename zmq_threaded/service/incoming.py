@@ -20,12 +20,12 @@ LOG = logs.get(__name__)
 class Request:
     """What the service keeps of a message until it is answered.
 
-    It has no hold of the Incoming: that goes when nobody means to run it any
-    more, and then the poller answers in its place.
+    A Request has no hold of the Incoming. The Incoming goes when nobody means
+    to run it any more, and then the poller thread answers in its place.
 
     :ivar envelope: where the answers go
     :ivar expires: when its sender gives up, in monotonic seconds
-    :ivar came: what Pauses.now() said when it was read
+    :ivar came: what Stalls.now() said when the message was read
     :ivar is_begun: a worker is at it
     :ivar is_done: it was answered, and needs nothing more
 
@@ -50,32 +50,36 @@ class Request:
 
 
 def request_of(message, envelope, came):
-    """:param message: wire.Message"""
+    """The Request that the service keeps of a decoded message.
+
+    :param message: wire.Message
+    :param envelope: where the answers go
+    :param came: what Stalls.now() said when the message was read
+    """
     expires = (message.expiry if message.flags & wire.DEADLINE
                else time.monotonic() + message.expiry)
     return Request(message.id, message.kind, envelope, expires, came)
 
 
 class Incoming(base.RpcIncomingMessage):
-    """One request of one client.
+    """One request of one client, as oslo.messaging knows it.
 
     :param message: wire.Message
     :param request: its Request
-    :param port: the service's side of it: replies, held, pauses, instance,
-        give_back(), requeue(), abandon(), released()
+    :param outcomes: service.outcomes.Outcomes
 
     Thread: any, one at a time; the poller made it.
     """
 
     request = None
 
-    def __init__(self, ctxt, body, message, request, port):
+    def __init__(self, ctxt, body, message, request, outcomes):
         super().__init__(ctxt, body, msg_id=message.id.hex())
         # The dispatcher sends heartbeats for whole seconds only.
         self.client_timeout = message.client_timeout or None
         self._serialization = ('msgpack' if message.flags & wire.MSGPACK
                                else 'json')
-        self._port = port
+        self._outcomes = outcomes
         self.request = request
 
     def __del__(self):
@@ -83,7 +87,7 @@ class Incoming(base.RpcIncomingMessage):
         # down, a worker that ended. Any thread, at any line: do no more here.
         request = self.request
         if request is not None and not request.is_done:
-            self._port.abandon(request)
+            self._outcomes.abandon(request)
 
     @property
     def id(self):
@@ -101,7 +105,7 @@ class Incoming(base.RpcIncomingMessage):
             that cannot be acknowledged.)
         """
         self.request.is_begun = True
-        why = self._give_back_if_not_ours()
+        why = self._outcomes.give_back_if_not_ours(self.request)
         if why:
             LOG.debug('%s', why)
         return not why
@@ -112,7 +116,7 @@ class Incoming(base.RpcIncomingMessage):
 
     def acknowledge(self):
         """Tell the sender that this message is run now, or (a notification)
-        that it was handled; it lets go of it.
+        that it was handled; the sender lets go of it.
 
         :raises: ExpiredMessage when the sender has given up meanwhile: the
             server then skips the message
@@ -122,30 +126,10 @@ class Incoming(base.RpcIncomingMessage):
             return
         request.is_begun = True
         if request.kind != wire.NOTIFY:
-            why = self._give_back_if_not_ours()
+            why = self._outcomes.give_back_if_not_ours(request)
             if why:
                 raise errors.ExpiredMessage(why)
-        if request.kind == wire.CALL:
-            self._port.held.begin(request)
-        else:
-            request.is_done = True
-            self._port.held.release(request)
-            self._port.replies.acknowledge(request.envelope, request.id)
-        self._port.released()
-
-    def _give_back_if_not_ours(self):
-        """:returns: why it was given back, '' if it was not"""
-        request = self.request
-        if request.is_expired():
-            self._port.give_back(request, wire.EXPIRED)
-            return (f'Message {self.msg_id} has expired before a worker was '
-                    'free')
-        if (request.kind == wire.CAST
-                and self._port.pauses.was_given_away(request.came)):
-            self._port.give_back(request, wire.BUSY)
-            return (f'Message {self.msg_id} may have been given to another '
-                    'server while this process was paused')
-        return ''
+        self._outcomes.acknowledge(request)
 
     def requeue(self):
         """Give the message back; its sender chooses among the listeners of
@@ -153,12 +137,12 @@ class Incoming(base.RpcIncomingMessage):
         again, and requeue it again, hundreds of times a second.
         """
         if not self.request.is_done:
-            self._port.requeue(self.request)
+            self._outcomes.requeue(self.request)
 
     def refuse_busy(self):
         """Give the message back unbegun: no worker could be found."""
         if not self.request.is_done:
-            self._port.give_back(self.request, wire.BUSY)
+            self._outcomes.give_back(self.request, wire.BUSY)
 
     def reply(self, reply=None, failure=None):
         """Send the result of a call, or its exception.
@@ -174,36 +158,15 @@ class Incoming(base.RpcIncomingMessage):
         try:
             body, flags = (failures.encode(failure) if failure else
                            payload.dump((reply,), self._serialization))
-            self._port.replies.check_size(body, self.msg_id)
-            self._send(body, flags)
+            self._outcomes.check_size(body, self.msg_id)
+            self._outcomes.answer(request, body, flags)
         except Exception as error:
             # First the caller, who may be all that there is memory for.
-            self._send(*failures.encode(sys.exc_info()))
+            self._outcomes.answer(request, *failures.encode(sys.exc_info()))
             LOG.error('The reply to call %s could not be encoded; its caller '
                       'gets this exception in its place: %s', self.msg_id,
                       type(error).__name__, exc_info=error)
-        request.is_done = True
-        self._port.held.forget(request)
-
-    def _send(self, body, flags):
-        reply(self._port, self.request, body, flags)
 
     def heartbeat(self):
         """Tell a monitoring client that the call is still being run."""
-        self._port.replies.put(self.request.envelope, wire.encode(
-            wire.HEARTBEAT, self._port.instance.id, self.request.id))
-
-
-def reply(port, request, body, flags):
-    """Send a result.
-
-    :param port: as Incoming has it
-    """
-    def put(body, flags):
-        port.replies.put(request.envelope, wire.encode(
-            wire.REPLY, port.instance.id, request.id, body, flags))
-    if port.instance.two_messages:
-        put(body, flags)
-        put((wire.NO_RESULT,), wire.ENDING)
-    else:
-        put(body, flags | wire.ENDING)
+        self._outcomes.heartbeat(self.request)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The poller thread: the only reader of a service's ROUTER."""
 
-import collections
-import queue
-import select
 import time
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 
 LOG = logs.get(__name__)
@@ -24,9 +22,13 @@ _STOP_LIMIT = 5.0
 class Poller:
     """Reads requests and hands each to the executor.
 
-    It stops reading while the service holds as many messages as it may, so
-    that its senders feel it.
+    Flow control: it stops reading while the service holds as many messages
+    as it may, so that its senders wait or choose other services.
 
+    :param router: service.router.SharedRouter
+    :param inbox: the PolledMailbox of this thread; its items are called
+    :param reception: service.reception.Reception
+    :param outcomes: service.outcomes.Outcomes
     :param backlog: how many messages may be held unacknowledged
     :param batch: service.batch.Batch, which says how many go together
     :param tick: called about once a second
@@ -36,28 +38,26 @@ class Poller:
     Thread: any for the public methods, poller for the rest.
     """
 
-    def __init__(self, router, wakeup, reception, backlog, batch, counters,
-                 name, tick=lambda: None):
+    def __init__(self, router, inbox, reception, outcomes, backlog, batch,
+                 counters, name, tick=lambda: None):
         self._router = router
-        self._wakeup = wakeup
+        self._mailbox = inbox
         self._reception = reception
+        self._outcomes = outcomes
         self._counters = counters
         self._may_warn = counts.Seldom()
         self._batch = batch
         # With less, no batch would ever be full.
         self.backlog = max(backlog, batch.size)
         self._on_incoming = None
-        self._tasks = collections.deque()
-        self._paused = False
+        self._has_stopped_reading = False
         # Whether there is more to read that ZMQ_FD says nothing of.
         self._has_more = False
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
-        self._epoll = select.epoll()
-        self._epoll.register(wakeup.fd, select.EPOLLIN)
-        self._epoll.register(router.fd, select.EPOLLIN)
-        self._loop = threads.Loop(name, self._turn, wakeup.set, counters,
+        inbox.watch(router.fd)
+        self._loop = threads.Loop(name, self._turn, inbox.wake, counters,
                                   finish=self._finish)
 
     def start(self, on_incoming):
@@ -72,23 +72,22 @@ class Poller:
         if self._loop.is_current() or not self._loop.is_alive():
             self._stop_accepting()
             return
-        done = queue.SimpleQueue()
-        self._tasks.append(lambda: done.put(self._drain_and_refuse()))
-        self._wakeup.set()
-        try:
-            done.get(timeout=_STOP_LIMIT)
-        except queue.Empty:
+        if not mailbox.ask(self._mailbox.put, self._drain_and_refuse,
+                           _STOP_LIMIT):
             # In a callback for that long. From now on it makes no other one.
             self._reception.accepting = False
 
     def _stop_accepting(self):
         self._reception.accepting = False
-        self._reception.requeues.close()
+        self._outcomes.close()
 
-    def released(self):
-        """A message was acknowledged: there may be room again."""
-        if self._paused and self._has_room_to_resume():
-            self._wakeup.set()
+    def made_room(self):
+        """A message is no longer held: there may be room again.
+
+        Thread: any.
+        """
+        if self._has_stopped_reading and self._has_room_to_resume():
+            self._mailbox.wake()
 
     def stop(self):
         self._loop.stop()
@@ -99,19 +98,18 @@ class Poller:
 
     def _finish(self):
         self._stop_accepting()
-        self._epoll.close()
-        self._wakeup.close()
+        self._mailbox.close()
 
     def _turn(self):
         wait = min(_LONGEST_WAIT, max(0.0, min(
-            self._batch.time_left(), self._reception.requeues.time_left())))
-        self._wakeup.clear_if(self._epoll.poll(0 if self._has_more else wait))
+            self._batch.time_left(), self._outcomes.time_left())))
+        self._mailbox.wait(0 if self._has_more else wait)
         self._tick_when_due()
-        self._reception.turn()
+        self._outcomes.turn()
         self._read()
         self._hand_over(self._batch.take_due())
-        while self._tasks:
-            self._tasks.popleft()()
+        while self._mailbox.items:
+            self._mailbox.items.popleft()()
 
     def _tick_when_due(self):
         now = time.monotonic()
@@ -126,7 +124,7 @@ class Poller:
 
     def _read(self, left=_READ_PER_TURN):
         """:param left: messages to read at the most"""
-        if (self._paused and self._reception.accepting
+        if (self._has_stopped_reading and self._reception.accepting
                 and not self._has_room_to_resume()):
             return
         # Before the drain: from here on the writer tells of what arrives.
@@ -148,30 +146,34 @@ class Poller:
                     self._reception.drained()
                 break
             room = self._room()
-        self._pause_or_resume(room <= 0)
+        self._control_flow(room <= 0)
 
     def _room(self):
         if not self._reception.accepting:
             return _READ_AT_ONCE
         return self.backlog - len(self._reception.held)
 
-    def _pause_or_resume(self, full):
-        if full == self._paused:
+    def _control_flow(self, is_full):
+        """Stop reading, or read on.
+
+        :param is_full: whether the service holds as much as it may
+        """
+        if is_full == self._has_stopped_reading:
             return
-        self._paused = full
-        if not full:
-            self._epoll.register(self._router.fd, select.EPOLLIN)
+        self._has_stopped_reading = is_full
+        if not is_full:
+            self._mailbox.watch(self._router.fd)
             return
         self.was_full = True
         # Left in, a readable descriptor that nobody reads would spin.
         self._router.is_read = False
-        self._epoll.unregister(self._router.fd)
+        self._mailbox.unwatch(self._router.fd)
         # Who acknowledged before the flag was up has not woken us.
-        self.released()
+        self.made_room()
 
     def is_full(self):
         """Whether it reads nothing, for want of room."""
-        return self._paused
+        return self._has_stopped_reading
 
     def _handle(self, frames):
         try:
@@ -206,3 +208,4 @@ class Poller:
         self._stop_accepting()
         # What is over the backlog is refused now, not when there is room.
         self._read()
+        return True

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a service makes of each multipart that reaches it."""
 
-import collections
-import os
-
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import quotas
 from zmq_threaded import wire
-from zmq_threaded.service import failures
-from zmq_threaded.service import incoming as incomings
-from zmq_threaded.service import requeues
+from zmq_threaded.service import incoming
 
 LOG = logs.get(__name__)
 
@@ -23,38 +18,31 @@ _SMALL = 1 << 20
 
 
 class Reception:
-    """Decodes, refuses, recognises duplicates and answers queries.
+    """Decodes what arrives, takes or refuses requests, recognises duplicates,
+    and answers queries.
 
     :param instance: the Instance that this service is
-    :param replies: service.replies.Replies
+    :param outcomes: service.outcomes.Outcomes, for the requests that it takes
+    :param replies: service.replies.Replies, for all others
     :param held: service.held.Held
-    :param pauses: service.pauses.Pauses
-    :param released: called when a message is no longer held
-    :param wake: makes the poller call turn()
-    :param backlog: how many messages may be held unacknowledged
+    :param stalls: service.stalls.Stalls
+    :ivar accepting: False when each new request is refused
     :ivar taken: how many requests were taken
 
     Thread: poller.
     """
 
-    def __init__(self, instance, replies, held, pauses, counters, released,
-                 wake, backlog):
+    def __init__(self, instance, outcomes, replies, held, stalls, counters):
         self.instance = instance
-        self.replies = replies
         self.held = held
-        self.pauses = pauses
-        self.counters = counters
-        self.released = released
+        self.stalls = stalls
         self.accepting = True
         self.taken = 0
-        self._pid = os.getpid()
-        self.requeues = requeues.Requeues(
-            backlog, lambda request: self.give_back(request, wire.REQUEUED))
-        self._wake = wake
-        self._dropped = collections.deque()
+        self._outcomes = outcomes
+        self._replies = replies
+        self._counters = counters
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
-        self._may_warn_of_dropped = counts.Seldom()
 
     def admit(self, frames):
         """The Incoming that a multipart is, or None if it needs no handling.
@@ -67,11 +55,11 @@ class Reception:
             frame = frame.bytes
             return self._dispatch(envelope, wire.decode(frame))
         except wire.WrongVersion as error:
-            self.counters.add('wrong_version')
+            self._counters.add('wrong_version')
             if self._may_warn.allows():
                 LOG.warning('Refused a message: %s', error)
-            self._refuse(envelope, error.header.instance, error.header.id,
-                         wire.VERSION, str(error))
+            self._replies.refuse(envelope, error.header.instance,
+                                 error.header.id, wire.VERSION, str(error))
         except ValueError as error:
             self._malformed(error)
         except Exception as error:
@@ -81,86 +69,15 @@ class Reception:
     def drained(self):
         """All that had arrived was read."""
         self.held.drained()
-        self.pauses.drained()
-
-    def give_back(self, request, reason):
-        """Let go of a message that is not run, and tell its sender why.
-
-        Thread: any.
-        """
-        request.is_done = True
-        self.held.forget(request)
-        self._refuse(request.envelope, self.instance.id, request.id, reason)
-        self.released()
-
-    def requeue(self, request):
-        """Give a notification back, after a while.
-
-        Thread: any.
-        """
-        request.is_done = True
-        self.held.delay(request)
-        self.released()
-        self.requeues.put(request)
-        self._wake()
-
-    def abandon(self, request):
-        """Whoever was to answer a message has dropped it.
-
-        Thread: any, at any line of it.
-        """
-        # A forked child drops what its parent is still at.
-        if self._pid == os.getpid():
-            self._dropped.append(request)
-            self._wake()
-
-    def turn(self):
-        """Answer what is due; to be called often."""
-        while self._dropped:
-            self._settle_dropped(self._dropped.popleft())
-        self.requeues.turn()
-
-    def let_go_of_expired(self):
-        """Let go of notifications whose senders have given up. One that no
-        worker has begun stays: it lies in some queue, and takes its memory.
-        """
-        for request in self.held.handled():
-            if request.is_notification() and request.is_expired():
-                LOG.warning('Notification %s has expired while it was '
-                            'handled; its sender has given it up',
-                            request.id.hex())
-                self.give_back(request, wire.EXPIRED)
-
-    def _settle_dropped(self, request):
-        if request.is_done:
-            return
-        self.counters.add('dropped_by_executor')
-        if self._may_warn_of_dropped.allows():
-            LOG.warning(
-                'A worker or its executor ended without an answer to message '
-                '%s; its sender is told (more of them are only counted for a '
-                'while)', request.id.hex())
-        if request.is_notification():
-            self.requeue(request)
-        elif request.is_begun:
-            self._reply_for_dropped(request)
-        else:
-            self.give_back(request, wire.BUSY)
-
-    def _reply_for_dropped(self, request):
-        request.is_done = True
-        incomings.reply(self, request, *failures.named(
-            'NoReply', 'the worker of the server ended without a reply; the '
-            'call may have been executed, wholly or partly'))
-        self.held.forget(request)
+        self.stalls.drained()
 
     def _failed(self, envelope, frame, error):
         """A fault of ours, or want of memory: the sender is told."""
-        self.counters.add('loop_errors')
+        self._counters.add('loop_errors')
         kind, message_id, instances = wire.address(memoryview(frame))
         if kind in wire.REQUESTS and self.instance.id in instances:
             is_small = len(frame) <= _SMALL
-            self._refuse(
+            self._replies.refuse(
                 envelope, self.instance.id, message_id,
                 wire.BUSY if is_small else wire.MALFORMED,
                 f'a message of {len(frame)} bytes could not be read: '
@@ -169,7 +86,7 @@ class Reception:
                   'told', len(frame), exc_info=error)
 
     def _malformed(self, error):
-        self.counters.add('malformed')
+        self._counters.add('malformed')
         if self._may_warn.allows():
             LOG.warning('A message cannot be read: %s (more of them are only '
                         'counted for a while)', error)
@@ -184,20 +101,21 @@ class Reception:
             f'{wire.KIND_NAMES[message.kind]} is not for a service')
 
     def _request(self, envelope, message):
-        # Before anything is looked at: a pause may begin at any line.
-        came = self.pauses.now()
+        # Before anything is looked at: a stall may begin at any line.
+        came = self.stalls.now()
         if not wire.is_for(message, self.instance.id):
             # With the id that was asked for: whoever knows ours may call.
-            self._refuse(envelope, message.instance, message.id, wire.GONE)
+            self._replies.refuse(envelope, message.instance, message.id,
+                                 wire.GONE)
         elif self._is_repeated_call(message):
-            self.counters.add('repeated_calls')
+            self._counters.add('repeated_calls')
             self._refuse_ours(envelope, message, wire.MALFORMED, 'a message '
                               'with this id is held or being run already')
         elif self._is_duplicate(envelope, message):
-            self.counters.add('duplicates_dropped')
+            self._counters.add('duplicates_dropped')
         elif not self.accepting:
             self._refuse_ours(envelope, message, wire.STOPPING)
-        elif message.kind in _FREE and self.pauses.is_waking():
+        elif message.kind in _FREE and self.stalls.is_waking():
             self._refuse_ours(envelope, message, wire.BUSY)
         else:
             return self._take(envelope, message, came)
@@ -218,19 +136,20 @@ class Reception:
             self._malformed(error)
             self._refuse_ours(envelope, message, wire.MALFORMED, str(error))
             return None
-        request = incomings.request_of(message, envelope, came)
+        request = incoming.request_of(message, envelope, came)
         if request.is_expired():
             self._refuse_ours(envelope, message, wire.EXPIRED)
             return None
-        incoming = incomings.Incoming(ctxt, body, message, request, self)
+        made = incoming.Incoming(ctxt, body, message, request,
+                                 self._outcomes)
         self.held.add(request)
         self.taken += 1
         settled = wire.settled(message)
         if settled:
             self.held.settle(settled)
         if message.flags & wire.CONFIRM:
-            self._put_status(envelope, [(message.id, wire.KNOWN)])
-        return incoming
+            self._replies.status(envelope, [(message.id, wire.KNOWN)])
+        return made
 
     def _is_duplicate(self, envelope, message):
         if message.kind == wire.CALL:
@@ -241,22 +160,22 @@ class Reception:
             held.envelope = envelope
             return True
         if self.held.was_seen(message.id):
-            self.replies.acknowledge(envelope, message.id)
+            self._replies.acknowledge(envelope, message.id)
             return True
         return False
 
     def _answer_query(self, envelope, message):
         if message.instance != self.instance.id:
             # As a receiver does, for which it has no such instance.
-            return self._refuse(envelope, message.instance, wire.NO_ID,
-                                wire.GONE)
+            return self._replies.refuse(envelope, message.instance,
+                                        wire.NO_ID, wire.GONE)
         if not self._queries.allows(b''.join(envelope)):
-            self.counters.add('queries_ignored')
+            self._counters.add('queries_ignored')
             return None
         find, seen = self.held.get, self.held.seen()
         moves = not message.flags & wire.OBSERVE
         states = []
-        for message_id in wire.split_ids(message.body[0]):
+        for message_id in wire.queried_ids(message):
             held = find(message_id)
             if held is not None:
                 if moves:
@@ -265,27 +184,17 @@ class Reception:
             else:
                 states.append((message_id, wire.ACKNOWLEDGED
                                if message_id in seen else wire.UNKNOWN))
-        self._put_status(envelope, states)
+        self._replies.status(envelope, states)
         return None
 
-    def _put_status(self, envelope, states):
-        self.replies.put(envelope,
-                         wire.encode_status(self.instance.id, states))
-
     def _refuse_ours(self, envelope, message, reason, text=''):
-        self._refuse(envelope, self.instance.id, message.id, reason, text)
-
-    def _refuse(self, envelope, instance_id, message_id, reason, text=''):
-        name = wire.REASON_NAMES[reason]
-        self.counters.add(name if reason == wire.EXPIRED else
-                          f'refused_{name}')
-        self.replies.put(envelope, wire.encode_nack(
-            instance_id, message_id, reason, text))
+        self._replies.refuse(envelope, self.instance.id, message.id, reason,
+                             text)
 
 
 def _load(message):
     ctxt, body = (payload.load(part, message.flags)
-                  for part in message.body[:2])
+                  for part in wire.context_and_message(message))
     if not isinstance(ctxt, dict) or not isinstance(body, dict):
         raise ValueError('context and message are no dicts')
     return ctxt, body

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reply thread: the only writer of a service's ROUTER."""
 
-import contextlib
-import queue
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import sizes
-from zmq_threaded.net import slow_clients
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import wire
+from zmq_threaded.net import slow_clients
 
 LOG = logs.get(__name__)
 
@@ -22,27 +21,28 @@ class Replies:
     """Takes replies, acknowledgements and refusals from any thread and writes
     them, in order for each client.
 
-    :param pauses: service.pauses.Pauses; nothing of the user's holds this
-        thread up, so it keeps the time
+    :param router: service.router.SharedRouter
+    :param instance: the Instance that this service is
+    :param stalls: service.stalls.Stalls. No code of the user holds the reply
+        thread up, so it tells when the process stood still.
     :param longest: bytes that a reply may have
 
-    Thread: any for put(), acknowledge() and the like; reply for the rest.
+    Thread: any for the public methods, reply for the rest.
     """
 
-    def __init__(self, router, instance_id, stalls, counters, name,
-                 longest):
+    def __init__(self, router, instance, stalls, counters, name, longest):
         self._stalls = stalls
         self._router = router
-        self._instance_id = instance_id
+        self._instance = instance
         self._counters = counters
         self._longest = longest
-        self._queue = queue.SimpleQueue()
+        self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
         self._tick = stalls.TICK
         self._busy = False
         self._has_ended = False
-        self._loop = threads.Loop(name, self._turn, self._wake, counters,
-                                  finish=self._finish)
+        self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
+                                  counters, finish=self._finish)
 
     def start(self):
         self._stalls.tick()
@@ -56,11 +56,48 @@ class Replies:
         """
         sizes.check(body, self._longest, 'The reply to call', call_id)
 
+    # What is to be sent
+
+    def result(self, envelope, call_id, body, flags):
+        """Send the result of a call.
+
+        :param body: parts of a REPLY
+        """
+        instance_id = self._instance.id
+        if not self._instance.two_messages:
+            flags |= wire.ENDING
+        self.put(envelope, wire.encode_reply(instance_id, call_id, body,
+                                             flags))
+        if self._instance.two_messages:
+            self.put(envelope, wire.encode_ending(instance_id, call_id))
+
+    def heartbeat(self, envelope, call_id):
+        """Send a HEARTBEAT: the call is still being run."""
+        self.put(envelope, wire.encode_heartbeat(self._instance.id, call_id))
+
+    def status(self, envelope, states):
+        """Send a STATUS.
+
+        :param states: list of (message id, state)
+        """
+        self.put(envelope, wire.encode_status(self._instance.id, states))
+
+    def refuse(self, envelope, instance_id, message_id, reason, text=''):
+        """Send a NACK, and count it.
+
+        :param instance_id: which service the message was for
+        """
+        name = wire.REASON_NAMES[reason]
+        self._counters.add(name if reason == wire.EXPIRED else
+                           f'refused_{name}')
+        self.put(envelope, wire.encode_nack(instance_id, message_id, reason,
+                                            text))
+
     def put(self, envelope, frame):
         """Send a message to where a request came from.
 
         :param envelope: the envelope of the request
-        :param frame: the message, of wire.encode()
+        :param frame: the message, as the encoders of wire give it
         """
         self._put((envelope, frame, None))
 
@@ -69,11 +106,13 @@ class Replies:
         self._put((envelope, None, message_id))
 
     def _put(self, item):
-        self._queue.put(item)
+        self._mailbox.put(item)
         # Looked at last, so that nothing is put behind the thread's end
         # without a word.
         if self._has_ended:
             self._discard()
+
+    # Its end
 
     def wait_until_empty(self, deadline):
         """Wait until all replies are handed to libzmq.
@@ -85,7 +124,7 @@ class Replies:
 
     def _is_empty(self):
         return self._has_ended or not (
-            self._queue.qsize() or self._busy or len(self._slow))
+            len(self._mailbox) or self._busy or len(self._slow))
 
     def stop(self):
         self._router.guard.stop()
@@ -96,11 +135,12 @@ class Replies:
         self._router.guard.join(deadline)
         return self._loop.join(deadline)
 
-    def _wake(self):
-        self._queue.put(None)
+    # The reply thread
 
     def _turn(self):
-        items = self._next_items()
+        wait = slow_clients.TICK if len(self._slow) else self._tick
+        items = self._mailbox.take(wait, _BATCH)
+        self._busy = bool(items)
         self._stalls.tick()
         try:
             self._slow.retry()
@@ -108,28 +148,11 @@ class Replies:
         finally:
             self._busy = False
 
-    def _next_items(self):
-        try:
-            first = self._queue.get(timeout=slow_clients.TICK
-                                    if len(self._slow) else self._tick)
-        except queue.Empty:
-            return []
-        self._busy = True
-        return [item for item in (first, *self._take(_BATCH - 1))
-                if item is not None]
-
-    def _take(self, limit):
-        items = []
-        with contextlib.suppress(queue.Empty):
-            while len(items) < limit:
-                items.append(self._queue.get_nowait())
-        return items
-
     def _finish(self):
         """Write what is left, as far as clients take it."""
         deadline = time.monotonic() + _LAST_LIMIT
         try:
-            while self._queue.qsize() and time.monotonic() < deadline:
+            while len(self._mailbox) and time.monotonic() < deadline:
                 self._turn()
             self._slow.retry()
         finally:
@@ -138,8 +161,7 @@ class Replies:
 
     def _discard(self, count=0):
         """:param count: answers that are given up, besides the queue's"""
-        count += sum(item is not None
-                     for item in self._take(self._queue.qsize()))
+        count += len(self._mailbox.take(0, len(self._mailbox)))
         if count:
             LOG.warning('The service was closed before %d answers could be '
                         'sent', count)
@@ -147,13 +169,14 @@ class Replies:
 
     def _multiparts(self, items):
         try:
-            return _multiparts(items, self._instance_id)
+            return _multiparts(items, self._instance.id)
         except Exception as error:
             if len(items) == 1:
                 self._failed(error)
                 return []
         # One of them is at fault; the others must not be lost with it.
-        return [frames for item in items for frames in self._multiparts([item])]
+        return [frames for item in items
+                for frames in self._multiparts([item])]
 
     def _write(self, batch):
         behind = [frames for frames in batch if frames[0] in self._slow]
@@ -192,6 +215,5 @@ def _multiparts(items, instance_id):
         else:
             acks.setdefault(tuple(envelope), []).append(acknowledged)
     for envelope, ids in acks.items():
-        batch.append([*envelope, wire.encode(
-            wire.ACK, instance_id, wire.NO_ID, (wire.join_ids(ids),))])
+        batch.append([*envelope, wire.encode_ack(instance_id, ids)])
     return batch

@@ -7,6 +7,8 @@ import itertools
 import math
 import time
 
+from zmq_threaded import backoff
+
 # Seconds, doubling with each time that the same message comes back.
 _FIRST_DELAY, _LAST_DELAY = 0.1, 5.0
 # What did not come back for so long begins anew, in seconds; and how many
@@ -15,7 +17,8 @@ _REMEMBERED, _REMEMBERED_LIMIT = 60.0, 10_000
 
 
 class Requeues:
-    """Gives notifications back, the later the more often they came.
+    """Gives notifications back, the later the more often they came: a
+    back-off for each message.
 
     :param limit: how many wait here; for more, the first goes at once
     :param give_back: called with each Request
@@ -29,7 +32,7 @@ class Requeues:
         self._new = collections.deque()
         self._order = itertools.count()
         self._delayed = []
-        self._times = collections.OrderedDict()
+        self._waits = collections.OrderedDict()
         self._is_closed = False
 
     def put(self, request):
@@ -56,13 +59,13 @@ class Requeues:
         return self._delayed[0][0] - time.monotonic()
 
     def _delay(self, message_id, now):
-        count, at = self._times.pop(message_id, (0, now))
-        if now - at > _REMEMBERED:
-            count = 0
-        self._times[message_id] = count + 1, now
-        if len(self._times) > _REMEMBERED_LIMIT:
-            self._times.popitem(last=False)
-        return min(_FIRST_DELAY * 2 ** min(count, 10), _LAST_DELAY)
+        waits, at = self._waits.pop(message_id, (None, now))
+        if waits is None or now - at > _REMEMBERED:
+            waits = backoff.Backoff(_FIRST_DELAY, _LAST_DELAY)
+        self._waits[message_id] = waits, now
+        if len(self._waits) > _REMEMBERED_LIMIT:
+            self._waits.popitem(last=False)
+        return waits.failed(now)
 
     def close(self):
         """Give all back now, and at once from now on. The poller has ended,

@@ -14,9 +14,9 @@ import itertools
 import threading
 import time
 
+from zmq_threaded import sockets
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
 from zmq_threaded.service import failures
 
 # Lets the writer have the lock, which a thread that asks for it again at once

@@ -9,29 +9,31 @@ import math
 import os
 import time
 
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import ipc_path
 from zmq_threaded import logs
-from zmq_threaded.registry import record
+from zmq_threaded import mailbox
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import wire
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
+from zmq_threaded.registry import record
 from zmq_threaded.service import batch as batches
-from zmq_threaded.service import held as helds
-from zmq_threaded.service import stalls
-from zmq_threaded.service import poller as pollers
-from zmq_threaded.service import reception as receptions
-from zmq_threaded.service import replies as reply_threads
-from zmq_threaded.service import router as routers
+from zmq_threaded.service import held
+from zmq_threaded.service import outcomes
+from zmq_threaded.service import poller
+from zmq_threaded.service import reception
+from zmq_threaded.service import replies
+from zmq_threaded.service import router
 from zmq_threaded.service import saturation
+from zmq_threaded.service import stalls
 
 LOG = logs.get(__name__)
 
-# Before closing, wait at the most so long for requests that clients sent before
-# they heard of it.
+# Seconds to wait at the most, before the end, for requests that clients sent
+# before they heard of it.
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
@@ -88,22 +90,26 @@ class Service:
     def _make_parts(self, socket_factory, socket, settings, counters,
                     batch):
         self._counters = counters
-        self._wakeup = threads.Wakeup()
-        self._router = routers.SharedRouter(
-            socket_factory, socket, self._wakeup.set, counters, self._ipc.path,
-            settings.max_message_size)
+        self._mailbox = mailbox.PolledMailbox()
+        self._router = router.SharedRouter(
+            socket_factory, socket, self._mailbox.wake, counters,
+            self._ipc.path, settings.max_message_size)
         name = self.instance.id.hex()[:8]
-        paused = stalls.Stalls()
-        self._replies = reply_threads.Replies(
-            self._router, self.instance.id, paused, counters,
+        own_stalls = stalls.Stalls()
+        own_held = held.Held(settings.message_ttl)
+        self._replies = replies.Replies(
+            self._router, self.instance, own_stalls, counters,
             f'zmq-reply-{name}', settings.max_message_size)
-        self._reception = receptions.Reception(
-            self.instance, self._replies, helds.Held(settings.message_ttl),
-            paused, counters, self._released, self._wakeup.set,
-            settings.backlog)
-        self._poller = pollers.Poller(
-            self._router, self._wakeup, self._reception, settings.backlog,
-            batch, counters, f'zmq-poller-{name}', self._tick)
+        self._outcomes = outcomes.Outcomes(
+            self.instance, self._replies, own_held, own_stalls, counters,
+            self._mailbox, self._made_room, settings.backlog)
+        self._reception = reception.Reception(
+            self.instance, self._outcomes, self._replies, own_held,
+            own_stalls, counters)
+        self._poller = poller.Poller(
+            self._router, self._mailbox, self._reception, self._outcomes,
+            settings.backlog, batch, counters, f'zmq-poller-{name}',
+            self._tick)
         self._saturation = saturation.Saturation(
             self._name(), self.backlog, self._poller.backlog)
 
@@ -183,8 +189,8 @@ class Service:
         has_ended = self._poller.join(deadline)
         # Only now: the poller's last act may be to refuse requests.
         self._replies.stop()
-        return self._replies.join(
-            max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)) and has_ended
+        deadline = max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)
+        return self._replies.join(deadline) and has_ended
 
     def _is_inherited(self):
         # A forked child may run its parent's signal handlers and clean-up;
@@ -197,13 +203,13 @@ class Service:
             endpoints.append(sockets.bind_tcp(socket, settings))
         return tuple(endpoints)
 
-    def _released(self):
-        self._poller.released()
+    def _made_room(self):
+        self._poller.made_room()
 
     def _tick(self):
         if self._ipc.is_lost():
             self._router.maintain(self._ipc.restore)
-        self._reception.let_go_of_expired()
+        self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
         self._saturation.tick(time.monotonic(), was_full, self._workers)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registrations and look-ups, whatever the engine."""
+"""Registrations and look-ups, whatever the engine of the registry."""
 
 import functools
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded.registry import member
+from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
 from zmq_threaded.registry import troubles
 
@@ -15,38 +19,39 @@ LOG = logs.get(__name__)
 _SELDOM = 60.0
 
 
-class Matchmaker:
-    """Registrations and look-ups of one driver in one process.
+class Store:
+    """The records of the registry, as one driver in one process reads and
+    writes them. Each method raises what the client library of the engine
+    raises, which may be any Exception.
 
     :param engine: Engine
-    :param runner: runs an operation, in the thread that it is to have
+    :param runner: runs an operation in the thread that may block
     :param hide: takes secrets out of a text
     :ivar place: what the registry is and where, for the operator
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
         was set
 
-    Thread: directory; and any for hurry().
+    Thread: registry; any for hurry().
     """
 
-    def __init__(self, engine, runner, hide=str):
+    def __init__(self, engine: member.Engine, runner: patience.Patient,
+                 hide: Callable[[str], str] = str) -> None:
         self.place = engine.place
         self._hide = hide
         self._engine = engine
         self._runner = runner
         self._member = member.Member(engine)
-        self._wanted = {}
+        self._wanted: dict[bytes, tuple[record.Instance,
+                                        tuple[str, ...]]] = {}
         self._may_warn = counters.Seldom(_SELDOM)
-        self.expired = frozenset()
+        self.expired: frozenset[bytes] = frozenset()
 
-    def lookup(self, key):
-        """The instances registered under a key.
-
-        :raises: Exception, whatever the engine's client raises
-        :returns: list of Instance, in a stable order
-        """
+    def lookup(self, key: str) -> list[record.Instance]:
+        """The instances registered under a key, in a stable order."""
         members, expired = self._run(member.Member.lookup, key)
-        found, gone = {}, {}
+        found: dict[bytes, record.Instance] = {}
+        gone: dict[bytes, record.Instance] = {}
         for name, stored in members.items():
             # Twice, if its process had to begin a new life.
             (gone if name in expired else found).update(
@@ -55,7 +60,9 @@ class Matchmaker:
         self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
 
-    def _decoded(self, key, name, stored):
+    def _decoded(self, key: str, name: Any,
+                 stored: Any) -> list[record.Instance]:
+        bad: list[record.Malformed]
         try:
             good, bad = record.sift(stored)
         except record.Malformed as problem:
@@ -68,67 +75,62 @@ class Matchmaker:
                 str(bad[0]))
         return good
 
-    def lost_its_records(self, key=None):
+    def lost_its_records(self, key: str | None = None) -> bool:
         """Whether the engine has come back without its records, less than
-        about the life of a record ago, or somebody has removed those of this
-        key: then absence says nothing yet.
-
-        :raises: Exception, whatever the engine's client raises
+        about the life of a record ago, or somebody has removed the records
+        of this key: then a missing record says nothing yet.
         """
         return self._run(member.Member.lost_its_records, key)
 
-    def is_intact(self):
-        """Whether nothing that was registered is known to be lost; beat()
-        puts it back. Asks no server.
+    def is_intact(self) -> bool:
+        """Whether nothing that was registered here is known to be lost;
+        beat() puts back what is. Asks no server.
         """
         if self._member.lacks_records():
             return False
         return self._engine.forgets or self._run(member.Member.is_intact)
 
-    def explain(self, error):
+    def explain(self, error: Exception) -> str:
         """What an operation has raised, for the operator; without secrets.
 
         :returns: text, with the place of the registry
         """
         return f'{self.place}: {self._hide(troubles.text(error))}'
 
-    def register(self, instance, keys):
-        """Make an instance known under each key; repeating it is harmless.
+    def register(self, instance: record.Instance,
+                 keys: Iterable[str]) -> None:
+        """Make an instance known under each key; to repeat it is harmless.
         If it fails, beat() tries again.
-
-        :raises: Exception, whatever the engine's client raises
         """
         self._wanted[instance.id] = (instance, tuple(keys))
         self._run(member.Member.settle, self._records())
 
-    def unregister(self, instance):
+    def unregister(self, instance: record.Instance) -> bool:
         """Remove the records of an instance, and the groups left empty. If
         it fails, beat() tries again.
 
         :returns: whether the engine had to be asked
-        :raises: Exception, whatever the engine's client raises
         """
         return (self._wanted.pop(instance.id, None) is not None
                 and self._run(member.Member.settle, self._records()))
 
-    def beat(self):
-        """Renew all that is registered, and put right what is not as it
+    def beat(self) -> bool:
+        """Renew all that is registered here, and put right what is not as it
         should be.
 
         :returns: whether the engine had to be asked
-        :raises: Exception, whatever the engine's client raises
         """
         return self._run(member.Member.settle, self._records(), True)
 
-    def has_records(self):
+    def has_records(self) -> bool:
         """Whether there is anything to renew, or to take off the list."""
         return bool(self._wanted) or self._member.has_records()
 
-    def hurry(self):
+    def hurry(self) -> None:
         """About to be closed: wait for nothing any more."""
         self._runner.hurry()
 
-    def close(self):
+    def close(self) -> None:
         """Remove all that was registered here and end the connection; waits
         a moment for it.
         """
@@ -136,15 +138,15 @@ class Matchmaker:
         ended, self._member = self._member, member.Member(self._engine)
         self._runner.finish(ended.close)
 
-    def _records(self):
-        instances = {}
+    def _records(self) -> dict[str, dict[str, Any]]:
+        instances: dict[str, list[record.Instance]] = {}
         for instance, keys in self._wanted.values():
             for key in keys:
                 instances.setdefault(key, []).append(instance)
         return {key: record.encode(those)
                 for key, those in instances.items()}
 
-    def _run(self, operation, *args):
+    def _run(self, operation: Callable[..., Any], *args: Any) -> Any:
         if self._runner.gave_up(self._member.abandon):
             self._member = member.Member(self._engine)
         return self._runner.run(functools.partial(operation, self._member,

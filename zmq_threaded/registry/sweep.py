@@ -9,9 +9,9 @@ import contextlib
 import os
 import time
 
+from zmq_threaded import sockets
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import paths
-from zmq_threaded import sockets
 from zmq_threaded.registry import files
 from zmq_threaded.registry import record
 from zmq_threaded.registry import stamps

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this process has registered, and when it is renewed."""
+
+import random
+import time
+
+from zmq_threaded.registry import back_off as back_offs
+from zmq_threaded.registry import record
+from zmq_threaded.registry import store as stores
+
+# Seconds. A new registration is looked at soon: a deletion of its group may
+# have come in between.
+_FIRST_BEAT = 1.0
+
+
+class Registrations:
+    """Registers instances, and renews their records while they are listed.
+
+    :param store: the registry
+    :param expire: seconds of life of a record that is not renewed
+
+    Thread: registry.
+    """
+
+    def __init__(self, store: stores.Store, back_off: back_offs.BackOff,
+                 expire: float) -> None:
+        self._store = store
+        self._back_off = back_off
+        self._expire = expire
+        self.next_beat = time.monotonic() + self._beat_interval()
+
+    def register(self, instance: record.Instance, keys: list[str]) -> bool:
+        """List an instance under the keys of its topics.
+
+        :returns: whether the registry took it; if not, it is tried again
+        """
+        listed = self._back_off.run(
+            back_offs.WRITING, self._store.register, instance, keys,
+            is_told=True)
+        self._beat_by(time.monotonic() + _FIRST_BEAT if listed else
+                      self._back_off.ends_at(back_offs.WRITING))
+        return listed
+
+    def unregister(self, instance: record.Instance) -> bool:
+        """Take an instance off the list.
+
+        :returns: whether the registry did; if not, it is tried again
+        """
+        gone = self._back_off.run(back_offs.WRITING, self._store.unregister,
+                                  instance, is_told=True)
+        if not gone:
+            self._beat_by(self._back_off.ends_at(back_offs.WRITING))
+        return gone
+
+    def beat_if_due(self) -> None:
+        """Renew all records, if it is time to."""
+        if time.monotonic() < self.next_beat:
+            return
+        if (not self._store.has_records()
+                or self._back_off.attempt(back_offs.WRITING,
+                                          self._store.beat)):
+            self.next_beat = time.monotonic() + self._beat_interval()
+        else:
+            self.next_beat = self._back_off.ends_at(back_offs.WRITING)
+
+    def look_after(self) -> None:
+        """Have what is seen to be gone put back at once."""
+        if (self._store.has_records()
+                and self._back_off.may_try(back_offs.WRITING)):
+            self._back_off.run(back_offs.READING, self._beat_at_once_if_lost)
+
+    def _beat_at_once_if_lost(self) -> bool:
+        if not self._store.is_intact():
+            self._beat_by(time.monotonic())
+        return False    # no sign of a registry that answers
+
+    def _beat_by(self, latest: float) -> None:
+        self.next_beat = min(self.next_beat, latest)
+
+    def _beat_interval(self) -> float:
+        return self._expire / 3 * random.uniform(0.9, 1.0)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of the requests that a service has taken."""
+
+import functools
+import os
+
+from zmq_threaded import counters as counts
+from zmq_threaded import logs
+from zmq_threaded import wire
+from zmq_threaded.service import failures
+from zmq_threaded.service import requeues
+
+LOG = logs.get(__name__)
+
+
+class Outcomes:
+    """Brings each request to its end: it is acknowledged, answered, given
+    back, or requeued. Each end is told to the sender, by the reply thread.
+
+    :param instance: the Instance that this service is
+    :param replies: service.replies.Replies
+    :param held: service.held.Held
+    :param stalls: service.stalls.Stalls
+    :param mailbox: of the poller thread; its items are called there
+    :param made_room: called when a request no longer counts as held
+    :param backlog: how many notifications may wait to be given back
+
+    Thread: any; poller for turn(), time_left(), let_go_of_expired() and
+    close().
+    """
+
+    def __init__(self, instance, replies, held, stalls, counters, mailbox,
+                 made_room, backlog):
+        self._instance = instance
+        self._replies = replies
+        self._held = held
+        self._stalls = stalls
+        self._counters = counters
+        self._mailbox = mailbox
+        self._made_room = made_room
+        self._requeues = requeues.Requeues(
+            backlog, lambda request: self.give_back(request, wire.REQUEUED))
+        self._may_warn = counts.Seldom()
+        self._pid = os.getpid()
+
+    # A worker has the request
+
+    def acknowledge(self, request):
+        """A worker runs this request now, or has handled this notification.
+        A call counts as running from here on; any other request has ended.
+        """
+        if request.kind == wire.CALL:
+            self._held.begin(request)
+        else:
+            request.is_done = True
+            self._held.release(request)
+            self._replies.acknowledge(request.envelope, request.id)
+        self._made_room()
+
+    def check_size(self, body, call_id):
+        """See that a result is not too big to be sent.
+
+        :raises: MessageDeliveryFailure
+        """
+        self._replies.check_size(body, call_id)
+
+    def answer(self, request, body, flags):
+        """Send the result of a call, which ends the call.
+
+        :param body: parts of a REPLY
+        """
+        self._replies.result(request.envelope, request.id, body, flags)
+        request.is_done = True
+        self._held.forget(request)
+
+    def heartbeat(self, request):
+        """Tell the client of a call that the call is still being run."""
+        self._replies.heartbeat(request.envelope, request.id)
+
+    # The request is not run
+
+    def give_back_if_not_ours(self, request):
+        """Give a request back for which nobody waits here any more.
+
+        :returns: why it was given back, '' if it was not
+        """
+        if request.is_expired():
+            self.give_back(request, wire.EXPIRED)
+            return (f'Message {request.id.hex()} has expired before a worker '
+                    'was free')
+        if (request.kind == wire.CAST
+                and self._stalls.was_given_away(request.came)):
+            self.give_back(request, wire.BUSY)
+            return (f'Message {request.id.hex()} may have been given to '
+                    'another server while this process stood still')
+        return ''
+
+    def give_back(self, request, reason):
+        """Let go of a request that is not run, and tell its sender why.
+
+        :param reason: of a NACK
+        """
+        request.is_done = True
+        self._held.forget(request)
+        self._replies.refuse(request.envelope, self._instance.id, request.id,
+                             reason)
+        self._made_room()
+
+    def requeue(self, request):
+        """Give a notification back after a while, the later the more often
+        it came: the only listener would get it again at once.
+        """
+        request.is_done = True
+        self._held.delay(request)
+        self._made_room()
+        self._requeues.put(request)
+        self._mailbox.wake()
+
+    def abandon(self, request):
+        """Whoever was to answer a request has dropped it. May be called at
+        any line of any thread.
+        """
+        # A forked child drops what its parent is still at.
+        if self._pid == os.getpid():
+            self._mailbox.put(functools.partial(self._settle_dropped,
+                                                request))
+
+    # The poller thread
+
+    def turn(self):
+        """Give back what is due."""
+        self._requeues.turn()
+
+    def time_left(self):
+        """Seconds until turn() has something to do; inf for never."""
+        return self._requeues.time_left()
+
+    def close(self):
+        """Give back at once what waits, and what is requeued from now on."""
+        self._requeues.close()
+
+    def let_go_of_expired(self):
+        """Let go of notifications whose senders have given up. One that no
+        worker has begun stays: it lies in some queue, and takes its memory.
+        """
+        for request in self._held.handled():
+            if request.is_notification() and request.is_expired():
+                LOG.warning('Notification %s has expired while it was '
+                            'handled; its sender has given it up',
+                            request.id.hex())
+                self.give_back(request, wire.EXPIRED)
+
+    def _settle_dropped(self, request):
+        if request.is_done:
+            return
+        self._counters.add('dropped_by_executor')
+        if self._may_warn.allows():
+            LOG.warning(
+                'A worker or its executor ended without an answer to message '
+                '%s; its sender is told (more of them are only counted for a '
+                'while)', request.id.hex())
+        if request.is_notification():
+            self.requeue(request)
+        elif request.is_begun:
+            self.answer(request, *failures.named(
+                'NoReply', 'the worker of the server ended without a reply; '
+                'the call may have been executed, wholly or partly'))
+        else:
+            self.give_back(request, wire.BUSY)
