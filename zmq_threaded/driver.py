@@ -21,7 +21,7 @@ from zmq_threaded import payload
 from zmq_threaded.registry import registry_url
 from zmq_threaded import runtime
 from zmq_threaded import sizes
-from zmq_threaded import sockets
+from zmq_threaded.net import binding
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -264,7 +264,7 @@ class ZmqDriver(base.BaseDriver):
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
         except (errors.OutOfResources, base.TransportDriverError,
-                *sockets.FAILURES) as error:
+                *binding.FAILURES) as error:
             # oslo.messaging 18 reports a failure to listen as "object has no
             # attribute 'target'", its own mistake.
             LOG.error('Nobody will listen on %s: %s',
@@ -342,7 +342,7 @@ class ZmqDriver(base.BaseDriver):
             return runtime.Runtime(self._settings, owner=self)
         except options.InvalidOption as error:
             raise errors.ConfigurationError(str(error)) from None
-        except sockets.FAILURES as error:
+        except binding.FAILURES as error:
             raise errors.OutOfResources(
                 f'The zmq driver cannot be opened: {error}') from None
         finally:
@@ -363,9 +363,9 @@ def _deadline(timeout):
 
 def _as_ours(error):
     """What listen() raises for an error of its parts."""
-    if isinstance(error, sockets.BindError):
+    if isinstance(error, binding.BindError):
         return errors.ListenError(str(error))
-    if isinstance(error, sockets.FAILURES):
+    if isinstance(error, binding.FAILURES):
         # Not as a ListenError, of which oslo.messaging 18.3 makes an
         # AttributeError.
         return errors.OutOfResources(f'Cannot listen: {error}')

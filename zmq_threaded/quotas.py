@@ -5,7 +5,7 @@ import collections
 import time
 
 _PERIOD = 1.0
-# Who else comes in the same period has to ask again.
+# Further peers of the same period have to ask again.
 _MOST_PEERS = 10_000
 
 
@@ -37,6 +37,6 @@ class Quota:
         return self._counts[peer] <= self._limit
 
 
-# A sender asks an instance about once a second, in one or two messages; what it
-# is not told it asks again.
+# A sender asks an instance about once a second, in one or two messages. A
+# question that is not answered is asked again.
 QUERIES = 20

@@ -107,7 +107,7 @@ class Runtime:
         """A bound service, registered under these topics once it starts.
 
         :param kwargs: batch and pool of service.Service
-        :raises: sockets.BindError
+        :raises: binding.BindError
         """
         if not self._swept:
             self._swept = True

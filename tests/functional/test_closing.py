@@ -18,6 +18,7 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import poller
 from zmq_threaded.service import service as services
 
@@ -63,11 +64,11 @@ class Held:
     """
 
     def __init__(self, monkeypatch):
-        self._answer = sockets.answer
+        self._answer = multiparts.answer
         self.is_reached, self._may_go = threading.Event(), threading.Event()
         self.release = self._may_go.set
         self.trouble = {}
-        monkeypatch.setattr(sockets, 'answer', self._hold)
+        monkeypatch.setattr(multiparts, 'answer', self._hold)
 
     def _hold(self, socket, frames, *args):
         self.is_reached.set()
@@ -206,7 +207,7 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
         envelope = envelope_of(peer, service, messages)
-        monkeypatch.setattr(sockets, 'answer', lambda *args: sockets.SLOW)
+        monkeypatch.setattr(multiparts, 'answer', lambda *args: multiparts.SLOW)
         for _ in range(100):
             service._replies.put(envelope, b'unread')
         waiting.until(lambda: not len(service._replies._mailbox))

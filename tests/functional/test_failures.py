@@ -9,8 +9,8 @@ import oslo_messaging
 import pytest
 
 from tests.support import waiting
+from zmq_threaded import endpoints
 from zmq_threaded import errors
-from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -320,9 +320,9 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     instance = _instance(closing)
     # When one has renamed its file, as the first step of its end
     path = instance.endpoints[0].removeprefix('ipc://')
-    os.rename(path, sockets.closing_marker(path))
+    os.rename(path, endpoints.closing_marker(path))
     seen = len(closing.endpoint.seen)
-    time.sleep(2 * sockets.FRESH)
+    time.sleep(2 * endpoints.FRESH)
     # Then no request follows, though the connection is still there
     for _ in range(10):
         client.call({}, 'note', value='later')
@@ -343,7 +343,7 @@ def test_a_service_that_closes_renames_its_file_before_it_goes(node):
     closed_at.append(time.monotonic())
     thread.join()
     # A client trusts its connection for a shorter time without a look
-    assert closed_at[0] - gone_at[0] > sockets.FRESH
+    assert closed_at[0] - gone_at[0] > endpoints.FRESH
 
 
 def _instance(server):

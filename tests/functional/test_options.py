@@ -19,11 +19,12 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
+from zmq_threaded.net import binding
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded.service import executors
 
 TOPIC = topic.rpc('openstack', 'topic')
@@ -253,7 +254,7 @@ def test_host_is_what_others_are_told(node, host, shown):
 
 @pytest.mark.parametrize('address', [UNREACHABLE, 'no-such-interface'])
 def test_bind_address_that_is_not_ours_is_named(node, address):
-    with pytest.raises(sockets.BindError, match='rpc_zmq_bind_address'):
+    with pytest.raises(binding.BindError, match='rpc_zmq_bind_address'):
         node.runtime(**_tcp(address)).service([TOPIC])
 
 
@@ -280,7 +281,7 @@ def _bind_result(parts):
     """The port that a new service got, or why it got none."""
     try:
         service = parts.service([TOPIC])
-    except sockets.BindError as error:
+    except binding.BindError as error:
         return str(error)
     service.cleanup()
     # ZeroMQ closes sockets in the background.

@@ -5,9 +5,10 @@ import gc
 import itertools
 import sys
 
-from oslo_config import cfg
 import pytest
+from oslo_config import cfg
 
+from zmq_threaded import endpoints
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.client import requests
@@ -83,7 +84,7 @@ def test_one_that_nobody_holds_is_closed_and_not_counted(made):
 
 
 def test_one_that_cannot_connect_is_not_counted(made):
-    with pytest.raises(sockets.BadEndpoint):
+    with pytest.raises(endpoints.BadEndpoint):
         made.request('tcp://')
     assert made.count() == 0
 

@@ -3,7 +3,7 @@
 
 import select
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import reasons
 
@@ -61,9 +61,9 @@ class Connections:
         return queue
 
     def _open(self, instance, is_patient):
-        endpoint = sockets.reachable(instance.endpoints)
+        endpoint = endpoints.reachable(instance.endpoints)
         if endpoint is None:
-            missing = sockets.missing(instance.endpoints)
+            missing = endpoints.missing(instance.endpoints)
             endpoint = missing if missing and is_patient() else None
         if endpoint is None:
             return self._unreachable(instance,
@@ -73,7 +73,7 @@ class Connections:
                               instance.endpoints, endpoint, instance.receiver,
                               self._counters, self._unsettled,
                               self._on_message, self._watch, self._tell)
-        except sockets.BadEndpoint as error:
+        except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection
         return connection

@@ -7,7 +7,8 @@ import zmq
 
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import multiparts
 from zmq_threaded.client import send_queue
 from zmq_threaded.client import dialer
 
@@ -37,7 +38,7 @@ class Connection:
     :param tell: runs a callable in the outbox thread, later
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
-    :raises: sockets.BadEndpoint
+    :raises: endpoints.BadEndpoint
 
     Thread: outbox.
     """
@@ -72,7 +73,7 @@ class Connection:
     def _try_to_open(self, address):
         try:
             self._open(address)
-        except (sockets.BadEndpoint, descriptors.Short,
+        except (endpoints.BadEndpoint, descriptors.Short,
                 zmq.ZMQError) as error:
             self._dialer.failed(str(error))
 
@@ -119,9 +120,9 @@ class Connection:
         """
         if self._socket is None:
             return
-        events = sockets.events(self._socket)
+        events = multiparts.events(self._socket)
         while True:
-            if events & sockets.POLLIN:
+            if events & multiparts.POLLIN:
                 self._heard_at = time.monotonic()
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -129,10 +130,10 @@ class Connection:
                 elif self._inbox.is_behind:
                     # The others on this thread go first; check() goes on.
                     break
-            elif not (events & sockets.POLLOUT and self._send()):
+            elif not (events & multiparts.POLLOUT and self._send()):
                 break
-            events = sockets.events(self._socket)
-        self._note_connection(bool(events & sockets.POLLOUT))
+            events = multiparts.events(self._socket)
+        self._note_connection(bool(events & multiparts.POLLOUT))
 
     def _send(self):
         """:returns: whether anything was sent"""
@@ -160,7 +161,7 @@ class Connection:
         if not abreast:
             return True
         try:
-            sockets.send(self._socket, [b'', self._frame(delivery, abreast)])
+            multiparts.send(self._socket, [b'', self._frame(delivery, abreast)])
         except zmq.Again:
             delivery.group = copies
             return False
@@ -215,7 +216,7 @@ class Connection:
         if self._dialer.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not sockets.is_gone(self._endpoint))
+                and not endpoints.is_gone(self._endpoint))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What
@@ -229,9 +230,9 @@ class Connection:
         return self._dialer.why or f'{self._endpoint}: {self._trouble()}'
 
     def _trouble(self):
-        if not sockets.is_there(self._endpoint):
+        if not endpoints.is_there(self._endpoint):
             return 'its socket file is missing (No such file or directory)'
-        if sockets.is_dead(self._endpoint):
+        if endpoints.is_dead(self._endpoint):
             return 'nobody listens there any more'
         return 'the connection is lost' if self._was_connected else 'no answer'
 
@@ -245,18 +246,18 @@ class Connection:
         be lost.
         """
         return (not self.to_receiver
-                and sockets.is_closing(self._endpoint, self._heard_at))
+                and endpoints.is_closing(self._endpoint, self._heard_at))
 
     def is_dead(self):
         """Whether its instance is certain never to come back."""
-        return not self.to_receiver and sockets.is_gone(self._endpoint)
+        return not self.to_receiver and endpoints.is_gone(self._endpoint)
 
     def _ask(self, now):
         pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY
         for queue in self._queues.values():
             for question in queue.questions(now, self._changed_at, pause):
                 try:
-                    sockets.send(self._socket, [b'', question])
+                    multiparts.send(self._socket, [b'', question])
                 except zmq.Again:
                     return
 

@@ -7,7 +7,8 @@ import time
 from zmq_threaded.net import resolver
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import multiparts
 from zmq_threaded.client import reasons
 
 # A handshake takes less than a millisecond between processes that run.
@@ -19,7 +20,7 @@ class Unreachable(Exception):
     """Nobody answers; the text says which addresses were tried, and why."""
 
 
-_PROBLEMS = (Unreachable, resolver.Unresolved, sockets.BadEndpoint)
+_PROBLEMS = (Unreachable, resolver.Unresolved, endpoints.BadEndpoint)
 
 
 class Opening:
@@ -34,22 +35,22 @@ class Opening:
         self._sockets = socket_factory
         self._addresses = addresses.of_process()
 
-    def open(self, endpoints, deadline):
+    def open(self, candidates, deadline):
         """
-        :param endpoints: of a record
+        :param candidates: the endpoints of a record
         :param deadline: monotonic seconds; _CONNECT_WAIT at most is waited
         :raises: Unreachable
         :returns: (the endpoint of them that is used, socket)
         """
         limit = min(deadline, time.monotonic() + _CONNECT_WAIT)
-        endpoint = sockets.reachable(endpoints)
+        endpoint = endpoints.reachable(candidates)
         try:
             if endpoint is None:
-                raise Unreachable(reasons.unusable(endpoints))
+                raise Unreachable(reasons.unusable(candidates))
             way = (self._ipc if endpoint.startswith('ipc://') else self._tcp)
             return endpoint, way(endpoint, limit)
         except _PROBLEMS as problem:
-            also = endpoint and reasons.unusable(endpoints, True)
+            also = endpoint and reasons.unusable(candidates, True)
             raise Unreachable(f'{problem}; {also}' if also
                               else str(problem)) from None
 
@@ -57,11 +58,11 @@ class Opening:
         socket = self._sockets.request(endpoint)
         with self._closed_on_error(socket):
             if (_poll_out(socket, _soon(limit))
-                    or not sockets.is_dead(endpoint)
+                    or not endpoints.is_dead(endpoint)
                     and _poll_out(socket, limit)):
                 return socket
             raise Unreachable(f'{endpoint}: ' + (
-                'nobody listens there any more' if sockets.is_dead(endpoint)
+                'nobody listens there any more' if endpoints.is_dead(endpoint)
                 else 'no answer, its process is paused or overloaded'))
 
     def _tcp(self, endpoint, limit):
@@ -114,4 +115,4 @@ def _soon(limit):
 
 def _poll_out(socket, deadline):
     left = max(0.0, deadline - time.monotonic())
-    return bool(socket.poll(int(left * 1000) + 1, sockets.POLLOUT))
+    return bool(socket.poll(int(left * 1000) + 1, multiparts.POLLOUT))

@@ -13,6 +13,8 @@ from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
+from zmq_threaded import endpoints
+from zmq_threaded.net import multiparts
 from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import wire
@@ -67,7 +69,7 @@ class _Connection:
     def send(self, frame):
         """False when there is no peer to take it."""
         try:
-            sockets.send(self.socket, [frame])
+            multiparts.send(self.socket, [frame])
         except zmq.Again:
             return False
         self._counters.add('sent')
@@ -86,8 +88,8 @@ class _Connection:
                 return None
             self._set_timeout(min(left, sockets.CALL_SLICE))
             try:
-                return sockets.receive(self.socket, flags=0)[0]
-            except sockets.TooManyFrames:
+                return multiparts.receive(self.socket, flags=0)[0]
+            except multiparts.TooManyFrames:
                 # The connection is of no more use.
                 raise errors.ServerGone() from None
             except zmq.Again:
@@ -100,7 +102,7 @@ class _Connection:
 
     def is_lost(self):
         """Whether there is no peer any more."""
-        return not sockets.events(self.socket) & sockets.POLLOUT
+        return not multiparts.events(self.socket) & multiparts.POLLOUT
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -237,7 +239,7 @@ class Requests:
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and sockets.is_closing(connection.endpoint,
+        if connection and endpoints.is_closing(connection.endpoint,
                                              connection.idle_since):
             connection.close()
             return None

@@ -8,11 +8,11 @@ import threading
 import time
 
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import accept_gate
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
@@ -21,7 +21,8 @@ _JOIN_LIMIT = 5.0
 
 
 class AcceptGates:
-    """The doors of this process, and the thread that answers them.
+    """The accept gates of this process, and the thread zmq-accept, which lets
+    clients in.
 
     Thread: any; the lock is reentrant for the sake of signal handlers.
     """
@@ -100,7 +101,7 @@ class AcceptGates:
             return
         wakeup = mailbox.Wakeup()
         loop = threads.Loop(
-            'zmq-doors', functools.partial(self._turn, wakeup), wakeup.set,
+            'zmq-accept', functools.partial(self._turn, wakeup), wakeup.set,
             counters.Counters(), finish=wakeup.close)
         try:
             loop.start()
@@ -174,20 +175,20 @@ os.register_at_fork(after_in_child=_forget_the_parents)
 
 
 def bind(path, bind):
-    """See Doors.bind()."""
+    """See AcceptGates.bind()."""
     _gates.bind(path, bind)
 
 
 def reopen(path):
-    """See Doors.reopen()."""
+    """See AcceptGates.reopen()."""
     return _gates.reopen(path)
 
 
 def holds(path):
-    """See Doors.holds()."""
+    """See AcceptGates.holds()."""
     return _gates.holds(path)
 
 
 def unbind(path):
-    """See Doors.unbind()."""
+    """See AcceptGates.unbind()."""
     _gates.unbind(path)

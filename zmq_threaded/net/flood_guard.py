@@ -16,11 +16,11 @@ import math
 import queue
 import time
 
-from zmq_threaded.net import tcp_connections
-from zmq_threaded.net import ledger
 from zmq_threaded import logs
-from zmq_threaded.net import memory
 from zmq_threaded import threads
+from zmq_threaded.net import ledger
+from zmq_threaded.net import memory
+from zmq_threaded.net import tcp_connections
 
 LOG = logs.get(__name__)
 

@@ -10,8 +10,8 @@ one of a number and a key that the kernel never gives twice.
 import dataclasses
 import math
 
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import tcp_connections
-from zmq_threaded import sockets
 
 # Ended clients that are remembered: a bound, not a need.
 _MOST_ENDED = 100_000
@@ -77,15 +77,15 @@ class Ledger:
         self._latest.read += _on_wire(frames)
         return frames[0] not in self._ended
 
-    def answer(self, socket, frames, send=sockets.send):
-        """As sockets.answer()."""
+    def answer(self, socket, frames, send=multiparts.send):
+        """As multiparts.answer()."""
         known = self._clients.get(frames[0])
         if known is None:
-            return sockets.answer(socket, frames, send)
+            return multiparts.answer(socket, frames, send)
         self._answering = known
         try:
-            outcome = sockets.answer(socket, frames, send)
-            if outcome is sockets.SENT:
+            outcome = multiparts.answer(socket, frames, send)
+            if outcome is multiparts.SENT:
                 known.written += _on_wire(frames)
             return outcome
         finally:

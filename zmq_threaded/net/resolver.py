@@ -12,9 +12,9 @@ import socket
 import threading
 import time
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import logs
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 

@@ -7,10 +7,11 @@ import time
 
 import zmq
 
+from zmq_threaded import endpoints
+from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
-from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 
 TAKEN = 'taken'
 BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
@@ -30,7 +31,7 @@ class Backend:
 
     :param socket_factory: sockets.Sockets
     :param path: of the Unix socket of the service
-    :raises: sockets.BadEndpoint
+    :raises: endpoints.BadEndpoint
 
     Thread: receiver.
     """
@@ -40,7 +41,7 @@ class Backend:
         self._sockets = socket_factory
         self._socket = socket_factory.backend(self._endpoint)
         self._inbox = inbox.Inbox(self._socket, counters,
-                                  sockets.receive_uncopied)
+                                  multiparts.receive_uncopied)
         self.fd = self._socket.fd
         self._early = collections.deque()
         self._was_connected = False
@@ -54,7 +55,7 @@ class Backend:
 
         :returns: TAKEN; or the reason of a NACK, and then it was not
         """
-        if sockets.is_closing(self._endpoint, self._heard_at):
+        if endpoints.is_closing(self._endpoint, self._heard_at):
             return GONE
         if self._is_unreachable:
             return UNREACHABLE
@@ -63,7 +64,7 @@ class Backend:
         if not self._early and self._send(request):
             return TAKEN
         if self._was_connected:
-            return GONE if sockets.is_dead(self._endpoint) else BUSY
+            return GONE if endpoints.is_dead(self._endpoint) else BUSY
         if len(self._early) >= _EARLY_LIMIT:
             return BUSY
         self._early.append(request)
@@ -71,7 +72,7 @@ class Backend:
 
     def _send(self, request):
         try:
-            sockets.forward(self._socket, request.frames)
+            multiparts.forward(self._socket, request.frames)
         except zmq.Again:
             return False
         self._was_connected = True
@@ -83,12 +84,12 @@ class Backend:
 
         :returns: list of multiparts
         """
-        received, events = [], sockets.events(self._socket)
-        while events & sockets.POLLOUT and self._early:
+        received, events = [], multiparts.events(self._socket)
+        while events & multiparts.POLLOUT and self._early:
             if self._send(self._early[0]):
                 self._early.popleft()
-            events = sockets.events(self._socket)
-        if events & sockets.POLLIN:
+            events = multiparts.events(self._socket)
+        if events & multiparts.POLLIN:
             self._heard_at = time.monotonic()
             with contextlib.suppress(zmq.Again):
                 while (frames := self._inbox.receive()) is not None:
@@ -129,7 +130,7 @@ class Backend:
 
     @staticmethod
     def _has_peer(socket):
-        return bool(sockets.events(socket) & sockets.POLLOUT)
+        return bool(multiparts.events(socket) & multiparts.POLLOUT)
 
     def _end_probe(self):
         if self._probe:
@@ -139,7 +140,7 @@ class Backend:
     def is_lost(self):
         """Whether the service is certain not to come back."""
         return (not self._has_peer(self._socket)
-                and sockets.is_dead(self._endpoint))
+                and endpoints.is_dead(self._endpoint))
 
     def close(self, linger=0.0):
         """:param linger: seconds for the last requests to go

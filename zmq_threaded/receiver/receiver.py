@@ -12,17 +12,20 @@ import time
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import endpoints
+from zmq_threaded import logs
+from zmq_threaded import mailbox
+from zmq_threaded import quotas
+from zmq_threaded import sockets
+from zmq_threaded import threads
+from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ipc_path
-from zmq_threaded import logs
-from zmq_threaded import mailbox
-from zmq_threaded import quotas
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
-from zmq_threaded import sockets
-from zmq_threaded import threads
-from zmq_threaded import wire
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend as backends
 from zmq_threaded.receiver import published
@@ -54,7 +57,7 @@ class Receiver:
     its directory.
 
     :param settings: options.Settings
-    :raises: sockets.BindError, descriptors.Short
+    :raises: binding.BindError, descriptors.Short
 
     Thread: any for the public methods, receiver for the rest.
     """
@@ -74,19 +77,19 @@ class Receiver:
         try:
             # The port first: to bind the path would take it from a receiver
             # that runs.
-            sockets.bind_receiver_port(self._front, settings)
+            binding.bind_receiver_port(self._front, settings)
             self._bind_path()
             self._make_parts()
         except BaseException:
-            sockets.unbind_ipc(self._ipc.path)
+            binding.unbind_ipc(self._ipc.path)
             self._sockets.close(self._front, linger=0)
             self._context.term()
             raise
 
     def _bind_path(self):
         endpoint = f'ipc://{self._ipc.path}'
-        if sockets.is_there(endpoint) and not sockets.is_dead(endpoint):
-            raise sockets.BindError(
+        if endpoints.is_there(endpoint) and not endpoints.is_dead(endpoint):
+            raise binding.BindError(
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
@@ -99,8 +102,8 @@ class Receiver:
             self._settings.receiver_port, self._settings.max_message_size,
             self.counters, is_alone=True)
         self._inbox = inbox.Inbox(
-            self._front, self.counters, sockets.receive_uncopied, self._guard,
-            sockets.own_addresses(self._settings.receiver_port,
+            self._front, self.counters, multiparts.receive_uncopied, self._guard,
+            endpoints.own_addresses(self._settings.receiver_port,
                                   self._ipc.path))
         self._backends = {}
         self._by_fd = {}
@@ -277,11 +280,11 @@ class Receiver:
 
     def _new_backend(self, instance_id):
         path = address.service_path(self._ipc_dir, instance_id)
-        if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
+        if not os.path.exists(path) or endpoints.is_dead(f'ipc://{path}'):
             return None
         try:
             backend = backends.Backend(self._sockets, path, self.counters)
-        except sockets.BadEndpoint as error:
+        except endpoints.BadEndpoint as error:
             LOG.warning('A service cannot be reached: %s', error)
             return None
         self._backends[instance_id] = self._by_fd[backend.fd] = backend
@@ -320,9 +323,9 @@ class Receiver:
         if frames[0] in self._slow:
             return self._keep(frames)
         outcome = self._send_front(frames)
-        if outcome is sockets.SLOW:
+        if outcome is multiparts.SLOW:
             self._keep(frames)
-        elif outcome is sockets.GONE:
+        elif outcome is multiparts.GONE:
             self.counters.add('replies_to_vanished_clients')
 
     def _keep(self, frames):
@@ -330,8 +333,8 @@ class Receiver:
 
     def _send_front(self, frames):
         answer = (self._guard.answer if self._guard.is_watching
-                  else sockets.answer)
-        return answer(self._front, frames, sockets.forward)
+                  else multiparts.answer)
+        return answer(self._front, frames, multiparts.forward)
 
     def _malformed(self, error):
         self.counters.add('malformed')

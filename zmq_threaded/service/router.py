@@ -14,7 +14,9 @@ import itertools
 import threading
 import time
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import binding
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.service import failures
@@ -42,13 +44,13 @@ class SharedRouter:
                  longest):
         self._sockets = socket_factory
         self._socket, self._path = socket, path
-        port = sockets.bound_port(socket)
+        port = binding.bound_port(socket)
         self.guard = flood_guard.FloodGuard(
             port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
         self._inbox = inbox.Inbox(
-            socket, counters, sockets.receive_request, self.guard,
-            sockets.own_addresses(port, path))
+            socket, counters, multiparts.receive_request, self.guard,
+            endpoints.own_addresses(port, path))
         self._wake_reader = wake_reader
         self._is_behind = False
         self._lock = threading.Lock()
@@ -68,7 +70,7 @@ class SharedRouter:
         self._is_behind = False
         with self._lock:
             for _ in range(limit):
-                if not sockets.events(self._socket) & sockets.POLLIN:
+                if not multiparts.events(self._socket) & multiparts.POLLIN:
                     return received
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -92,14 +94,14 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what sockets.answer() says of each, or the exception
+        :returns: list of what multiparts.answer() says of each, or the exception
             that it raised
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
                 outcomes.append(self._answer(frames))
-                readable |= sockets.events(self._socket) & sockets.POLLIN
+                readable |= multiparts.events(self._socket) & multiparts.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
@@ -117,11 +119,11 @@ class SharedRouter:
 
     def _answer(self, frames):
         answer = (self.guard.answer if self.guard.is_watching
-                  else sockets.answer)
+                  else multiparts.answer)
         try:
             return answer(self._socket, frames)
         except Exception as error:
-            if sockets.is_out_of_memory(error):
+            if multiparts.is_out_of_memory(error):
                 self._complete(frames[-1])
             return error
 
@@ -130,7 +132,7 @@ class SharedRouter:
         message would become a part of this one.
         """
         with contextlib.suppress(Exception):
-            sockets.send(self._socket, [failures.in_place_of(frame)])
+            multiparts.send(self._socket, [failures.in_place_of(frame)])
 
     def close(self):
         """Close the socket, when both threads have ended.
@@ -139,7 +141,7 @@ class SharedRouter:
         """
         # Without the lock, which nobody uses any more: a signal handler that
         # cleans up may interrupt its own thread in here. Unbound first: see
-        # door.py.
-        sockets.unbind_ipc(self._path)
+        # net/accept_gate.py.
+        binding.unbind_ipc(self._path)
         self._sockets.close(self._socket)
         return not next(self._closings)

@@ -12,7 +12,8 @@ import time
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import options
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import binding
 from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import wire
@@ -51,7 +52,7 @@ class Service:
     :param topics: list of Topic
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
-    :raises: sockets.BindError
+    :raises: binding.BindError
 
     Thread: any.
     """
@@ -161,11 +162,11 @@ class Service:
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
-                               sockets.CLOSING_QUIET, _QUIET_LIMIT)
+                               endpoints.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
-        time.sleep(sockets.CLOSING_QUIET)
+        time.sleep(endpoints.CLOSING_QUIET)
         if has_ended and self._router.close():
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
@@ -200,7 +201,7 @@ class Service:
     def _bind(self, socket, settings):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(sockets.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings))
         return tuple(endpoints)
 
     def _made_room(self):
