@@ -4,22 +4,23 @@
 import os
 import socket as system_socket
 import time
+from collections.abc import Iterable
 
 from zmq_threaded.net import accept_gate
 
-# A service renames its file CLOSING_QUIET before it closes, in seconds; who
-# has heard of it within FRESH needs no look at the file. The new name stays
-# until all have noticed the end of their connections.
+# A service renames its socket file CLOSING_QUIET seconds before it closes. A
+# sender that has heard of the service within FRESH seconds needs no look at
+# the file. The new name stays until all senders have noticed the end of their
+# connections.
 CLOSING_QUIET, FRESH = 0.05, 0.02
 _CLOSING = '.closing'
-
 
 
 class BadEndpoint(Exception):
     """A record names an endpoint to which nobody can connect."""
 
 
-def reachable(endpoints):
+def reachable(endpoints: Iterable[str]) -> str | None:
     """The first endpoint that this process can use: IPC where its file is
     on this machine and its user may connect, else TCP; None when there is
     none.
@@ -31,12 +32,12 @@ def reachable(endpoints):
     return None
 
 
-def is_there(endpoint):
+def is_there(endpoint: str) -> bool:
     """False when an IPC endpoint has no file on this machine."""
     return not endpoint.startswith('ipc://') or os.path.exists(endpoint[6:])
 
 
-def is_closing(endpoint, heard_at):
+def is_closing(endpoint: str, heard_at: float) -> bool:
     """Whether the service of an endpoint is closing, so that what is sent to
     it now may be lost: libzmq notices the end of a connection too late.
 
@@ -47,12 +48,12 @@ def is_closing(endpoint, heard_at):
             and os.path.exists(closing_marker(endpoint[6:])))
 
 
-def closing_marker(path):
+def closing_marker(path: str) -> str:
     """The name that the file of a Unix socket gets when its owner closes."""
     return path.removesuffix('.sock') + _CLOSING
 
 
-def missing(endpoints):
+def missing(endpoints: Iterable[str]) -> str | None:
     """The IPC endpoint among these whose file is not there, or None. Its
     service may be about to make the file anew.
     """
@@ -60,7 +61,7 @@ def missing(endpoints):
                  if not is_there(endpoint)), None)
 
 
-def is_gone(endpoint):
+def is_gone(endpoint: str) -> bool:
     """Whether the service of an endpoint has ended, known for certain: a
     missing file alone says nothing, unless the service said that it closes.
     """
@@ -69,7 +70,7 @@ def is_gone(endpoint):
     return os.path.exists(closing_marker(endpoint[6:]))
 
 
-def is_dead(endpoint):
+def is_dead(endpoint: str) -> bool:
     """Whether nobody listens on an endpoint now, known for certain: libzmq
     says nothing about it and tries for ever. False for TCP, where a host that
     is down gives no answer either way.
@@ -92,14 +93,15 @@ def tcp_endpoint(settings, port):
     return f'tcp://{bracketed(settings.host)}:{port}'
 
 
-def bracketed(address):
+def bracketed(address: str) -> str:
     """An IP address as it stands in an endpoint."""
     plain = ':' in address and not address.startswith('[')
     return f'[{address}]' if plain else address
 
 
-def own_addresses(port, path):
-    """The port, and the paths that accepted connections have as their own
-    address: the file was renamed to where it is.
+def own_addresses(port: int | None, path: str) -> set[int | str | None]:
+    """What the connections that were accepted on a port and a path have as
+    their own address: the port, the path, and the paths from which the socket
+    file was renamed.
     """
     return {port, path, *accept_gate.beside(path)}

@@ -3,6 +3,7 @@
 
 import collections
 import time
+from collections.abc import Hashable
 
 _PERIOD = 1.0
 # Further peers of the same period have to ask again.
@@ -17,12 +18,12 @@ class Quota:
     Thread: one.
     """
 
-    def __init__(self, limit):
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._counts = collections.Counter()
+        self._counts: collections.Counter[Hashable] = collections.Counter()
         self._next = 0.0
 
-    def allows(self, peer):
+    def allows(self, peer: Hashable) -> bool:
         """Whether this peer may ask once more, for now.
 
         :param peer: whatever names it

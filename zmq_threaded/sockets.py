@@ -11,6 +11,7 @@ import zmq
 
 from zmq_threaded import endpoints
 from zmq_threaded import logs
+from zmq_threaded import options
 from zmq_threaded import threads
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import routing_ids
@@ -45,8 +46,8 @@ _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
 # could fill the pipe.) The pipe of a receiver, with the messages of many
 # clients, may be full, so a receiver sends no heartbeats.
 _SERVICE_RCVHWM, _BACKEND_SNDHWM = 3000, 2000
-# The pipe of the answers to a client. It must never be full, for a client sends
-# heartbeats.
+# The pipe of the answers to a client. It must never be full, for a client
+# sends heartbeats.
 _CLIENT_RCVHWM = 100_000
 
 # Bytes of a frame beside the parts of the message: the header, and the ids
@@ -59,7 +60,7 @@ _FOR_A_CONTEXT, _THREADS_OF_A_CONTEXT = 8, 1
 _TRY_AGAIN = 0.1
 
 
-def new_context(settings):
+def new_context(settings: options.Settings) -> zmq.Context:
     """A zmq.Context for one driver in this process.
 
     :raises: descriptors.Short
@@ -84,7 +85,7 @@ def new_context(settings):
     return context
 
 
-def new_socket(context, kind):
+def new_socket(context: zmq.Context, kind: int) -> zmq.Socket:
     """A socket without options.
 
     :raises: descriptors.Short
@@ -100,7 +101,7 @@ def new_socket(context, kind):
         raise
 
 
-def terminate(context, limit):
+def terminate(context: zmq.Context, limit: float) -> bool:
     """Terminate a context whose sockets are closed or about to be.
 
     :param limit: seconds to wait; a socket that somebody still holds would
@@ -141,18 +142,19 @@ class Sockets:
     Thread: any.
     """
 
-    def __init__(self, context, settings):
+    def __init__(self, context: zmq.Context,
+                 settings: options.Settings) -> None:
         self._context = context
         self._settings = settings
         # Weak: a socket that an exception made unreachable is closed by the
         # garbage collector, and is not counted any more.
-        self._open = weakref.WeakSet()
+        self._open: weakref.WeakSet[zmq.Socket] = weakref.WeakSet()
 
-    def count(self):
+    def count(self) -> int:
         """How many are open."""
         return len(self._open)
 
-    def request(self, endpoint):
+    def request(self, endpoint: str) -> zmq.Socket:
         """A REQ socket, connected. Waits for nothing.
 
         :raises: endpoints.BadEndpoint, descriptors.Short
@@ -165,7 +167,7 @@ class Sockets:
         socket.set(zmq.REQ_CORRELATE, 1)
         return self._connected(socket, endpoint)
 
-    def dealer(self, endpoint):
+    def dealer(self, endpoint: str) -> zmq.Socket:
         """A DEALER socket of a client, connected. Waits for nothing.
 
         :raises: endpoints.BadEndpoint, descriptors.Short
@@ -177,7 +179,7 @@ class Sockets:
         socket.set(zmq.RCVHWM, _CLIENT_RCVHWM)
         return self._connected(socket, endpoint)
 
-    def backend(self, endpoint):
+    def backend(self, endpoint: str) -> zmq.Socket:
         """A DEALER socket of a receiver, connected to a service.
 
         :raises: endpoints.BadEndpoint, descriptors.Short
@@ -188,7 +190,7 @@ class Sockets:
         socket.set(zmq.SNDHWM, _BACKEND_SNDHWM)
         return self._connected(socket, endpoint, heartbeats=False)
 
-    def service(self):
+    def service(self) -> zmq.Socket:
         """An unbound ROUTER socket of a service.
 
         :raises: descriptors.Short
@@ -198,7 +200,7 @@ class Sockets:
             socket.set(zmq.RCVHWM, _SERVICE_RCVHWM)
         return socket
 
-    def router(self):
+    def router(self) -> zmq.Socket:
         """An unbound ROUTER socket of a service or a receiver.
 
         :raises: descriptors.Short
@@ -210,7 +212,7 @@ class Sockets:
         socket.set(zmq.LINGER, int(self._settings.linger * 1000))
         return socket
 
-    def close(self, socket, linger=None):
+    def close(self, socket: zmq.Socket, linger: float | None = None) -> None:
         """Close a socket. Twice is fine, so whoever was interrupted by an
         exception calls this again.
 
@@ -248,7 +250,7 @@ class Sockets:
         return socket
 
 
-def listen_on(socket, endpoint, descriptor):
+def listen_on(socket: zmq.Socket, endpoint: str, descriptor: int) -> None:
     """Bind a socket to an endpoint on which a descriptor listens already.
 
     :raises: zmq.ZMQError
@@ -260,7 +262,7 @@ def listen_on(socket, endpoint, descriptor):
         socket.set(zmq.USE_FD, -1)
 
 
-def listen_on_ipv4(socket):
+def listen_on_ipv4(socket: zmq.Socket) -> None:
     """To be called before a socket is bound to an interface by its name, which
     would give the IPv6 address of the interface, if it has one.
     """

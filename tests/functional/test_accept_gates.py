@@ -278,7 +278,8 @@ def test_what_cannot_be_made_anew_leaves_no_descriptors(path):
         for _ in range(20):
             with pytest.raises(binding.BindError):
                 binding.reopen_ipc(path)
-        assert leaks.descriptors() == before
+        # libzmq may close that of its first greeting meanwhile.
+        assert leaks.descriptors() <= before
         os.rmdir(path)
         assert binding.reopen_ipc(path)
         _greeted(path).close()

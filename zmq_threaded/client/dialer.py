@@ -32,10 +32,10 @@ class Dialer:
         self._done = done
         self._is_tcp = not endpoint.startswith('ipc://')
         self._addresses = addresses.of_process()
-        self._happy_eyeballs = None
+        self._happy_eyeballs: happy_eyeballs.HappyEyeballs | None = None
         self._try_at = time.monotonic() + _TRY_AFTER
         self._try_until = 0.0
-        self._tried = ()
+        self._tried: tuple[tuple[str, int], ...] = ()
         self.address = None if self._is_tcp else endpoint
         self.is_hopeless = False
         self.why = ''
@@ -79,7 +79,7 @@ class Dialer:
             if now < max(self._try_at, lost_at + _TRY_AFTER):
                 return None
             self._begin(now)
-        return self._happy_eyeballs and self._judge(now)
+        return self._happy_eyeballs and self._judge(self._happy_eyeballs, now)
 
     def connected(self):
         """There is a connection: no need to look for another address."""
@@ -95,10 +95,9 @@ class Dialer:
             self._happy_eyeballs = happy_eyeballs.HappyEyeballs(self._tried)
             self._try_until = now + _TRY_LIMIT
 
-    def _judge(self, now):
-        if not self._happy_eyeballs.advance() and now < self._try_until:
+    def _judge(self, tried, now):
+        if not tried.advance() and now < self._try_until:
             return None
-        tried = self._happy_eyeballs
         self._end()
         self._try_at = now + _TRY_AGAIN
         if tried.winner is None:

@@ -70,7 +70,9 @@ class AcceptGate:
     def __init__(self, path):
         self._path = path
         placeholder_path, self._next_path = beside(path)
-        self._queue = self._former = self._identity = None
+        self._queue: system_socket.socket | None = None
+        self._former: system_socket.socket | None = None
+        self._identity = None
         self._capacity = self._former_capacity = 0
         self._is_handed_over = False
         self._placeholder = placeholder.Placeholder(placeholder_path)
@@ -126,8 +128,10 @@ class AcceptGate:
             ring.recv(1)
 
     def fileno(self):
-        """Readable when clients wait."""
-        return (self._former or self._queue).fileno()
+        """Of an open gate: readable when clients wait."""
+        queue = self._former or self._queue
+        assert queue is not None, f'{self._path} is not open'
+        return queue.fileno()
 
     def answer(self):
         """Let those in who wait.

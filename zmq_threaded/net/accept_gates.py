@@ -32,7 +32,8 @@ class AcceptGates:
         self._gates = {}
         self._is_short = False
         self._may_warn = counters.Seldom()
-        self._wakeup = self._loop = None
+        self._wakeup: mailbox.Wakeup | None = None
+        self._loop: threads.Loop | None = None
 
     def bind(self, path, bind):
         """Bind a ZeroMQ socket to an IPC address.
@@ -54,7 +55,7 @@ class AcceptGates:
             former, self._gates[path] = self._gates.get(path), gate
             if former is not None:
                 former.abandon()
-            self._wakeup.set()
+            self._wake()
 
     def reopen(self, path):
         """Make the file of an address anew.
@@ -67,7 +68,7 @@ class AcceptGates:
             if gate is None:
                 return False
             gate.reopen()
-            self._wakeup.set()
+            self._wake()
         return True
 
     def holds(self, path):
@@ -94,6 +95,10 @@ class AcceptGates:
                 loop = self._stop_if_unused()
         if loop is not None:
             loop.join(time.monotonic() + _JOIN_LIMIT)
+
+    def _wake(self):
+        if self._wakeup is not None:
+            self._wakeup.set()
 
     def _start(self):
         """:raises: OSError, descriptors.Short"""

@@ -14,12 +14,12 @@ _KEPT = 8192
 
 
 def of_process():
-    """The Places of this process. A forked child has its own."""
+    """The Addresses of this process. A forked child has its own."""
     pid = os.getpid()
     return _by_pid.get(pid) or _by_pid.setdefault(pid, Addresses())
 
 
-_by_pid = {}
+_by_pid: dict[int, 'Addresses'] = {}
 
 
 class Addresses:

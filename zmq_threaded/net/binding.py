@@ -11,6 +11,7 @@ import random
 import zmq
 
 from zmq_threaded import endpoints
+from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.net import accept_gates
 from zmq_threaded.net import descriptors
@@ -36,9 +37,9 @@ class BindError(Exception):
 FAILURES = BindError, descriptors.Short, OSError, zmq.ZMQError
 
 
-def bind_ipc(socket, path):
-    """Bind to a Unix socket and return its endpoint; see
-    net/accept_gate.py.
+def bind_ipc(socket: zmq.Socket, path: str) -> str:
+    """Bind to a Unix socket and return its endpoint. Clients come in through
+    an accept gate (net/accept_gate.py).
 
     The path must be new: a live one is taken away from its owner without an
     error. unbind_ipc() is to be called before the socket is closed.
@@ -56,7 +57,7 @@ def bind_ipc(socket, path):
     return endpoint
 
 
-def reopen_ipc(path):
+def reopen_ipc(path: str) -> bool:
     """Make the file of a path anew, to which a socket is bound still.
 
     :returns: False when none is
@@ -78,19 +79,19 @@ def _bind_errors(endpoint):
         raise BindError(f'{endpoint}: {error}', is_full) from None
 
 
-def holds_ipc(path):
+def holds_ipc(path: str) -> bool:
     """Whether the file of a path that was bound here is there, and ours."""
     return accept_gates.holds(path)
 
 
-def unbind_ipc(path):
-    """Remove a Unix socket, if it is still ours; those who are connected stay
-    so. Twice is fine.
+def unbind_ipc(path: str) -> None:
+    """Remove the file of a Unix socket, if it is still ours. Clients that are
+    connected stay connected. Twice is fine.
     """
     accept_gates.unbind(path)
 
 
-def bind_tcp(socket, settings):
+def bind_tcp(socket: zmq.Socket, settings: options.Settings) -> str:
     """Bind to a free port of the configured range.
 
     :raises: BindError
@@ -106,7 +107,8 @@ def bind_tcp(socket, settings):
         f'rpc_zmq_max_port {settings.ports.stop - 1}')
 
 
-def bind_receiver_port(socket, settings):
+def bind_receiver_port(socket: zmq.Socket,
+                       settings: options.Settings) -> None:
     """Bind to the one TCP port of the node.
 
     :raises: BindError
@@ -134,8 +136,8 @@ def _bind_port(socket, settings, port):
     return True
 
 
-def bound_port(socket):
+def bound_port(socket: zmq.Socket) -> int | None:
     """The TCP port to which a socket was bound last, or None."""
-    endpoint = socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0').decode()
+    endpoint = bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b'\0').decode()
     is_tcp = endpoint.startswith('tcp://')
     return int(endpoint.rpartition(':')[2]) if is_tcp else None

@@ -58,12 +58,13 @@ class Ledger:
     """
 
     def __init__(self):
-        self._clients, self._by_key = {}, {}
+        self._clients: dict[bytes, _Client] = {}
+        self._by_key: dict[int | None, _Client] = {}
         self._ended = set()
         # Who is not known, and who is not known any more.
         self._nobody, self._latest = _Client(), _Client()
         self._answering = None
-        self._marks = None
+        self._marks: dict[int, tuple[int, int]] | None = None
         self.grown_before = 0
 
     def note(self, fd, client):
@@ -145,9 +146,10 @@ class Ledger:
 
     def _drop_all_but(self, keys, candidates):
         for client, known in candidates.items():
-            if known.key not in keys and self._clients.get(client) is known:
+            key = known.key
+            if key not in keys and self._clients.get(client) is known:
                 self._clients.pop(client, None)
-                self._by_key.pop(known.key, None)
+                self._by_key.pop(key, None)
 
 
 def _on_wire(frames):

@@ -94,11 +94,8 @@ def skip(socket, limit):
     receive_frame, get = socket.recv, socket.get
     if not get(_RCVMORE):
         return True
-    for _ in range(limit):
-        # Not copied, for a frame may be big.
-        if not receive_frame(_NOBLOCK, False).more:
-            return True
-    return False
+    # Not copied, for a frame may be big.
+    return any(not receive_frame(_NOBLOCK, False).more for _ in range(limit))
 
 
 def answer(socket, frames, send=send):

@@ -25,7 +25,7 @@ class _Client:
     __slots__ = ('queue', 'size')
 
     def __init__(self):
-        self.queue = collections.deque()
+        self.queue: collections.deque[tuple] = collections.deque()
         self.size = 0
 
     def __len__(self):

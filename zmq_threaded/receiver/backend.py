@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a receiver to one service of its node."""
+"""The connection from a receiver to one service of its node."""
 
 import collections
 import contextlib
@@ -12,6 +12,7 @@ from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
 from zmq_threaded.net import multiparts
+from zmq_threaded.receiver import route
 
 TAKEN = 'taken'
 BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
@@ -43,7 +44,7 @@ class Backend:
         self._inbox = inbox.Inbox(self._socket, counters,
                                   multiparts.receive_uncopied)
         self.fd = self._socket.fd
-        self._early = collections.deque()
+        self._early: collections.deque[route.Request] = collections.deque()
         self._was_connected = False
         self._asked_at = self._heard_at = 0.0
         self._probe = None
