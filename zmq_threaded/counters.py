@@ -4,16 +4,10 @@
 import collections
 import threading
 import time
-import typing
-import weakref
 
 
 class Counters:
-    """Named counts of one driver in one process, and its open sockets.
-
-    Sockets are known one by one: an exception that comes between the end of a
-    socket and closed() leaves no wrong number, for closed() may be repeated,
-    and a socket that was forgotten is not there.
+    """Named counts of one driver in one process.
 
     Thread: any. The lock is reentrant, for a signal handler may count too.
     """
@@ -21,16 +15,6 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._counts: collections.Counter[str] = collections.Counter()
-        # Each is added, taken out and listed in one step, without the lock.
-        self._sockets: set[weakref.ref[typing.Any]] = set()
-
-    def opened(self, socket: object) -> None:
-        """There is one more socket."""
-        self._sockets.add(weakref.ref(socket, self._sockets.discard))
-
-    def closed(self, socket: object) -> None:
-        """It was closed; twice is fine."""
-        self._sockets.discard(weakref.ref(socket))
 
     def add(self, name: str, count: int = 1) -> None:
         """Count something that happened."""
@@ -41,10 +25,6 @@ class Counters:
         """All counts so far."""
         with self._lock:
             return dict(self._counts)
-
-    def sockets(self) -> int:
-        """How many sockets are open."""
-        return len(self._sockets)
 
 
 class Seldom:

@@ -13,11 +13,11 @@ from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import runtimes
 from zmq_threaded import sizes
-from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import results
 from zmq_threaded.client import sender
+from zmq_threaded.net import binding
 from zmq_threaded.registry import engines
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import executors
@@ -145,7 +145,7 @@ class ZmqDriver(base.BaseDriver):
                 addresses, pool=pool,
                 batch=batches.Batch(batch_size or 1, batch_timeout))
         except (errors.OutOfResources, base.TransportDriverError,
-                *sockets.FAILURES) as error:
+                *binding.FAILURES) as error:
             # oslo.messaging 18 reports a failure to listen as "object has no
             # attribute 'target'", its own mistake.
             LOG.error('Nobody will listen on %s: %s',
@@ -185,9 +185,9 @@ class ZmqDriver(base.BaseDriver):
 
 def _as_ours(error):
     """What listen() raises for an error of its parts."""
-    if isinstance(error, sockets.BindError):
+    if isinstance(error, binding.BindError):
         return errors.ListenError(str(error))
-    if isinstance(error, sockets.FAILURES):
+    if isinstance(error, binding.FAILURES):
         # Not as a ListenError, of which oslo.messaging 18.3 makes an
         # AttributeError.
         return errors.OutOfResources(f'Cannot listen: {error}')

@@ -16,7 +16,7 @@ from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
-from zmq_threaded.client import outbox
+from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
 from zmq_threaded.net import descriptors
@@ -96,15 +96,16 @@ class Runtime:
             housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
-        self.outbox = outbox.Outbox(
-            self._context, settings, self._registry, self.counters,
+        self._sockets = sockets.Sockets(self._context, settings)
+        self.outbox = outboxes.Outbox(
+            self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX)
         undo.append(self.outbox.stop)
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
             self.outbox, self._registry, self.counters)
         self.requests = requests.Requests(
-            self._context, settings, self._registry, self.counters,
+            self._sockets, settings, self._registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
         self._presence = address.Presence(settings, self._ipc_dir)
         self._published = published.Published(settings)
@@ -121,14 +122,14 @@ class Runtime:
         """A bound service, registered under these topics once it starts.
 
         :param kwargs: batch and pool of services.Service
-        :raises: sockets.BindError
+        :raises: binding.BindError
         """
         if not self._swept:
             self._swept = True
             sweep.sweep(self._ipc_dir, self._settings.expire)
             self._warn_of_open_port()
         listening = services.Service(
-            self._context, self._settings, self._ipc_dir, self._registry,
+            self._sockets, self._settings, self._ipc_dir, self._registry,
             addresses, self.counters, **kwargs)
         self._services.append(listening)
         self._look_around()
@@ -139,7 +140,7 @@ class Runtime:
         services), unacknowledged, descriptors_left (to this process).
         """
         return {**self.counters.snapshot(),
-                'sockets': self.counters.sockets(),
+                'sockets': self._sockets.count(),
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),

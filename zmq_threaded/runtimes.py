@@ -8,8 +8,8 @@ from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import options
 from zmq_threaded import runtime
-from zmq_threaded import sockets
 from zmq_threaded import topic as topics
+from zmq_threaded.net import binding
 
 # How often a thread may open a driver while it opens one: a signal handler or
 # a log handler comes in between, and ends.
@@ -95,7 +95,7 @@ class Runtimes:
             return runtime.Runtime(self._settings, self, place)
         except options.InvalidOption as error:
             raise errors.ConfigurationError(str(error)) from None
-        except sockets.FAILURES as error:
+        except binding.FAILURES as error:
             raise errors.OutOfResources(
                 f'The zmq driver cannot be opened: {error}') from None
 

@@ -18,6 +18,7 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import poller
 from zmq_threaded.service import service as services
 
@@ -35,8 +36,9 @@ def a_service(node, on_incoming=lambda messages: None, **query):
 @contextlib.contextmanager
 def a_peer(node, service):
     """A DEALER that is connected to the service."""
-    with zmq.Context() as context, sockets.dealer_socket(
-            context, node.settings(), service.instance.endpoints[0]) as peer:
+    with zmq.Context() as context, sockets.Sockets(
+            context, node.settings()).dealer(
+                service.instance.endpoints[0]) as peer:
         assert peer.poll(DEADLINE * 1000, zmq.POLLOUT)
         yield peer
 
@@ -62,11 +64,11 @@ class Held:
     """
 
     def __init__(self, monkeypatch):
-        self._answer = sockets.answer
+        self._answer = multiparts.answer
         self.is_reached, self._may_go = threading.Event(), threading.Event()
         self.release = self._may_go.set
         self.trouble = {}
-        monkeypatch.setattr(sockets, 'answer', self._hold)
+        monkeypatch.setattr(multiparts, 'answer', self._hold)
 
     def _hold(self, socket, frames, *args):
         self.is_reached.set()
@@ -102,10 +104,16 @@ class Interrupted:
     def __getattr__(self, name):
         return getattr(self._socket, name)
 
-    def close(self):
+    def __hash__(self):
+        return hash(self._socket)
+
+    def __eq__(self, other):
+        return other is self._socket
+
+    def close(self, linger=None):
         while self._handlers:
             self._handlers.pop()()
-        self._socket.close()
+        self._socket.close(linger)
 
 
 def test_a_signal_handler_may_clean_up_a_service_that_is_being_closed(node):
@@ -199,7 +207,7 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
         envelope = envelope_of(peer, service, messages)
-        monkeypatch.setattr(sockets, 'answer', lambda *args: sockets.SLOW)
+        monkeypatch.setattr(multiparts, 'answer', lambda *args: multiparts.SLOW)
         for _ in range(100):
             service._replies.put(envelope, b'unread')
         waiting.until(lambda: not len(service._replies._mailbox))

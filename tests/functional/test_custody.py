@@ -547,9 +547,9 @@ class Raw:
         self.hold_up = None
         self.service.start(self._run)
         self._context = zmq.Context()
-        self._socket = sockets.dealer_socket(
-            self._context, node.settings(),
-            self.service.instance.endpoints[0])
+        self._socket = sockets.Sockets(
+            self._context, node.settings()).dealer(
+                self.service.instance.endpoints[0])
         assert self._socket.poll(5000, zmq.POLLOUT)
         node.closing(self._close)
 

@@ -9,8 +9,8 @@ import oslo_messaging
 import pytest
 
 from tests.support import waiting
+from zmq_threaded import endpoints
 from zmq_threaded import errors
-from zmq_threaded import sockets
 from zmq_threaded import timings
 from zmq_threaded import topic
 from zmq_threaded import wire
@@ -322,7 +322,7 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     instance = _instance(closing)
     # When one has renamed its file, as the first step of its end
     path = instance.endpoints[0].removeprefix('ipc://')
-    os.rename(path, sockets.closing_marker(path))
+    os.rename(path, endpoints.closing_marker(path))
     seen = len(closing.endpoint.seen)
     time.sleep(2 * timings.FRESH)
     # Then no request follows, though the connection is still there

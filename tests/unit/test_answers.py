@@ -54,12 +54,13 @@ class Desk:
         known = registries.Registry(
             engines.embedded(ipc_dir, 30), settings.update,
             settings.expire, self.counters, 'zmq-test-directory')
+        made = sockets.Sockets(context, settings)
         self._known = known
-        self._custody = custody.Custody(context, settings, known,
+        self._custody = custody.Custody(made, settings, known,
                                         self.counters, epoll, self._not_told)
         self._on_message = self._custody._evidence.on_message
         self._connection = dealer_connection.Connection(
-            context, settings, INSTANCE.endpoints, INSTANCE.endpoints[0],
+            made, INSTANCE.endpoints, INSTANCE.endpoints[0],
             False, self.counters, in_doubt.InDoubt(), self._on_message)
         self.queue = self._connection.queue(INSTANCE)
         self.custody._connections._queues[INSTANCE.id] = self.queue

@@ -5,7 +5,7 @@ import select
 from collections.abc import Callable
 from collections.abc import Iterator
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import in_doubt
@@ -22,9 +22,9 @@ class Connections:
     """Send queues by instance; opens the connections that they need, and
     closes those that nobody uses.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param settings: options.Settings
-    :param epoll: select.epoll on which the outbox thread waits
+    :param epoll: 'select.epoll' on which the outbox thread waits
     :param counters: counters.Counters
     :param doubt: what notes the messages that were sent
     :param on_message: called with a connection and each multipart that
@@ -36,10 +36,10 @@ class Connections:
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, epoll: select.epoll, counters,
+    def __init__(self, socket_factory, settings, epoll: 'select.epoll', counters,
                  doubt: in_doubt.InDoubt, on_message: Callable,
                  unreachable: Callable, tell: Callable):
-        self._context = context
+        self._sockets = socket_factory
         self._settings = settings
         self._epoll = epoll
         self._counters = counters
@@ -83,19 +83,19 @@ class Connections:
         return queue
 
     def _open(self, instance, is_patient):
-        endpoint = sockets.reachable(instance.endpoints)
+        endpoint = endpoints.reachable(instance.endpoints)
         if endpoint is None:
-            missing = sockets.missing(instance.endpoints)
+            missing = endpoints.missing(instance.endpoints)
             endpoint = missing if missing and is_patient() else None
         if endpoint is None:
             return self._unreachable(instance,
                                      reasons.unusable(instance.endpoints))
         try:
             connection = dealer_connection.Connection(
-                self._context, self._settings, instance.endpoints, endpoint,
+                self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
                 self._on_message, self._watch, self._tell)
-        except sockets.BadEndpoint as error:
+        except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection
         return connection

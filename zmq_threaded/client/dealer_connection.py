@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DEALER connection: to an instance, or to the receiver of many."""
 
-import functools
 import time
 from typing import Any
 
 import zmq
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 from zmq_threaded import timings
 from zmq_threaded.client import dialer
 from zmq_threaded.client import send_queue
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
+from zmq_threaded.net import multiparts
 from zmq_threaded.registry import record
 
 _GRACE = timings.GRACE
@@ -28,6 +28,7 @@ class Connection:
     While the name in the endpoint is being resolved it has no socket, and
     what is to be sent waits in its queues.
 
+    :param socket_factory: sockets.Sockets
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
@@ -38,12 +39,12 @@ class Connection:
     :param tell: runs a callable in the outbox thread, later
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
-    :raises: sockets.BadEndpoint
+    :raises: endpoints.BadEndpoint
 
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, endpoints, endpoint, to_receiver,
+    def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, doubt, on_message,
                  watch=lambda connection, fd: None, tell=lambda task: None):
         self.endpoints = endpoints
@@ -53,8 +54,7 @@ class Connection:
         self._counters = counters
         self._in_doubt = doubt
         self._watch = watch
-        self._connect = functools.partial(sockets.dealer_socket, context,
-                                          settings)
+        self._sockets = socket_factory
         self._socket: Any = None
         self._inbox: Any = None
         self.fd: int | None = None
@@ -76,7 +76,7 @@ class Connection:
     def _try_to_open(self, address):
         try:
             self._open(address)
-        except (sockets.BadEndpoint, descriptors.Short,
+        except (endpoints.BadEndpoint, descriptors.Short,
                 zmq.ZMQError) as error:
             self._dialer.failed(str(error))
 
@@ -84,13 +84,12 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._connect(address)
+        socket = self._sockets.dealer(address)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
         self._socket = socket
         self._inbox = inbox.Inbox(socket, self._counters)
-        self._counters.opened(socket)
 
     def queue(self, instance: record.Instance) -> send_queue.SendQueue:
         """The send queue to an instance, a new one if there is none."""
@@ -128,9 +127,9 @@ class Connection:
         """
         if self._socket is None:
             return
-        events = sockets.events(self._socket)
+        events = multiparts.events(self._socket)
         while True:
-            if events & sockets.POLLIN:
+            if events & multiparts.POLLIN:
                 self._heard_at = time.monotonic()
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -138,10 +137,10 @@ class Connection:
                 elif self._inbox.is_behind:
                     # The others on this thread go first; check() goes on.
                     break
-            elif not (events & sockets.POLLOUT and self._send()):
+            elif not (events & multiparts.POLLOUT and self._send()):
                 break
-            events = sockets.events(self._socket)
-        self._note_connection(bool(events & sockets.POLLOUT))
+            events = multiparts.events(self._socket)
+        self._note_connection(bool(events & multiparts.POLLOUT))
 
     def _send(self):
         """:returns: whether anything was sent"""
@@ -169,7 +168,7 @@ class Connection:
         if not abreast:
             return True
         try:
-            sockets.send(self._socket, [b'', self._frame(delivery, abreast)])
+            multiparts.send(self._socket, [b'', self._frame(delivery, abreast)])
         except zmq.Again:
             delivery.group = copies
             return False
@@ -225,7 +224,7 @@ class Connection:
         if self._dialer.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not sockets.is_gone(self._endpoint))
+                and not endpoints.is_gone(self._endpoint))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What
@@ -239,9 +238,9 @@ class Connection:
         return self._dialer.why or f'{self._endpoint}: {self._trouble()}'
 
     def _trouble(self):
-        if not sockets.is_there(self._endpoint):
+        if not endpoints.is_there(self._endpoint):
             return 'its socket file is missing (No such file or directory)'
-        if sockets.is_dead(self._endpoint):
+        if endpoints.is_dead(self._endpoint):
             return 'nobody listens there any more'
         return 'the connection is lost' if self._was_connected else 'no answer'
 
@@ -257,11 +256,11 @@ class Connection:
         be lost.
         """
         return (not self.to_receiver
-                and sockets.is_closing(self._endpoint, self._heard_at))
+                and endpoints.is_closing(self._endpoint, self._heard_at))
 
     def is_dead(self) -> bool:
         """Whether its instance is certain never to come back."""
-        return not self.to_receiver and sockets.is_gone(self._endpoint)
+        return not self.to_receiver and endpoints.is_gone(self._endpoint)
 
     def _ask(self, now):
         longest = (_ASK_RECEIVER_EVERY if self.to_receiver
@@ -269,7 +268,7 @@ class Connection:
         for queue in self._queues.values():
             for question in queue.questions(now, self._changed_at, longest):
                 try:
-                    sockets.send(self._socket, [b'', question])
+                    multiparts.send(self._socket, [b'', question])
                 except zmq.Again:
                     return
 
@@ -290,6 +289,5 @@ class Connection:
 
     def _close_socket(self):
         if self._socket is not None:
-            self._socket.close(linger=0)
-            self._counters.closed(self._socket)
+            self._sockets.close(self._socket)
             self._socket = None

@@ -46,13 +46,13 @@ _CLOSED = 'the driver was closed'
 class Outbox:
     """The sending thread of one driver in one process.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param name: of the thread
 
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, context, settings, registry, counters, name):
+    def __init__(self, socket_factory, settings, registry, counters, name):
         self._limit = settings.outbox_limit
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
@@ -68,7 +68,7 @@ class Outbox:
             self._epoll = select.epoll()
             undo.callback(self._epoll.close)
             self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-            self._custody = custody.Custody(context, settings, registry,
+            self._custody = custody.Custody(socket_factory, settings, registry,
                                             counters, self._epoll, self._tell)
             undo.pop_all()
         self._flushers = flushes.Flushes(self._custody, self.pending)

@@ -4,16 +4,15 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
-import functools
 import os
 import time
 
 import zmq
 
+from zmq_threaded import endpoints
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
-from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import timings
 from zmq_threaded import wire
@@ -22,6 +21,7 @@ from zmq_threaded.client import opening
 from zmq_threaded.client import pool
 from zmq_threaded.client import reasons
 from zmq_threaded.net import descriptors
+from zmq_threaded.net import multiparts
 
 LOG = logs.get(__name__)
 
@@ -42,21 +42,21 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_counters', '_receive_timeout', '_pid')
+                 '_sockets', '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, endpoints, endpoint, socket, counters):
+    def __init__(self, endpoints, endpoint, socket, socket_factory, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
+        self._sockets = socket_factory
         self._counters, self._pid = counters, os.getpid()
-        counters.opened(socket)
         self.idle_since = 0.0
         self._receive_timeout = None
 
     def send(self, frame):
         """False when there is no peer to take it."""
         try:
-            sockets.send(self.socket, [frame])
+            multiparts.send(self.socket, [frame])
         except zmq.Again:
             return False
         self._counters.add('sent')
@@ -75,8 +75,8 @@ class _Connection:
                 return None
             self._set_timeout(min(left, timings.CALL_SLICE))
             try:
-                return sockets.receive(self.socket, flags=0)[0]
-            except sockets.TooManyFrames:
+                return multiparts.receive(self.socket, flags=0)[0]
+            except multiparts.TooManyFrames:
                 # The connection is of no more use.
                 raise errors.ServerGone() from None
             except zmq.Again:
@@ -89,7 +89,7 @@ class _Connection:
 
     def is_lost(self):
         """Whether there is no peer any more."""
-        return not sockets.events(self.socket) & sockets.POLLOUT
+        return not multiparts.events(self.socket) & multiparts.POLLOUT
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -101,8 +101,7 @@ class _Connection:
         # In a forked child all is the parent's, and a thread that the child
         # does not have may hold the locks.
         if self._pid == os.getpid():
-            self.socket.close(linger=0)
-            self._counters.closed(self.socket)
+            self._sockets.close(self.socket)
 
     # An exception may end the thread that has it at any line.
     __del__ = close
@@ -111,7 +110,7 @@ class _Connection:
 class Requests:
     """Calls that need one reply and nothing else.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param watch: Outbox.watch()
     :param call_by_outbox: OutboxCalls.call(), for a server that replies in
         more than one message, of which a REQ takes only one; and when a
@@ -120,10 +119,10 @@ class Requests:
     Thread: any.
     """
 
-    def __init__(self, context, settings, registry, counters, watch,
+    def __init__(self, socket_factory, settings, registry, counters, watch,
                  call_by_outbox):
-        self._opening = opening.Opening(functools.partial(
-            sockets.request_socket, context, settings))
+        self._sockets = socket_factory
+        self._opening = opening.Opening(socket_factory)
         self._registry = registry
         self._counters = counters
         self._watch = watch
@@ -238,7 +237,7 @@ class Requests:
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and sockets.is_closing(connection.endpoint,
+        if connection and endpoints.is_closing(connection.endpoint,
                                              connection.idle_since):
             connection.close()
             return None
@@ -252,7 +251,7 @@ class Requests:
             self._registry.cache.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
         return _Connection(instance.endpoints, endpoint, socket,
-                           self._counters)
+                           self._sockets, self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:

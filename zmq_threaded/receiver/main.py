@@ -12,8 +12,8 @@ from oslo_log import log
 from zmq_threaded import ipc_directory
 from zmq_threaded import logs
 from zmq_threaded import options
-from zmq_threaded import sockets
 from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver
@@ -60,7 +60,7 @@ def main(arguments=None):
     problem = None
     try:
         running = _started(conf)
-    except (options.InvalidOption, sockets.BindError, descriptors.Short,
+    except (options.InvalidOption, binding.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
     if problem:

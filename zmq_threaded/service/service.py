@@ -13,11 +13,11 @@ from collections.abc import Callable
 from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
@@ -46,16 +46,16 @@ class Service:
 
     Construction binds; nothing is read before start().
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param topics: list of Topic
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
-    :raises: sockets.BindError
+    :raises: binding.BindError
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, ipc_dir, registry, topics,
+    def __init__(self, socket_factory, settings, ipc_dir, registry, topics,
                  counters, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
@@ -66,7 +66,7 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
-        socket = sockets.service_socket(context, settings)
+        socket = socket_factory.service()
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
@@ -78,22 +78,20 @@ class Service:
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
                 _limit_to_tell(settings.max_message_size))
-            self._make_parts(socket, settings, counters,
+            self._make_parts(socket_factory, socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
-            socket.close(linger=0)
-            counters.closed(socket)
+            socket_factory.close(socket, linger=0)
             raise
 
-    def _make_parts(self, socket, settings, counters, batch):
+    def _make_parts(self, socket_factory, socket, settings, counters,
+                    batch):
         self._counters = counters
-        self._socket = socket
-        counters.opened(socket)
         self._mailbox = mailbox.PolledMailbox()
         self._router = router.SharedRouter(
-            socket, self._mailbox.wake, counters, self._ipc.path,
-            settings.max_message_size)
+            socket_factory, socket, self._mailbox.wake, counters,
+            self._ipc.path, settings.max_message_size)
         name = self.instance.id.hex()[:8]
         own_stalls = stalls.Stalls()
         own_held = held.Held(settings.message_ttl)
@@ -167,17 +165,11 @@ class Service:
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
         time.sleep(timings.CLOSING_QUIET)
-        if has_ended and self._closes_router():
+        if has_ended and self._router.close():
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
-
-    def _closes_router(self) -> bool:
-        """:returns: whether this was the first time"""
-        is_first = self._router.close()
-        self._counters.closed(self._socket)
-        return is_first
 
     def may_remove_files(self) -> bool:
         """Whether all clients have noticed by now that it is closed."""
@@ -207,7 +199,7 @@ class Service:
     def _bind(self, socket, settings):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(sockets.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings))
         return tuple(endpoints)
 
     def _made_room(self):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.support import leaks
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
 
@@ -145,7 +145,7 @@ def test_endpoints_in_parts(endpoint, expected):
     'inproc://a', 'ws://host:80', 'tcp://host:' + '9' * 5000, 'tcp://[]:1',
     'ipc:///tmp/x'])
 def test_what_is_no_endpoint(endpoint):
-    with pytest.raises(sockets.BadEndpoint):
+    with pytest.raises(endpoints.BadEndpoint):
         addresses.split(endpoint)
 
 
