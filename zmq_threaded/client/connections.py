@@ -24,7 +24,7 @@ class Connections:
 
     :param socket_factory: sockets.Sockets
     :param settings: options.Settings
-    :param epoll: 'select.epoll' on which the outbox thread waits
+    :param epoll: select.epoll on which the outbox thread waits
     :param counters: counters.Counters
     :param doubt: what notes the messages that were sent
     :param on_message: called with a connection and each multipart that

@@ -56,7 +56,7 @@ class Custody:
     :param socket_factory: sockets.Sockets
     :param settings: options.Settings
     :param registry: registry.registry.Registry
-    :param epoll: 'select.epoll' on which the outbox thread waits
+    :param epoll: select.epoll on which the outbox thread waits
     :param tell: runs a callable in the outbox thread, later
 
     Thread: outbox.

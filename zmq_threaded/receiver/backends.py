@@ -26,7 +26,7 @@ class Backends:
 
     :param socket_factory: sockets.Sockets
     :param ipc_dir: directory of the Unix sockets of the services
-    :param epoll: 'select.epoll' on which the receiver waits
+    :param epoll: select.epoll on which the receiver waits
 
     Thread: receiver.
     """
