@@ -20,10 +20,10 @@ import time
 _TOOLS = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [_TOOLS, os.path.dirname(_TOOLS)]
 
-import zmq                          # noqa: E402
+import zmq  # noqa: E402
+from load import node  # noqa: E402
 
-from load import node               # noqa: E402
-from zmq_threaded import wire       # noqa: E402
+from zmq_threaded import wire  # noqa: E402
 
 _HOST = '127.0.0.1'
 _START_SECONDS = 15

@@ -8,6 +8,7 @@ made it: a forked child drops the parent's objects without using them.
 import _thread
 import contextlib
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -58,10 +59,25 @@ def start(thread: threading.Thread) -> None:
 
     :raises: descriptors.Short when there is none to be had
     """
+    # An exception at any line of Thread.start() would leave threading one that
+    # never runs: so it is run where none comes.
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
     try:
-        thread.start()
+        _thread.start_new_thread(_start, (thread, outcome))
+        error = outcome.get()
+        if error is not None:
+            raise error
     except RuntimeError as error:
         raise descriptors.Short(shortage(error)) from None
+
+
+def _start(thread: threading.Thread, outcome: Any) -> None:
+    error = None
+    try:
+        thread.start()
+    except BaseException as raised:
+        error = raised
+    outcome.put(error)
 
 
 def shortage(error: RuntimeError) -> str:

@@ -13,12 +13,15 @@ from tests.support import ids
 from tests.support import leaks
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded.net import tcp_connections
 from zmq_threaded import counters
+from zmq_threaded import endpoints
+from zmq_threaded import sockets
+from zmq_threaded.net import binding
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ledger
-from zmq_threaded import sockets
+from zmq_threaded.net import multiparts
+from zmq_threaded.net import tcp_connections
 
 _MEGABYTE = 1024 * 1024
 
@@ -27,9 +30,9 @@ class Bound:
     """A ROUTER on a TCP port and a path."""
 
     def __init__(self, context, settings, ipc_dir):
-        self.socket = sockets.router_socket(context, settings)
+        self.socket = sockets.Sockets(context, settings).router()
         self.path = os.path.join(ipc_dir, 'router.sock')
-        sockets.bind_ipc(self.socket, self.path)
+        binding.bind_ipc(self.socket, self.path)
         self.port = self.socket.bind_to_random_port('tcp://127.0.0.1')
         self.counters = counters.Counters()
 
@@ -39,7 +42,7 @@ class Bound:
 
     def inbox(self, **kwargs):
         return inbox.Inbox(self.socket, self.counters,
-                           local=sockets.own_addresses(
+                           local=endpoints.own_addresses(
                                self.port, self.path), **kwargs)
 
     def read_all(self, box):
@@ -58,7 +61,7 @@ def bound(node, ipc_dir):
     context = zmq.Context()
     made = Bound(context, node.settings(), ipc_dir)
     yield made
-    sockets.unbind_ipc(made.path)
+    binding.unbind_ipc(made.path)
     made.socket.close(linger=0)
     context.term()
 
@@ -106,8 +109,8 @@ def test_only_what_was_accepted_here_is_ended(bound):
 
 
 @pytest.mark.parametrize('way', ['tcp', 'ipc'])
-@pytest.mark.parametrize('receive', [sockets.receive,
-                                     sockets.receive_uncopied])
+@pytest.mark.parametrize('receive', [multiparts.receive,
+                                     multiparts.receive_uncopied])
 @pytest.mark.parametrize('count', [17, 1000, 5432])
 def test_who_sends_too_many_frames_is_ended_and_others_are_read(
         bound, way, receive, count):
@@ -235,10 +238,10 @@ def test_only_what_was_sent_is_booked(bound):
             return guard.answer(bound.socket, [client, b'', bytes(10_000)])
 
         sent = 0
-        while fill() is sockets.SENT:
+        while fill() is multiparts.SENT:
             sent += 1
         for _ in range(1000):
-            assert fill() is sockets.SLOW
+            assert fill() is multiparts.SLOW
         booked = guard._ledger._clients[client].written
         assert booked == sent * (10_000 + 9 + 2)
     guard.stop()

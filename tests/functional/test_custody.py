@@ -3,7 +3,6 @@
 ends as acknowledged or reported.
 """
 
-from concurrent import futures
 import contextlib
 import logging
 import os
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import oslo_messaging
 import pytest
@@ -31,13 +31,13 @@ from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import custody
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import losses
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.client import spreading
 from zmq_threaded.receiver import receiver as receiver_loop
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.service import held
 from zmq_threaded.service import poller
 from zmq_threaded.service import reception
@@ -462,7 +462,7 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     goes_on, paused = threading.Event(), threading.Event()
     outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
     assert paused.wait(10)
-    known, topic = outbox._custody._registry, topics.rpc('openstack', 'topic')
+    known, topic = outbox._registry, topics.rpc('openstack', 'topic')
     waiting.until(lambda: not known.cache.is_listed(topic, queue.instance)
                   and time.monotonic() > lost_at + 2 * dealer_connection._GRACE, 20)
     goes_on.set()
@@ -547,9 +547,9 @@ class Raw:
         self.hold_up = None
         self.service.start(self._run)
         self._context = zmq.Context()
-        self._socket = sockets.dealer_socket(
-            self._context, node.settings(),
-            self.service.instance.endpoints[0])
+        self._socket = sockets.Sockets(
+            self._context, node.settings()).dealer(
+                self.service.instance.endpoints[0])
         assert self._socket.poll(5000, zmq.POLLOUT)
         node.closing(self._close)
 

@@ -12,9 +12,9 @@ import time
 
 import futurist
 import oslo_messaging
-from oslo_messaging import server as oslo_server
 import pytest
 import zmq
+from oslo_messaging import server as oslo_server
 
 from tests.support import crowd
 from tests.support import ids
@@ -25,6 +25,7 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import executors
 from zmq_threaded.service import guard
 from zmq_threaded.service import requeues
@@ -206,8 +207,8 @@ def raw(node):
             parts = node.runtime(**query)
             service = parts.service([topics.rpc('openstack', 'topic')])
             service.start(on_incoming)
-            peer = sockets.dealer_socket(context, node.settings(),
-                                         service.instance.endpoints[0])
+            peer = sockets.Sockets(context, node.settings()).dealer(
+                service.instance.endpoints[0])
             peer.set(zmq.RCVTIMEO, 10_000)
             opened.append(peer)
             assert peer.poll(10_000, zmq.POLLOUT)
@@ -391,7 +392,7 @@ def test_a_reply_without_memory_is_told(node, monkeypatch):
     node.server()
     client = node.client(timeout=10)
     assert client.call({}, 'echo', value='small') == 'small'
-    send = sockets.send
+    send = multiparts.send
 
     def lack_memory(socket, frames):
         if len(frames[-1]) > 10_000 and socket.type == zmq.ROUTER:
@@ -399,14 +400,14 @@ def test_a_reply_without_memory_is_told(node, monkeypatch):
                 socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
             raise MemoryError
         send(socket, frames)
-    monkeypatch.setattr(sockets, 'answer', _with(lack_memory))
+    monkeypatch.setattr(multiparts, 'answer', _with(lack_memory))
     with pytest.raises(oslo_messaging.RemoteError, match='not enough memory'):
         client.call({}, 'echo', value='x' * 20_000)
     assert client.call({}, 'echo', value='small') == 'small'
 
 
 def _with(send):
-    answer = sockets.answer
+    answer = multiparts.answer
     return lambda socket, frames: answer(socket, frames, send)
 
 

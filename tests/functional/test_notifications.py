@@ -4,9 +4,9 @@
 import threading
 import time
 
-from oslo_config import cfg
 import oslo_messaging
 import pytest
+from oslo_config import cfg
 
 from tests.support import rpc
 from tests.support import waiting

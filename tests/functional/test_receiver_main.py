@@ -3,7 +3,6 @@
 it.
 """
 
-from concurrent import futures
 import configparser
 import importlib
 import importlib.metadata
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import oslo_messaging
 import pytest

@@ -17,6 +17,7 @@ from load import contestant as contestants
 from load import options
 from load import progress
 from load import rounds
+
 from tests.support import processes
 
 TOOL = pathlib.Path(__file__).parents[2] / 'tools' / 'rpc_load.py'

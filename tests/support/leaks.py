@@ -41,7 +41,7 @@ def children():
 
 def ipc_files(ipc_dir):
     return {name for name in os.listdir(ipc_dir)
-            if name.endswith(('.sock', '.closing', accept_gate.BELL, accept_gate.NEXT))}
+            if name.endswith(('.sock', '.closing', accept_gate.PLACEHOLDER, accept_gate.NEXT))}
 
 
 @contextlib.contextmanager

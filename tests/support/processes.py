@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 
+from zmq_threaded import endpoints
 from zmq_threaded.net import accept_gate
-from zmq_threaded import sockets
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _ROOT = os.path.dirname(os.path.dirname(_HERE))
@@ -70,7 +70,7 @@ class ServerProcess:
         for name in os.listdir(self._ipc_dir):
             path = os.path.join(self._ipc_dir, name)
             if (name.endswith(('.sock', '.closing'))
-                    and sockets.is_dead(f'ipc://{path}')):
+                    and endpoints.is_dead(f'ipc://{path}')):
                 os.unlink(path)
                 unlink_beside(path)
 

@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 
-from oslo_config import cfg
 import oslo_messaging
-from oslo_messaging._drivers import base
 import pytest
+from oslo_config import cfg
+from oslo_messaging._drivers import base
 
 from tests.support import leaks
 from zmq_threaded import driver

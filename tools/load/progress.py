@@ -5,7 +5,10 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn
+from rich.progress import Progress
+from rich.progress import TextColumn
+from rich.progress import TimeElapsedColumn
 
 # Each refresh takes time from the client threads, which share the interpreter.
 _REFRESH_SECONDS = 0.5

@@ -7,7 +7,6 @@ import statistics
 
 from load import options as cli
 
-
 PARTIES = ('client', 'servers', 'broker')
 COSTS = ('cpu_seconds', 'voluntary_switches', 'involuntary_switches')
 

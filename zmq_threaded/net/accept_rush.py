@@ -9,8 +9,10 @@ gates are opened together, and each is closed as soon as it is empty.
 import contextlib
 import select
 import time
+from collections.abc import Sequence
 
 from zmq_threaded import logs
+from zmq_threaded.net import accept_gate
 
 LOG = logs.get(__name__)
 
@@ -18,12 +20,12 @@ LOG = logs.get(__name__)
 _TOGETHER, _LIMIT, _POLL = 64, 0.1, 0.0002
 
 
-def let_in(gates):
+def let_in(gates: Sequence[accept_gate.AcceptGate]) -> None:
     """Let in those who wait at some gates, or most of them.
 
     There have to be descriptors in plenty; see accept_gate.is_plenty().
 
-    :param gates: list of AcceptGate at which somebody waits
+    :param gates: where somebody waits
     """
     for start in range(0, len(gates), _TOGETHER):
         try:

@@ -10,9 +10,9 @@ from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
-from zmq_threaded import sockets
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
 from zmq_threaded.registry import record
 from zmq_threaded.service import finished
@@ -233,11 +233,11 @@ class Replies:
         ready = ([frames for frames in batch if frames[0] not in self._slow]
                  if behind else batch)
         for frames, outcome in zip(ready, self._router.send(ready)):
-            if outcome is sockets.SLOW:
+            if outcome is multiparts.SLOW:
                 self._keep(frames)
-            elif outcome is sockets.GONE:
+            elif outcome is multiparts.GONE:
                 self._counters.add('replies_to_vanished_clients')
-            elif outcome is not sockets.SENT:
+            elif outcome is not multiparts.SENT:
                 self._failed(outcome)
 
     def _keep(self, frames):

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import binding
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import failures
 
 # Lets the writer have the lock, which a thread that asks for it again at once
@@ -29,6 +31,7 @@ _TURN_OF_THE_WRITER = 0.0001
 class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
+    :param socket_factory: sockets.Sockets, which made the socket
     :param wake_reader: makes the reading thread call receive()
     :param path: to which it is bound
     :param longest: bytes that a message may have
@@ -39,16 +42,18 @@ class SharedRouter:
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader, counters, path, longest):
+    def __init__(self, socket_factory, socket, wake_reader, counters, path,
+                 longest):
+        self._sockets = socket_factory
         self._socket, self._path = socket, path
-        port = sockets.bound_port(socket)
+        port = binding.bound_port(socket)
         self.is_read = True
         self.guard = flood_guard.FloodGuard(
             port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
         self._inbox = inbox.Inbox(
-            socket, counters, sockets.receive_request, self.guard,
-            sockets.own_addresses(port, path))
+            socket, counters, multiparts.receive_request, self.guard,
+            endpoints.own_addresses(port, path))
         self._wake_reader = wake_reader
         self._is_behind = False
         self._lock = threading.Lock()
@@ -67,7 +72,7 @@ class SharedRouter:
         self._is_behind = False
         with self._lock:
             for _ in range(limit):
-                if not sockets.events(self._socket) & sockets.POLLIN:
+                if not multiparts.events(self._socket) & multiparts.POLLIN:
                     return received
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -91,14 +96,14 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what sockets.answer() says of each, or the exception
+        :returns: list of what multiparts.answer() says of each, or the exception
             that it raised
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
                 outcomes.append(self._answer(frames))
-                readable |= sockets.events(self._socket) & sockets.POLLIN
+                readable |= multiparts.events(self._socket) & multiparts.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
@@ -116,11 +121,11 @@ class SharedRouter:
 
     def _answer(self, frames):
         answer = (self.guard.answer if self.guard.is_watching
-                  else sockets.answer)
+                  else multiparts.answer)
         try:
             return answer(self._socket, frames)
         except Exception as error:
-            if sockets.is_out_of_memory(error):
+            if multiparts.is_out_of_memory(error):
                 self._complete(frames[-1])
             return error
 
@@ -129,7 +134,7 @@ class SharedRouter:
         message would become a part of this one.
         """
         with contextlib.suppress(Exception):
-            sockets.send(self._socket, [failures.in_place_of(frame)])
+            multiparts.send(self._socket, [failures.in_place_of(frame)])
 
     def close(self) -> bool:
         """Close the socket, when both threads have ended.
@@ -138,7 +143,7 @@ class SharedRouter:
         """
         # Without the lock, which nobody uses any more: a signal handler that
         # cleans up may interrupt its own thread in here. Unbound first: see
-        # door.py.
-        sockets.unbind_ipc(self._path)
-        self._socket.close()
+        # net/accept_gate.py.
+        binding.unbind_ipc(self._path)
+        self._sockets.close(self._socket)
         return not next(self._closings)

@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Callable
 
+from zmq_threaded import live_options
 from zmq_threaded import logs
-from zmq_threaded import options
-from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
@@ -47,17 +47,17 @@ class Service:
 
     Construction binds; nothing is read before start().
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param topics: list of Topic
     :param own_crews: where it gets its threads from
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
-    :raises: sockets.BindError
+    :raises: binding.BindError
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, ipc_dir, registry, topics,
+    def __init__(self, socket_factory, settings, ipc_dir, registry, topics,
                  counters, own_crews: crews.Crews, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
@@ -70,7 +70,7 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
-        socket = sockets.service_socket(context, settings)
+        socket = socket_factory.service()
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
@@ -81,22 +81,21 @@ class Service:
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
-                else settings.max_message_size)
-            self._make_parts(socket, settings, counters,
+                _limit_to_tell(settings.max_message_size))
+            self._make_parts(socket_factory, socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
-            socket.close(linger=0)
+            socket_factory.close(socket, linger=0)
             raise
 
-    def _make_parts(self, socket, settings, counters, batch):
+    def _make_parts(self, socket_factory, socket, settings, counters,
+                    batch):
         self._counters = counters
-        counters.add('sockets')
         inbox = poller_thread.Inbox()
         self._router = router.SharedRouter(
-            socket, inbox.wake, counters, self._ipc.path,
-            settings.max_message_size)
+            socket_factory, socket, inbox.wake, counters,
+            self._ipc.path, settings.max_message_size)
         own_stalls = stalls.Stalls()
         own_held = held.Held(settings.message_ttl)
         self._replies = replies.Replies(
@@ -174,7 +173,6 @@ class Service:
         # libzmq drops what a client with IMMEDIATE has not read.
         time.sleep(timings.CLOSING_QUIET)
         if has_ended and self._router.close():
-            self._counters.add('sockets', -1)
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
@@ -212,7 +210,7 @@ class Service:
     def _bind(self, socket, settings):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(sockets.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings))
         return tuple(endpoints)
 
     def _made_room(self):
@@ -231,3 +229,8 @@ def _server_of(topics):
     """The name of the server as its record shows it: for people only."""
     name = next((topic.server for topic in topics if topic.server), '')
     return texts.line(name, texts.NAME)
+
+
+def _limit_to_tell(size):
+    """The size in a record; 0 for the one that everybody has."""
+    return 0 if size == live_options.DEFAULT_MESSAGE_SIZE else size

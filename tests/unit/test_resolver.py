@@ -206,7 +206,7 @@ def test_what_is_remembered_is_bounded(dns, monkeypatch):
             resolved.look(f'slow-{number}')
         except resolver.Unresolved as error:
             assert 'too many' in str(error)
-        assert len(resolved._resolver) <= 100
+        assert len(resolved._names) <= 100
         assert len(resolved._queue) <= 50
 
 

@@ -9,10 +9,9 @@ import time
 import pytest
 
 from tests.support import leaks
+from zmq_threaded import endpoints
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
-from zmq_threaded import sockets
-
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_endpoints_in_parts(endpoint, expected):
     'inproc://a', 'ws://host:80', 'tcp://host:' + '9' * 5000, 'tcp://[]:1',
     'ipc:///tmp/x'])
 def test_what_is_no_endpoint(endpoint):
-    with pytest.raises(sockets.BadEndpoint):
+    with pytest.raises(endpoints.BadEndpoint):
         addresses.split(endpoint)
 
 
