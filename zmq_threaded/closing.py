@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import logs
@@ -155,7 +156,7 @@ class Flushing:
             return
         self._has_told = True
         try:
-            waiting = self._outbox.survey(min(left, _SURVEY_LIMIT))
+            waiting: Any = self._outbox.survey(min(left, _SURVEY_LIMIT))
         except errors.MessagingTimeout as error:
             waiting = str(error)
         LOG.warning('zmq: %s waits up to %.1f s (%s) for messages to be '
