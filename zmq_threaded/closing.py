@@ -23,8 +23,10 @@ LOG = logs.get(__name__)
 # Seconds after which a flush says what it waits for, and for how many topics.
 _SILENCE, _TOPICS_TOLD = 0.3, 5
 _SURVEY_LIMIT = 0.5
-# How long closing may go on after its time for the flush.
-_OTHER_LIMIT = 10.0
+# How long closing is waited for after its time for the flush. A signal handler
+# may have interrupted its thread where that has a lock which closing needs:
+# then closing goes on when the handler has returned.
+_OTHER_LIMIT = 20.0
 _POLL = 0.002
 
 
@@ -95,8 +97,8 @@ class Closing:
         return threads.started(self._run, 'zmq-closing', *args)
 
     def _wait(self, thread, limit):
-        while thread.is_alive() or (self._runner
-                                    and time.monotonic() < limit):
+        while ((thread.is_alive() or self._runner)
+               and time.monotonic() < limit):
             time.sleep(_POLL)
 
     def _run(self, flush_deadline, is_exit, raised):
