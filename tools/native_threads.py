@@ -27,8 +27,12 @@ def use_native_threads():
     that is if eventlet has been imported already.
     """
     if 'eventlet' in sys.modules:
-        raise RuntimeError('eventlet is already imported: call use_native_threads() earlier')
-    if not any(isinstance(finder, _EventletBlocker) for finder in sys.meta_path):
+        raise RuntimeError(
+            'eventlet is already imported: call use_native_threads() earlier'
+        )
+    if not any(
+        isinstance(finder, _EventletBlocker) for finder in sys.meta_path
+    ):
         sys.meta_path.insert(0, _EventletBlocker())
     # Imported here because oslo_service looks for eventlet while it is imported.
     from oslo_service import backend

@@ -394,5 +394,7 @@ def test_a_child_of_a_moment_keeps_no_queue(path):
                 _in_child(lambda: os.path.samestat(
                     os.fstat(own.listener), placeholder))
             finally:
-                os.dup2(own._placeholder.fileno(), own.listener, inheritable=False)
+                os.dup2(
+                    own._placeholder.fileno(), own.listener, inheritable=False
+                )
         _greeted(path).close()

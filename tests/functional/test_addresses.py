@@ -41,7 +41,9 @@ class Dns:
 @pytest.fixture
 def dns(monkeypatch):
     dns = Dns()
-    monkeypatch.setattr(addresses, '_by_pid', {os.getpid(): addresses.Addresses(dns)})
+    monkeypatch.setattr(
+        addresses, '_by_pid', {os.getpid(): addresses.Addresses(dns)}
+    )
     yield dns
     dns.answers.set()
 

@@ -133,7 +133,9 @@ def test_a_service_that_is_cleaned_up_twice_is_one_socket_less(node):
     assert parts.snapshot()['sockets'] == 0
 
 
-def test_an_answer_that_fails_takes_no_other_with_it(node, monkeypatch, caplog):
+def test_an_answer_that_fails_takes_no_other_with_it(
+    node, monkeypatch, caplog
+):
     messages = []
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
@@ -207,7 +209,9 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
         envelope = envelope_of(peer, service, messages)
-        monkeypatch.setattr(multiparts, 'answer', lambda *args: multiparts.SLOW)
+        monkeypatch.setattr(
+            multiparts, 'answer', lambda *args: multiparts.SLOW
+        )
         for _ in range(100):
             service._replies.put(envelope, b'unread')
         waiting.until(lambda: not len(service._replies._mailbox))

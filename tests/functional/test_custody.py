@@ -463,8 +463,13 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
     assert paused.wait(10)
     known, topic = outbox._registry, topics.rpc('openstack', 'topic')
-    waiting.until(lambda: not known.cache.is_listed(topic, queue.instance)
-                  and time.monotonic() > lost_at + 2 * dealer_connection._GRACE, 20)
+    waiting.until(
+        lambda: (
+            not known.cache.is_listed(topic, queue.instance)
+            and time.monotonic() > lost_at + 2 * dealer_connection._GRACE
+        ),
+        20,
+    )
     goes_on.set()
     _ticks(outbox, 2)
     # Then there is time to find out that it is back
@@ -489,7 +494,9 @@ def test_what_was_given_to_another_in_a_pause_runs_once(node, is_behind,
     for _ in range(_WORKERS if is_full else 0):
         client.cast({}, 'sleep', seconds=8)
     begun = 1 + _WORKERS * is_full
-    waiting.until(lambda: _counters(transport).get('acknowledged') == begun, 20)
+    waiting.until(
+        lambda: _counters(transport).get('acknowledged') == begun, 20
+    )
     if not is_full:
         first.pause()
     for number in range(50):

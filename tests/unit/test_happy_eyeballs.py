@@ -96,7 +96,9 @@ def test_step_by_step_it_waits_for_nothing(silent, listening):
 def test_no_descriptor_is_left(silent, refusing, listening):
     before = leaks.descriptors()
     for _ in range(20):
-        happy_eyeballs.HappyEyeballs([silent, refusing, listening]).run(_soon())
+        happy_eyeballs.HappyEyeballs([silent, refusing, listening]).run(
+            _soon()
+        )
         happy_eyeballs.HappyEyeballs([silent, refusing]).run(_soon(0.01))
     assert leaks.descriptors() == before
 

@@ -541,7 +541,9 @@ def test_directory_on_a_read_only_file_system_says_so(ipc_dir):
                           (b'x', ipc_dir.encode(), b'tmpfs', 1, None)):
             assert libc.mount(*arguments) == 0, ctypes.get_errno()
         said = []
-        ipc_directory.LOG.warning = lambda *args: said.append(args[0] % args[1:])
+        ipc_directory.LOG.warning = lambda *args: said.append(
+            args[0] % args[1:]
+        )
         return [ipc_directory.find(settings(ipc_dir)), *said]
     path, said = forks.Forked(child).result()[:2]
     assert path == ipc_dir and 'read-only file system' in said

@@ -58,9 +58,14 @@ def test_driver_is_made_as_every_driver():
     assert parameters(driver.ZmqDriver) == parameters(base.BaseDriver)
 
 
-@pytest.mark.parametrize('ours, more', [
-    (driver.ZmqDriver, {'counters', 'unacknowledged'}), (listener.ZmqListener, set()),
-    (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'})])
+@pytest.mark.parametrize(
+    'ours, more',
+    [
+        (driver.ZmqDriver, {'counters', 'unacknowledged'}),
+        (listener.ZmqListener, set()),
+        (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'}),
+    ],
+)
 def test_no_other_public_methods(ours, more):
     theirs, = ours.__bases__
     assert public(ours) == public(theirs) | more

@@ -53,7 +53,11 @@ def test_what_a_vanished_client_does_not_get_is_counted(client):
 
 
 def test_one_that_cannot_be_sent_is_not_in_the_way_of_the_others(client):
-    client.outcomes = [ValueError('on purpose'), multiparts.SENT, multiparts.SENT]
+    client.outcomes = [
+        ValueError('on purpose'),
+        multiparts.SENT,
+        multiparts.SENT,
+    ]
     with pytest.raises(ValueError):
         client.slow.retry()
     client.slow.retry()

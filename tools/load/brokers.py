@@ -17,10 +17,14 @@ class Broker:
 
     def sample(self):
         """Return CPU time and context switches up to now, as load.resources; or None."""
-        samples = [each for each in map(resources.sample_of, self._pids) if each]
+        samples = [
+            each for each in map(resources.sample_of, self._pids) if each
+        ]
         if not samples:
             return None
-        return {name: sum(each[name] for each in samples) for name in samples[0]}
+        return {
+            name: sum(each[name] for each in samples) for name in samples[0]
+        }
 
 
 def _running(programs):
@@ -30,7 +34,9 @@ def _running(programs):
 
 def _name(pid):
     try:
-        with open(f'/proc/{pid}/comm', encoding='utf-8', errors='replace') as comm:
+        with open(
+            f'/proc/{pid}/comm', encoding='utf-8', errors='replace'
+        ) as comm:
             return comm.read().strip()
     except OSError:
         return None

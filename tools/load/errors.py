@@ -36,4 +36,8 @@ class ThreadsStuck(LoadError):
 def first_line(error):
     """Return 'ClassName: text' of an exception, on one line of bounded length."""
     text = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {text}'[:300] if text else type(error).__name__
+    return (
+        f'{type(error).__name__}: {text}'[:300]
+        if text
+        else type(error).__name__
+    )

@@ -32,9 +32,14 @@ class Latencies:
         names = [f'p{level:g}' for level in PERCENTILES]
         if not len(self):
             return dict.fromkeys([*names, 'max', 'mean'])
-        values = self._histogram.get_percentile_to_value_dict(list(PERCENTILES))
+        values = self._histogram.get_percentile_to_value_dict(
+            list(PERCENTILES)
+        )
         ticks = [values[level] for level in PERCENTILES]
-        ticks += [self._histogram.get_max_value(), self._histogram.get_mean_value()]
+        ticks += [
+            self._histogram.get_max_value(),
+            self._histogram.get_mean_value(),
+        ]
         return {name: round(value / _TICKS_PER_MS, 4)
                 for name, value in zip([*names, 'max', 'mean'], ticks)}
 
@@ -42,5 +47,12 @@ class Latencies:
         """Return [(percentile, milliseconds)] for a plot, denser towards 100."""
         if not len(self):
             return []
-        return [(item.percentile_level_iterated_to, item.value_iterated_to / _TICKS_PER_MS)
-                for item in self._histogram.get_percentile_iterator(points_per_half)]
+        return [
+            (
+                item.percentile_level_iterated_to,
+                item.value_iterated_to / _TICKS_PER_MS,
+            )
+            for item in self._histogram.get_percentile_iterator(
+                points_per_half
+            )
+        ]

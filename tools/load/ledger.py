@@ -72,9 +72,16 @@ class DeliveryLedger:
     def export(self):
         """Return a JSON-able copy of everything recorded, for reconcile()."""
         with self._lock:
-            seen = {thread: bitmap.to_int() for thread, bitmap in self._seen.items()}
-            return {'duplicated': self.duplicated,
-                    'seen': {str(thread): _pack(bits) for thread, bits in seen.items()}}
+            seen = {
+                thread: bitmap.to_int()
+                for thread, bitmap in self._seen.items()
+            }
+            return {
+                'duplicated': self.duplicated,
+                'seen': {
+                    str(thread): _pack(bits) for thread, bits in seen.items()
+                },
+            }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +115,19 @@ def reconcile(sent, exports, every_server):
     """
     total = Tally(duplicated=sum(export['duplicated'] for export in exports))
     for thread, mine in sent.items():
-        seen = [_unpack(export['seen'].get(str(thread), '')) for export in exports]
+        seen = [
+            _unpack(export['seen'].get(str(thread), '')) for export in exports
+        ]
         total += _reconcile_thread(mine, seen, every_server)
-    strangers = [_unpack(packed) for export in exports
-                 for thread, packed in export['seen'].items() if int(thread) not in sent]
-    return total + Tally(never_sent=sum(bits.bit_count() for bits in strangers))
+    strangers = [
+        _unpack(packed)
+        for export in exports
+        for thread, packed in export['seen'].items()
+        if int(thread) not in sent
+    ]
+    return total + Tally(
+        never_sent=sum(bits.bit_count() for bits in strangers)
+    )
 
 
 def _reconcile_thread(sent, seen, every_server):
@@ -127,7 +142,12 @@ def _reconcile_thread(sent, seen, every_server):
         lost = sum((due & ~bits).bit_count() for bits in seen)
         return Tally(arrivals, lost, 0, never_sent)
     distinct = (anywhere & everything).bit_count()
-    return Tally(distinct, (due & ~anywhere).bit_count(), arrivals - distinct, never_sent)
+    return Tally(
+        distinct,
+        (due & ~anywhere).bit_count(),
+        arrivals - distinct,
+        never_sent,
+    )
 
 
 def _pack(bits):

@@ -28,16 +28,28 @@ _NO_CONTEXT = {}
 
 def configure(verbose, warnings_to_stderr):
     """Set up cfg.CONF and logging, once in each process."""
-    cfg.CONF([], project='rpc_load', default_config_files=[], default_config_dirs=[])
+    cfg.CONF(
+        [], project='rpc_load', default_config_files=[], default_config_dirs=[]
+    )
     if verbose:
-        logging.basicConfig(level=logging.INFO, format='%(process)d %(name)s: %(message)s')
+        logging.basicConfig(
+            level=logging.INFO, format='%(process)d %(name)s: %(message)s'
+        )
         return
     warnings.simplefilter('ignore')
-    handler = logging.StreamHandler() if warnings_to_stderr else logging.NullHandler()
-    logging.basicConfig(level=logging.WARNING, format='%(message)s', handlers=[handler])
+    handler = (
+        logging.StreamHandler()
+        if warnings_to_stderr
+        else logging.NullHandler()
+    )
+    logging.basicConfig(
+        level=logging.WARNING, format='%(message)s', handlers=[handler]
+    )
 
 
-def open_transport(url, exchange, get_transport=oslo_messaging.get_rpc_transport):
+def open_transport(
+    url, exchange, get_transport=oslo_messaging.get_rpc_transport
+):
     """Return a transport; raises UsageError for a URL that no driver takes."""
     try:
         parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
@@ -87,10 +99,19 @@ def make_server(spec, receiver):
     """The receiving end for a mode."""
     if spec['mode'] == 'notify':
         transport = open_transport(
-            spec['url'], spec['topic'], oslo_messaging.get_notification_transport)
-        return OsloServer(spec, transport, oslo_messaging.get_notification_listener(
-            transport, [oslo_messaging.Target(topic=spec['topic'])],
-            [_NotificationEndpoint(receiver)]))
+            spec['url'],
+            spec['topic'],
+            oslo_messaging.get_notification_transport,
+        )
+        return OsloServer(
+            spec,
+            transport,
+            oslo_messaging.get_notification_listener(
+                transport,
+                [oslo_messaging.Target(topic=spec['topic'])],
+                [_NotificationEndpoint(receiver)],
+            ),
+        )
     transport = open_transport(spec['url'], spec['topic'])
     target = oslo_messaging.Target(topic=spec['topic'], server=spec['name'])
     return OsloServer(spec, transport, oslo_messaging.get_rpc_server(
@@ -106,14 +127,23 @@ class NotifyingClient:
         self._transport = open_transport(
             url, topic, oslo_messaging.get_notification_transport)
         self._notifier = oslo_messaging.Notifier(
-            self._transport, 'rpc_load', driver='messagingv2', topics=[topic], retry=-1)
+            self._transport,
+            'rpc_load',
+            driver='messagingv2',
+            topics=[topic],
+            retry=-1,
+        )
 
     def operation(self, thread):
         """Return operation(ident, payload) -> True."""
         notify, token = self._notifier.info, self._token
 
         def operation(ident, payload):
-            notify(_NO_CONTEXT, 'take', {'id': ident, 'token': token, 'payload': payload})
+            notify(
+                _NO_CONTEXT,
+                'take',
+                {'id': ident, 'token': token, 'payload': payload},
+            )
             return True
         return operation
 
@@ -134,7 +164,9 @@ class RpcClient:
         self._mode = mode
         self._token = token
         self._transport = open_transport(url, topic)
-        target = oslo_messaging.Target(topic=topic, fanout=mode.every_server or None)
+        target = oslo_messaging.Target(
+            topic=topic, fanout=mode.every_server or None
+        )
         client = oslo_messaging.get_rpc_client(self._transport, target)
         # prepare() costs time, and client.call() would do it each time.
         self._context = client.prepare(timeout=timeout)
@@ -172,7 +204,11 @@ def _cast_operation(context, token):
     return operation
 
 
-_OPERATIONS = {'call': _call_operation, 'cast': _cast_operation, 'fanout': _cast_operation}
+_OPERATIONS = {
+    'call': _call_operation,
+    'cast': _cast_operation,
+    'fanout': _cast_operation,
+}
 
 
 class _Endpoint:
@@ -198,7 +234,9 @@ class _NotificationEndpoint:
         if event_type == 'probe':
             self._receiver.probed()
         else:
-            self._receiver.accept(payload['id'], payload['token'], payload['payload'])
+            self._receiver.accept(
+                payload['id'], payload['token'], payload['payload']
+            )
 
 
 class OsloServer:

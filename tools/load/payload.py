@@ -25,9 +25,14 @@ def real_sizes(length):
     """Return that many sizes in bytes, evenly spaced over the lognormal distribution."""
     normal = statistics.NormalDist()
     mean = math.log(REAL_MEDIAN_BYTES)
-    deviation = math.log(REAL_P90_BYTES / REAL_MEDIAN_BYTES) / normal.inv_cdf(0.9)
+    deviation = math.log(REAL_P90_BYTES / REAL_MEDIAN_BYTES) / normal.inv_cdf(
+        0.9
+    )
     quantiles = ((index + 0.5) / length for index in range(length))
-    return [round(math.exp(mean + deviation * normal.inv_cdf(q))) for q in quantiles]
+    return [
+        round(math.exp(mean + deviation * normal.inv_cdf(q)))
+        for q in quantiles
+    ]
 
 
 def make_pool(size, seed=1):

@@ -17,8 +17,11 @@ def draw(contestants, report, path):
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout='constrained')
     longest = 2.0
     for contestant in contestants:
-        points = [(_position(level), value) for level, value in contestant.latencies.curve()
-                  if level < 100]
+        points = [
+            (_position(level), value)
+            for level, value in contestant.latencies.curve()
+            if level < 100
+        ]
         if points:
             axes.plot(*zip(*points), label=contestant.name, linewidth=1.8)
             longest = max(longest, points[-1][0])

@@ -11,7 +11,9 @@ import time
 
 from load import errors
 
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'server.py')
+_PROGRAM = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), 'server.py'
+)
 _ANSWER_SECONDS = 10
 _EXIT_SECONDS = 5
 _QUOTED_LOG_BYTES = 4096
@@ -27,8 +29,12 @@ class ServerProcess:
         # A process group of its own: Ctrl-C in the terminal must reach only the client,
         # which then stops the servers in order.
         self._process = subprocess.Popen(
-            [sys.executable, _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, process_group=0)
+            [sys.executable, _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            process_group=0,
+        )
         self._tell(spec)
 
     @property
@@ -44,7 +50,8 @@ class ServerProcess:
             raise errors.StartError(f'server {self.name}: {error}') from error
         if answer is None:
             raise errors.StartError(
-                f'server {self.name} did not start in time{self._last_log_line()}')
+                f'server {self.name} did not start in time{self._last_log_line()}'
+            )
         if 'error' in answer:
             raise errors.StartError(f'server {self.name}: {answer["error"]}')
 
@@ -53,7 +60,9 @@ class ServerProcess:
         self._tell({'do': command})
         answer = self._read(time.monotonic() + seconds)
         if answer is None:
-            raise errors.ServerDied(f'server {self.name} did not answer "{command}"')
+            raise errors.ServerDied(
+                f'server {self.name} did not answer "{command}"'
+            )
         return answer
 
     def stop(self, seconds):
@@ -67,7 +76,8 @@ class ServerProcess:
             return answer
         except subprocess.TimeoutExpired as error:
             raise errors.ServerDied(
-                f'server {self.name} stopped but its process did not exit') from error
+                f'server {self.name} stopped but its process did not exit'
+            ) from error
         finally:
             self.kill()
 
@@ -82,7 +92,9 @@ class ServerProcess:
 
     def _tell(self, message):
         try:
-            self._process.stdin.write(json.dumps(message).encode('ascii') + b'\n')
+            self._process.stdin.write(
+                json.dumps(message).encode('ascii') + b'\n'
+            )
             self._process.stdin.flush()
         except OSError as error:
             raise errors.ServerDied(self._obituary()) from error
@@ -112,9 +124,15 @@ class ServerProcess:
         if self._log is None:
             return ''
         length = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), _QUOTED_LOG_BYTES, max(0, length - _QUOTED_LOG_BYTES))
+        tail = os.pread(
+            self._log.fileno(),
+            _QUOTED_LOG_BYTES,
+            max(0, length - _QUOTED_LOG_BYTES),
+        )
         lines = tail.decode('utf-8', 'replace').split('\n')
-        quoted = next((line.strip() for line in reversed(lines) if line.strip()), '')
+        quoted = next(
+            (line.strip() for line in reversed(lines) if line.strip()), ''
+        )
         return f': {quoted[:300]}' if quoted else ''
 
 

@@ -50,9 +50,14 @@ class BarProgress(LineProgress):
 
     def __init__(self):
         self._bar = Progress(
-            TextColumn('{task.description}', markup=False), BarColumn(), TimeElapsedColumn(),
-            TextColumn('{task.fields[note]}'), transient=True, auto_refresh=False,
-            console=Console(stderr=True, highlight=False))
+            TextColumn('{task.description}', markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn('{task.fields[note]}'),
+            transient=True,
+            auto_refresh=False,
+            console=Console(stderr=True, highlight=False),
+        )
         self._task = None
         self._stage = ''
         self._refreshed = 0.0
@@ -82,7 +87,9 @@ class BarProgress(LineProgress):
 
     def draining(self, missing):
         if self._due():
-            self._bar.update(self._task, completed=1.0, note=f'{missing:,} on their way')
+            self._bar.update(
+                self._task, completed=1.0, note=f'{missing:,} on their way'
+            )
             self._show()
 
     def say(self, text):

@@ -29,7 +29,9 @@ class RawClient:
         self.pool = [text.encode('ascii') for text in payloads.make_pool(size)]
         self._token = token.encode('ascii')
         self._timeout = timeout
-        self._endpoints = [endpoint(topic, number) for number in range(servers)]
+        self._endpoints = [
+            endpoint(topic, number) for number in range(servers)
+        ]
         self._context = zmq.Context()
 
     def operation(self, thread):

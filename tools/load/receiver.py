@@ -38,6 +38,10 @@ class Receiver:
 
     def status(self):
         """Return the counts so far; last_delivery is in seconds of the monotonic clock."""
-        return {'delivered': self.ledger.delivered, 'duplicated': self.ledger.duplicated,
-                'wrong': self.wrong, 'probes': self.probes,
-                'last_delivery': self.last_delivery}
+        return {
+            'delivered': self.ledger.delivered,
+            'duplicated': self.ledger.duplicated,
+            'wrong': self.wrong,
+            'probes': self.probes,
+            'last_delivery': self.last_delivery,
+        }

@@ -28,7 +28,9 @@ def sample():
 def sample_of(pid):
     """Return the CPU time and the switches of another process; None if it is gone."""
     try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
+        with open(
+            f'/proc/{pid}/stat', encoding='utf-8', errors='replace'
+        ) as stat:
             # The name of the program, in brackets, may contain anything.
             ticks = stat.read().rpartition(')')[2].split()[11:13]
     except OSError:
@@ -46,5 +48,9 @@ def _switches(path):
         with open(path, encoding='utf-8', errors='replace') as status:
             fields = [line.split(':') for line in status]
     except OSError:
-        return []   # the thread has ended
-    return [(_SWITCHES[each[0]], int(each[1])) for each in fields if each[0] in _SWITCHES]
+        return []  # the thread has ended
+    return [
+        (_SWITCHES[each[0]], int(each[1]))
+        for each in fields
+        if each[0] in _SWITCHES
+    ]

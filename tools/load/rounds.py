@@ -42,11 +42,18 @@ class RoundResult:
     @property
     def delivered_per_second(self):
         """Deliveries, at all servers together, a second from first send to last arrival."""
-        return self.delivered / self.delivery_seconds if self.delivery_seconds else 0.0
+        return (
+            self.delivered / self.delivery_seconds
+            if self.delivery_seconds
+            else 0.0
+        )
 
     def client_cpu_seconds(self):
         """CPU time of the client process in the timed part."""
-        return self.client_after['cpu_seconds'] - self.client_before['cpu_seconds']
+        return (
+            self.client_after['cpu_seconds']
+            - self.client_before['cpu_seconds']
+        )
 
     def servers_cpu_seconds(self):
         """CPU time of all server processes in the timed part and while draining."""
@@ -66,7 +73,9 @@ class RoundResult:
             before, after = [before], [after]
         if not all(each and what in each for each in (*before, *after)):
             return None
-        return sum(each[what] for each in after) - sum(each[what] for each in before)
+        return sum(each[what] for each in after) - sum(
+            each[what] for each in before
+        )
 
 
 def run_round(contestant, progress):
@@ -75,7 +84,9 @@ def run_round(contestant, progress):
     Raises ServerDied or ThreadsStuck.
     """
     options = contestant.options
-    warm_up = worker.Phase(threading.Event(), time.perf_counter() + options.warmup)
+    warm_up = worker.Phase(
+        threading.Event(), time.perf_counter() + options.warmup
+    )
     progress.stage('warming up')
     _run_phase(contestant, warm_up, options.warmup, None, progress)
     _drain(contestant, progress)
@@ -97,7 +108,7 @@ def _run_timed(contestant, progress):
     client_after = resources.sample()
     after = _drain(contestant, progress)
     seconds = max(thread.finished for thread in contestant.workers) - started
-    last_delivery = max((status['last_delivery'] or began for status in after))
+    last_delivery = max(status['last_delivery'] or began for status in after)
     measured, records_bytes = _collect_latencies(contestant)
     return RoundResult(
         operations=len(measured), seconds=seconds,
@@ -117,7 +128,11 @@ def _run_phase(contestant, phase, seconds, count, progress):
     try:
         for done, elapsed in _wait_idle(contestant):
             done -= done_before
-            progress.update(done / count if count else elapsed / max(seconds, 1e-9), done, elapsed)
+            progress.update(
+                done / count if count else elapsed / max(seconds, 1e-9),
+                done,
+                elapsed,
+            )
     finally:
         phase.stop.set()
 
@@ -126,7 +141,10 @@ def share(count, threads):
     """Return how many operations each thread does of `count` (None: no limit)."""
     if count is None:
         return [math.inf] * threads
-    return [count // threads + (number < count % threads) for number in range(threads)]
+    return [
+        count // threads + (number < count % threads)
+        for number in range(threads)
+    ]
 
 
 def _wait_idle(contestant):
@@ -134,15 +152,22 @@ def _wait_idle(contestant):
     patience = contestant.options.timeout + _STUCK_SECONDS
     began = moved = time.monotonic()
     known = None
-    while busy := [thread for thread in contestant.workers if not thread.idle.is_set()]:
+    while busy := [
+        thread for thread in contestant.workers if not thread.idle.is_set()
+    ]:
         busy[0].idle.wait(_POLL_SECONDS)
-        begun, now = sum(thread.sequence for thread in contestant.workers), time.monotonic()
+        begun, now = (
+            sum(thread.sequence for thread in contestant.workers),
+            time.monotonic(),
+        )
         if begun != known:
             known, moved = begun, now
         elif now - moved > patience:
             for thread in busy:
                 thread.give_up()
-            raise errors.ThreadsStuck(f'{len(busy)} threads are stuck in the transport')
+            raise errors.ThreadsStuck(
+                f'{len(busy)} threads are stuck in the transport'
+            )
         yield begun, now - began
 
 
@@ -174,7 +199,9 @@ def _still_due(contestant, counts):
 def _complete(contestant, counts):
     # Counts alone could hide a lost message behind one that arrived twice, or that
     # arrived although it had raised in the client.
-    return not _still_due(contestant, counts) and not contestant.take_tally().lost
+    return (
+        not _still_due(contestant, counts) and not contestant.take_tally().lost
+    )
 
 
 def _delivered(statuses):

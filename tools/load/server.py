@@ -64,13 +64,20 @@ def _obey(answers, service, receiver):
             # Only now is it certain that nothing more will arrive.
             _answer(answers, _everything(receiver))
             return 0
-        _answer(answers, _status(receiver) if command == 'status' else _everything(receiver))
+        _answer(
+            answers,
+            _status(receiver)
+            if command == 'status'
+            else _everything(receiver),
+        )
     _stop_as_orphan(service)
     return errors.EXIT_INTERRUPTED
 
 
 def _stop_as_orphan(service):
-    guard = threading.Timer(_ORPHAN_SECONDS, os._exit, [errors.EXIT_INTERRUPTED])
+    guard = threading.Timer(
+        _ORPHAN_SECONDS, os._exit, [errors.EXIT_INTERRUPTED]
+    )
     guard.daemon = True
     guard.start()
     service.stop()

@@ -87,7 +87,9 @@ class Worker(threading.Thread):
         while now < deadline and self.sequence < last and not stopped():
             sequence = self.sequence
             self.sequence = sequence + 1
-            payload = pool[payloads.pool_index(self.number, sequence, len(pool))]
+            payload = pool[
+                payloads.pool_index(self.number, sequence, len(pool))
+            ]
             started = clock()
             try:
                 right = operation(first_ident + sequence, payload)

@@ -41,9 +41,17 @@ class Connections:
     Thread: outbox.
     """
 
-    def __init__(self, socket_factory, settings, epoll: 'select.epoll', counters,
-                 doubt: in_doubt.InDoubt, on_message: Callable,
-                 unreachable: Callable, tell: Callable):
+    def __init__(
+        self,
+        socket_factory,
+        settings,
+        epoll: 'select.epoll',
+        counters,
+        doubt: in_doubt.InDoubt,
+        on_message: Callable,
+        unreachable: Callable,
+        tell: Callable,
+    ):
         self._sockets = socket_factory
         self._settings = settings
         self._epoll = epoll

@@ -168,7 +168,9 @@ class Connection:
         if not abreast:
             return True
         try:
-            multiparts.send(self._socket, [b'', self._frame(delivery, abreast)])
+            multiparts.send(
+                self._socket, [b'', self._frame(delivery, abreast)]
+            )
         except zmq.Again:
             delivery.group = copies
             return False
