@@ -64,7 +64,8 @@ class Service:
         self._topics = topics
         self._crews = own_crews
         self._crew: crews.Crew | None = None
-        self._registered, self._workers = False, None
+        self._registered = False
+        self._workers: int | None = None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc = ipc_path.IpcPath(
