@@ -5,6 +5,7 @@ Exceptions such as KeyboardInterrupt come at any line of the thread that asked
 for it. So that one only waits, and what was begun is done.
 """
 
+import inspect
 import math
 import threading
 import time
@@ -28,6 +29,7 @@ _SURVEY_LIMIT = 0.5
 # then closing goes on when the handler has returned.
 _OTHER_LIMIT = 20.0
 _POLL = 0.002
+_PACKAGE = 'zmq_threaded.'
 
 
 class Closing:
@@ -83,13 +85,19 @@ class Closing:
     def _do(self, flush_deadline, is_exit):
         limit = max(flush_deadline, time.monotonic()) + _OTHER_LIMIT
         raised: list[BaseException] = []
+        if _is_over_the_driver():
+            return self._run_here(flush_deadline, is_exit, raised)
         try:
             thread = self._started(flush_deadline, is_exit, raised)
         except descriptors.Short:
             # None to be had, or not at the end of the interpreter.
-            self._run(flush_deadline, is_exit, raised)
-        else:
-            self._wait(thread, limit)
+            return self._run_here(flush_deadline, is_exit, raised)
+        self._wait(thread, limit)
+        if raised:
+            raise raised[0]
+
+    def _run_here(self, flush_deadline, is_exit, raised):
+        self._run(flush_deadline, is_exit, raised)
         if raised:
             raise raised[0]
 
@@ -111,6 +119,21 @@ class Closing:
         finally:
             if self._runner.get('is') == me:
                 del self._runner['is']
+
+
+def _is_over_the_driver():
+    """Whether a signal handler asks that has interrupted the driver. What it
+    interrupted may have locks, which are reentrant: only the same thread gets
+    on.
+    """
+    frame, has_left = inspect.currentframe(), False
+    while frame is not None:
+        is_ours = frame.f_globals.get('__name__', '').startswith(_PACKAGE)
+        if is_ours and has_left:
+            return True
+        has_left = has_left or not is_ours
+        frame = frame.f_back
+    return False
 
 
 class Flushing:

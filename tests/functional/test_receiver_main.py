@@ -475,11 +475,12 @@ def test_hup_opens_the_log_file_anew(node):
 def test_hup_leaves_no_descriptors(node):
     receiver, path = _with_a_log_file(node)
     before = _descriptors(receiver.pid)
-    for number in range(5):
+    for number in range(10):
         os.rename(path, f'{path}.{number}')
         receiver.signal(signal.SIGHUP)
         waiting.until(lambda: os.path.exists(path), 10)
-    assert _descriptors(receiver.pid) == before
+    # One may be open for a moment, for a connection that is just made.
+    waiting.until(lambda: _descriptors(receiver.pid) <= before, 10)
 
 
 def _descriptors(pid):
