@@ -167,7 +167,7 @@ def test_notifications_to_busy_workers_are_never_sent_again(
 def test_each_dropped_cast_is_logged_by_id_topic_and_reason(
         node, each_drop, caplog):
     transport = node.transport(rpc_message_ttl=1)
-    for number in range(30):
+    for _ in range(30):
         node.client(transport).cast({}, 'note', value='secret')
     waiting.until(lambda: _counters(transport).get('dropped') == 30)
     lines = _drops(caplog)
