@@ -275,7 +275,7 @@ def _entries(texts):
 def _baseline(wanted, entries):
     """Return the name of the contestant to divide by.
 
-    None stands for a baseline that is none of the URLs.
+    None means that no URL or name of a contestant is `wanted`.
     """
     if wanted is None:
         return entries[-1].name
