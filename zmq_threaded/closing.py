@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import logs
@@ -22,8 +23,10 @@ LOG = logs.get(__name__)
 # Seconds after which a flush says what it waits for, and for how many topics.
 _SILENCE, _TOPICS_TOLD = 0.3, 5
 _SURVEY_LIMIT = 0.5
-# How long closing may go on after its time for the flush.
-_OTHER_LIMIT = 10.0
+# How long closing is waited for after its time for the flush. A signal handler
+# may have interrupted its thread where that has a lock which closing needs:
+# then closing goes on when the handler has returned.
+_OTHER_LIMIT = 20.0
 _POLL = 0.002
 
 
@@ -94,8 +97,8 @@ class Closing:
         return threads.started(self._run, 'zmq-closing', *args)
 
     def _wait(self, thread, limit):
-        while thread.is_alive() or (self._runner
-                                    and time.monotonic() < limit):
+        while ((thread.is_alive() or self._runner)
+               and time.monotonic() < limit):
             time.sleep(_POLL)
 
     def _run(self, flush_deadline, is_exit, raised):
@@ -155,7 +158,7 @@ class Flushing:
             return
         self._has_told = True
         try:
-            waiting = self._outbox.survey(min(left, _SURVEY_LIMIT))
+            waiting: Any = self._outbox.survey(min(left, _SURVEY_LIMIT))
         except errors.MessagingTimeout as error:
             waiting = str(error)
         LOG.warning('zmq: %s waits up to %.1f s (%s) for messages to be '

@@ -6,10 +6,13 @@ logs each one that is set, with its reason. Nothing reads them, but for
 [matchmaker_redis], which still says where redis is.
 """
 
+from typing import Any
+
 from oslo_config import cfg
 
 
-def _gone(option_class, name, reason, **kwargs):
+def _gone(option_class: type[cfg.Opt], name: str, reason: str,
+          **kwargs: Any) -> cfg.Opt:
     return option_class(name, deprecated_group='DEFAULT',
                         deprecated_for_removal=True,
                         deprecated_reason=reason,
@@ -48,7 +51,7 @@ _REDIS = ('Give the servers in transport_url (zmq+redis://, zmq+sentinel://) '
           'or in rpc_zmq_matchmaker.')
 
 
-def _redis(option_class, name, **kwargs):
+def _redis(option_class: type[cfg.Opt], name: str, **kwargs: Any) -> cfg.Opt:
     return option_class(name, deprecated_for_removal=True,
                         deprecated_reason=_REDIS, **kwargs)
 
@@ -68,7 +71,7 @@ REDIS_OPTIONS = [
 ]
 
 
-def matchmaker_redis(conf):
+def matchmaker_redis(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """Those options of [matchmaker_redis] that are set, by name."""
     conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
     values = {option.dest: getattr(conf.matchmaker_redis, option.dest)

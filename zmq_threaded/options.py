@@ -8,6 +8,8 @@ names of old in :mod:`zmq_threaded.legacy_options`.
 import contextlib
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from oslo_config import cfg
 
@@ -65,13 +67,13 @@ class Settings:
     keepalive_intvl: int
 
 
-def list_opts():
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """For oslo.config's sample generator (entry point oslo.config.opts)."""
     return [(GROUP, live_options.OPTIONS + legacy_options.OPTIONS),
             (legacy_options.REDIS_GROUP, legacy_options.REDIS_OPTIONS)]
 
 
-def of_url(conf, url):
+def of_url(conf: cfg.ConfigOpts, url: Any) -> Settings:
     """The Settings of a driver.
 
     :param conf: oslo.config ConfigOpts
@@ -86,7 +88,8 @@ def of_url(conf, url):
             settings.matchmaker, url.virtual_host))
 
 
-def read(conf, query, scheme='', hosts=()):
+def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
+         hosts: Iterable[tuple[Any, ...]] = ()) -> Settings:
     """Read and check the options, without touching the file system.
 
     :param conf: oslo.config ConfigOpts
@@ -109,7 +112,7 @@ def read(conf, query, scheme='', hosts=()):
     return _settings(value, _registry(conf, value, scheme, hosts))
 
 
-def _register(conf, those):
+def _register(conf: cfg.ConfigOpts, those: list[cfg.Opt]) -> None:
     for option in those:
         try:
             conf.register_opt(option, group=GROUP)
@@ -120,7 +123,8 @@ def _register(conf, those):
                 raise
 
 
-def _registry(conf, value, scheme, hosts):
+def _registry(conf: cfg.ConfigOpts, value: dict[str, Any], scheme: str,
+              hosts: Iterable[tuple[Any, ...]]) -> str:
     try:
         return registry_url.backend(
             scheme, hosts, value['rpc_zmq_matchmaker'],
@@ -130,7 +134,8 @@ def _registry(conf, value, scheme, hosts):
         raise InvalidOption(str(error)) from None
 
 
-def _value(conf, query, option):
+def _value(conf: cfg.ConfigOpts, query: dict[str, str],
+           option: cfg.Opt) -> Any:
     if option.dest in query and option.deprecated_for_removal:
         # oslo.config warns of what it reads itself.
         LOG.warning('Option %s of the transport URL is deprecated for '
@@ -147,7 +152,7 @@ def _value(conf, query, option):
     return value
 
 
-def _settings(value, matchmaker):
+def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
     is_embedded = matchmaker == EMBEDDED
     return Settings(
         matchmaker=matchmaker,
@@ -184,7 +189,8 @@ def _settings(value, matchmaker):
         keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
 
 
-def _topology(topology, use_router_proxy, is_embedded):
+def _topology(topology: str | None, use_router_proxy: bool | None,
+              is_embedded: bool) -> str:
     if topology:
         return topology
     if use_router_proxy is not None:
@@ -192,7 +198,7 @@ def _topology(topology, use_router_proxy, is_embedded):
     return 'direct' if is_embedded else 'receiver'
 
 
-def _ports(lowest, highest):
+def _ports(lowest: int, highest: int) -> range:
     highest = min(highest, 65535)
     if lowest > highest:
         raise InvalidOption(f'rpc_zmq_min_port: {lowest} is above '
@@ -200,18 +206,18 @@ def _ports(lowest, highest):
     return range(lowest, highest + 1)
 
 
-def _cast_timeout(seconds):
+def _cast_timeout(seconds: float) -> float:
     if seconds < 0 and seconds != -1:
         raise InvalidOption(f'rpc_cast_timeout: {seconds} is no duration')
     return seconds if seconds >= 0 else 30.0
 
 
-def _linger(seconds):
+def _linger(seconds: float) -> float:
     return float(seconds if 0 <= seconds <= _LONGEST_LINGER
                  else _LONGEST_LINGER)
 
 
-def _update(update, expire):
+def _update(update: float, expire: float) -> float:
     if update >= expire:
         raise InvalidOption(
             f'zmq_target_update: {update} s is not shorter than '

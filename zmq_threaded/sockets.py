@@ -19,8 +19,8 @@ from zmq_threaded.net import routing_ids
 
 LOG = logs.get(__name__)
 
-# A bound socket sends no pings: libzmq 4.3.5 aborts the process if a ping is due
-# after the peer has left, while messages of that peer still fill the pipe
+# A bound socket sends no pings: libzmq 4.3.5 aborts the process if a ping is
+# due after the peer has left, while messages of that peer still fill the pipe
 # (out_event() in stream_engine_base.cpp).
 _HEARTBEAT_IVL = timings.milliseconds(timings.HEARTBEAT)
 _HEARTBEAT_TIMEOUT = timings.milliseconds(timings.HEARTBEAT_ANSWER)

@@ -2,9 +2,8 @@
 """The outbox: one thread that keeps every message until it is acknowledged.
 
 Casts, fanouts and calls that may get more than one message go over DEALER
-sockets, all owned by this thread. A sender's only act is to append to the
-inbox, which is one step: a message is there or not, whatever exception ends
-the sender. Only this thread counts.
+sockets, all owned by this thread. A sender only appends to the inbox, in one
+step: whatever exception ends the sender, a message is there or not.
 """
 
 import collections
@@ -28,8 +27,7 @@ from zmq_threaded.client import room
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import record
 
-_TICK = timings.OUTBOX_TICK
-_IDLE_TICK = timings.OUTBOX_IDLE_TICK
+_TICK, _IDLE_TICK = timings.OUTBOX_TICK, timings.OUTBOX_IDLE_TICK
 _FORGET_EVERY, _POLL = 60.0, 0.002
 # Senders without the time to wait could ask for room faster than the thread
 # can answer. Who has waited for so many seconds gets into the line anyway.
@@ -76,7 +74,7 @@ class Outbox:
                                   counters, finish=self._finish)
 
     def post(self, delivery: deliveries.Delivery,
-             room_deadline: float) -> str | None:
+             room_deadline: float) -> None:
         """Take a message into custody.
 
         :param room_deadline: monotonic seconds for which to wait for room

@@ -96,8 +96,8 @@ class SharedRouter:
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what multiparts.answer() says of each, or the exception
-            that it raised
+        :returns: list of what multiparts.answer() says of each, or the
+            exception that it raised
         """
         outcomes, readable = [], False
         with self._lock:
