@@ -11,7 +11,7 @@ from zmq_threaded import wire
 
 
 class Acknowledged(NamedTuple):
-    """The instance has taken custody of these messages, and their sender may
+    """The instance runs these messages or has handled them, and their sender may
     forget them.
 
     Thread: any.
