@@ -14,6 +14,7 @@ from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import logs
+from zmq_threaded import once
 from zmq_threaded import threads
 from zmq_threaded.client import flushes
 from zmq_threaded.client import outbox as outboxes
@@ -48,7 +49,7 @@ class Closing:
         self._steps = steps
         self._hurry = hurry
         # The thread that does it, and those that wait for it.
-        self._runner: dict[str, int] = {}
+        self._runner = once.Once()
         self._waiting: set[int] = set()
 
     def close(self, flush_deadline: float, is_exit: bool = False) -> None:
@@ -76,7 +77,7 @@ class Closing:
 
     def begin(self, flush_deadline: float, is_exit: bool = False) -> None:
         """Have it done by a thread of its own, and do not wait."""
-        if not self._runner:
+        if not self._runner.is_claimed():
             try:
                 self._started(flush_deadline, is_exit, [])
             except descriptors.Short as error:
@@ -105,20 +106,19 @@ class Closing:
         return threads.started(self._run, 'zmq-closing', *args)
 
     def _wait(self, thread, limit):
-        while ((thread.is_alive() or self._runner)
+        while ((thread.is_alive() or self._runner.is_claimed())
                and time.monotonic() < limit):
             time.sleep(_POLL)
 
     def _run(self, flush_deadline, is_exit, raised):
         me = threading.get_ident()
         try:
-            if self._runner.setdefault('is', me) == me:
+            if self._runner.claim(me):
                 threads.do_all(self._steps(flush_deadline, is_exit))
         except BaseException as error:
             raised.append(error)
         finally:
-            if self._runner.get('is') == me:
-                del self._runner['is']
+            self._runner.give_back(me)
 
 
 def _is_over_the_driver():
