@@ -82,7 +82,8 @@ def _round(kind, options):
         finally:
             run.end()
     print(
-        f'{kind:>10}: {rate:>9,.0f} messages/s, its CPU {cpu:.1f} us a message',
+        f'{kind:>10}: {rate:>9,.0f} messages/s, '
+        f'its CPU {cpu:.1f} us a message',
         flush=True,
     )
     return rate
@@ -103,7 +104,7 @@ class _Run:
         self._start_forwarder(kind)
 
     def measure(self):
-        """Return (messages a second, microseconds of the forwarder's CPU for each)."""
+        """Return messages a second, and the forwarder's CPU for each in us."""
         clients = [
             self._start(
                 'client',

@@ -5,6 +5,7 @@ Exceptions such as KeyboardInterrupt come at any line of the thread that asked
 for it. So that one only waits, and what was begun is done.
 """
 
+import inspect
 import math
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import logs
+from zmq_threaded import once
 from zmq_threaded import threads
 from zmq_threaded.client import flushes
 from zmq_threaded.client import outbox as outboxes
@@ -28,6 +30,7 @@ _SURVEY_LIMIT = 0.5
 # then closing goes on when the handler has returned.
 _OTHER_LIMIT = 20.0
 _POLL = 0.002
+_PACKAGE = 'zmq_threaded.'
 
 
 class Closing:
@@ -46,7 +49,7 @@ class Closing:
         self._steps = steps
         self._hurry = hurry
         # The thread that does it, and those that wait for it.
-        self._runner: dict[str, int] = {}
+        self._runner = once.Once()
         self._waiting: set[int] = set()
 
     def close(self, flush_deadline: float, is_exit: bool = False) -> None:
@@ -74,7 +77,7 @@ class Closing:
 
     def begin(self, flush_deadline: float, is_exit: bool = False) -> None:
         """Have it done by a thread of its own, and do not wait."""
-        if not self._runner:
+        if not self._runner.is_claimed():
             try:
                 self._started(flush_deadline, is_exit, [])
             except descriptors.Short as error:
@@ -83,13 +86,19 @@ class Closing:
     def _do(self, flush_deadline, is_exit):
         limit = max(flush_deadline, time.monotonic()) + _OTHER_LIMIT
         raised: list[BaseException] = []
+        if _is_over_the_driver():
+            return self._run_here(flush_deadline, is_exit, raised)
         try:
             thread = self._started(flush_deadline, is_exit, raised)
         except descriptors.Short:
             # None to be had, or not at the end of the interpreter.
-            self._run(flush_deadline, is_exit, raised)
-        else:
-            self._wait(thread, limit)
+            return self._run_here(flush_deadline, is_exit, raised)
+        self._wait(thread, limit)
+        if raised:
+            raise raised[0]
+
+    def _run_here(self, flush_deadline, is_exit, raised):
+        self._run(flush_deadline, is_exit, raised)
         if raised:
             raise raised[0]
 
@@ -97,20 +106,34 @@ class Closing:
         return threads.started(self._run, 'zmq-closing', *args)
 
     def _wait(self, thread, limit):
-        while ((thread.is_alive() or self._runner)
+        while ((thread.is_alive() or self._runner.is_claimed())
                and time.monotonic() < limit):
             time.sleep(_POLL)
 
     def _run(self, flush_deadline, is_exit, raised):
         me = threading.get_ident()
         try:
-            if self._runner.setdefault('is', me) == me:
+            if self._runner.claim(me):
                 threads.do_all(self._steps(flush_deadline, is_exit))
         except BaseException as error:
             raised.append(error)
         finally:
-            if self._runner.get('is') == me:
-                del self._runner['is']
+            self._runner.give_back(me)
+
+
+def _is_over_the_driver():
+    """Whether a signal handler asks that has interrupted the driver. What it
+    interrupted may have locks, which are reentrant: only the same thread gets
+    on.
+    """
+    frame, has_left = inspect.currentframe(), False
+    while frame is not None:
+        is_ours = frame.f_globals.get('__name__', '').startswith(_PACKAGE)
+        if is_ours and has_left:
+            return True
+        has_left = has_left or not is_ours
+        frame = frame.f_back
+    return False
 
 
 class Flushing:

@@ -71,9 +71,21 @@ REDIS_OPTIONS = [
 ]
 
 
+def register(conf: cfg.ConfigOpts, those: list[cfg.Opt], group: str) -> None:
+    """Register options, some of which may be there as copies."""
+    for option in those:
+        try:
+            conf.register_opt(option, group=group)
+        except cfg.DuplicateOptError:
+            # A pickled configuration (a spawned worker's) brings a copy,
+            # and a copy that has told of its deprecation is another option.
+            if not option.deprecated_for_removal:
+                raise
+
+
 def matchmaker_redis(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """Those options of [matchmaker_redis] that are set, by name."""
-    conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
+    register(conf, REDIS_OPTIONS, REDIS_GROUP)
     values = {option.dest: getattr(conf.matchmaker_redis, option.dest)
               for option in REDIS_OPTIONS}
     return {name: value for name, value in values.items()

@@ -100,7 +100,7 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     :returns: Settings
     """
     live = live_options.OPTIONS + live_options.HIDDEN
-    _register(conf, live + legacy_options.OPTIONS)
+    legacy_options.register(conf, live + legacy_options.OPTIONS, GROUP)
     known = {option.dest for option in live + legacy_options.OPTIONS}
     for name in query.keys() - known:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
@@ -110,17 +110,6 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
             _value(conf, query, option)
     value = {option.dest: _value(conf, query, option) for option in live}
     return _settings(value, _registry(conf, value, scheme, hosts))
-
-
-def _register(conf: cfg.ConfigOpts, those: list[cfg.Opt]) -> None:
-    for option in those:
-        try:
-            conf.register_opt(option, group=GROUP)
-        except cfg.DuplicateOptError:
-            # A pickled configuration (a spawned worker's) brings a copy,
-            # and a copy that has told of its deprecation is another option.
-            if not option.deprecated_for_removal:
-                raise
 
 
 def _registry(conf: cfg.ConfigOpts, value: dict[str, Any], scheme: str,

@@ -37,6 +37,8 @@ from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.client import spreading
 from zmq_threaded.receiver import receiver as receiver_loop
+from zmq_threaded.registry import look_ups
+from zmq_threaded.registry import registrations
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.service import held
 from zmq_threaded.service import poller
@@ -167,7 +169,7 @@ def test_notifications_to_busy_workers_are_never_sent_again(
 def test_each_dropped_cast_is_logged_by_id_topic_and_reason(
         node, each_drop, caplog):
     transport = node.transport(rpc_message_ttl=1)
-    for number in range(30):
+    for _ in range(30):
         node.client(transport).cast({}, 'note', value='secret')
     waiting.until(lambda: _counters(transport).get('dropped') == 30)
     lines = _drops(caplog)
@@ -703,8 +705,9 @@ _STEPS = [
     (replies.Replies, '_write'), (replies.Replies, '_next_items'),
     (outbox.Outbox, '_time_to_wait'), (custody.Custody, 'tick'),
     (dealer_connection.Connection, 'pump'),
-    (registries.Registry, '_beat_if_due'), (registries.Registry, '_refresh'),
-    (requests.Requests, 'close_idle'), (registries.Registry, '_read')]
+    (registrations.Registrations, 'beat_if_due'),
+    (look_ups.LookUps, 'refresh'), (look_ups.LookUps, '_read'),
+    (requests.Requests, 'close_idle')]
 
 
 def _named(value):

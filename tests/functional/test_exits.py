@@ -464,7 +464,8 @@ def test_a_background_close_that_was_interrupted_is_begun_again(node):
         return parts._closing_steps(deadline, is_exit)
     background = closing.Closing(steps, lambda: None)
     background.begin(time.monotonic())
-    waiting.until(lambda: closes and not background._runner)
+    waiting.until(lambda: (closes
+                           and not background._runner.is_claimed()))
     background.begin(time.monotonic())
     waiting.until(lambda: parts.is_closed)
 

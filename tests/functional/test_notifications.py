@@ -265,7 +265,7 @@ def test_a_slow_listener_slows_its_senders_not_other_topics(node, listen):
         sender.info({}, 'e', number)
     target = oslo_messaging.Target(topic='slow.info')
     with pytest.raises(oslo_messaging.MessageDeliveryFailure):
-        for number in range(30):
+        for _ in range(30):
             transport._send_notification(target, {}, {'a': 1}, version=2.0)
     notifier(node, 'quick', transport).info({}, 'e', 'at once')
     waiting.until(lambda: quick.endpoint.seen == ['at once'], seconds=3)

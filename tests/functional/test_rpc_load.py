@@ -57,7 +57,10 @@ def run(*arguments, **environment):
 
 
 def run_soundly(*arguments):
-    """Run with --json -; returns the report of a run that must have succeeded."""
+    """Run with --json -, and return the report.
+
+    The run must have succeeded.
+    """
     done = run(*arguments, *SHORT, '--json', '-')
     assert done.returncode == 0, done.stderr
     assert 'warning' not in done.stderr
@@ -240,7 +243,11 @@ def raw():
 
 
 def run_with(contestant, spoil):
-    """Run one round with spoil(operation, sequence, payload) in place of the operation."""
+    """Run one round in which spoil() takes the place of the operation.
+
+    The arguments of spoil are the operation, the identity of the message,
+    and the payload.
+    """
     make = contestant._client.operation
 
     def make_spoiled(thread):

@@ -19,7 +19,7 @@ import zmq  # noqa: E402
 
 from tests.support import ports  # noqa: E402
 from tests.support import rpc  # noqa: E402
-from zmq_threaded.net import binding
+from zmq_threaded.net import binding  # noqa: E402
 from zmq_threaded.receiver import receiver as receivers  # noqa: E402
 
 _COUNT = 50

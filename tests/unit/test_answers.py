@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import itertools
 import queue
-import select
 import time
 
 import hypothesis
@@ -22,6 +21,7 @@ from oslo_config import cfg
 
 from tests.support import ids
 from zmq_threaded import counters
+from zmq_threaded import mailbox
 from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import sockets
@@ -48,7 +48,7 @@ END = {'one': [(RESULT, wire.ENDING)], 'two': [(RESULT, 0), ENDING]}
 class Desk:
     """Calls that were sent to one instance, and a place for its answers."""
 
-    def __init__(self, context, ipc_dir, epoll):
+    def __init__(self, context, ipc_dir, polled):
         settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
         self.counters = counters.Counters()
         known = registries.Registry(
@@ -57,7 +57,7 @@ class Desk:
         made = sockets.Sockets(context, settings)
         self._known = known
         self._custody = custody.Custody(made, settings, known,
-                                        self.counters, epoll, self._not_told)
+                                        self.counters, polled, self._not_told)
         self._on_message = self._custody._evidence.on_message
         self._connection = dealer_connection.Connection(
             made, INSTANCE.endpoints, INSTANCE.endpoints[0],
@@ -100,10 +100,10 @@ class Desk:
 class ToldDesk(Desk):
     """A desk in whose custody everything really is."""
 
-    def __init__(self, context, ipc_dir, epoll, receiver):
+    def __init__(self, context, ipc_dir, polled, receiver):
         self._instance = dataclasses.replace(INSTANCE, receiver=receiver)
         self.tasks, self.posted = collections.deque(), []
-        super().__init__(context, ipc_dir, epoll)
+        super().__init__(context, ipc_dir, polled)
         self._connection.close()
         self.custody._connections._queues.clear()
         # Nobody is there, and nobody is looked for.
@@ -152,13 +152,13 @@ class ToldDesk(Desk):
 @contextlib.contextmanager
 def _open_desk(ipc_dir, kind=Desk, *args):
     settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
-    context, epoll = sockets.new_context(settings), select.epoll()
-    made = kind(context, ipc_dir, epoll, *args)
+    context, polled = sockets.new_context(settings), mailbox.PolledMailbox()
+    made = kind(context, ipc_dir, polled, *args)
     try:
         yield made
     finally:
         made.close()
-        epoll.close()
+        polled.close()
         context.term()
 
 

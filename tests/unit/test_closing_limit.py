@@ -3,6 +3,7 @@
 
 import threading
 import time
+import types
 
 from zmq_threaded import closing
 
@@ -23,3 +24,20 @@ def test_a_handler_that_interrupted_who_has_a_lock_gets_on(monkeypatch):
         # Then it gets on, and closing ends when the lock is free
         assert not done.is_set()
     assert done.wait(10)
+
+
+def test_a_handler_that_interrupted_the_driver_closes_in_its_own_thread():
+    closed_by = []
+    closes = closing.Closing(
+        lambda deadline, is_exit: [lambda: closed_by.append(
+            threading.get_ident())], lambda: None)
+
+    def handler():
+        closes.close(time.monotonic())
+    # Given a function of the driver that is interrupted where it has a lock
+    interrupted = types.FunctionType(
+        (lambda call: call()).__code__, {'__name__': 'zmq_threaded.mailbox'})
+    interrupted(handler)
+    assert closed_by == [threading.get_ident()]
+    handler()
+    assert closed_by[1:] != [threading.get_ident()]

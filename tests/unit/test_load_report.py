@@ -36,13 +36,16 @@ def result(per_second, milliseconds):
     )
 
 
+_NOTHING = ledger.Tally()
+
+
 class Result:
     """What the report reads of a contestant."""
 
     trouble = None
     workers = ()
 
-    def __init__(self, name, results, tally=ledger.Tally(), failures=()):
+    def __init__(self, name, results, tally=_NOTHING, failures=()):
         self.name, self.url, self.rounds, self.tally = (
             name,
             'zmq://u:p@h/',

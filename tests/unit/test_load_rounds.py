@@ -17,7 +17,10 @@ from load import worker
 
 
 class FakeContestant:
-    """Sends into ledgers of this process; skip(sequence) says what gets lost."""
+    """Sends into ledgers of this process.
+
+    skip(sequence) says whether a message gets lost.
+    """
 
     def __init__(
         self, *arguments, skip=lambda sequence: False, operation=None

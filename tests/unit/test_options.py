@@ -268,13 +268,16 @@ def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
     assert 'rpc_zmq_topology' in deprecations.text
 
 
-@pytest.mark.parametrize('name', ['use_router_proxy', 'rpc_poll_timeout'])
+@pytest.mark.parametrize('name, group', [
+    ('use_router_proxy', options.GROUP), ('rpc_poll_timeout', options.GROUP),
+    ('wait_timeout', legacy_options.REDIS_GROUP)])
 def test_a_configuration_that_was_pickled_after_a_deprecation_can_be_read(
-        config, deprecations, monkeypatch, name):
-    conf = config(in_group(name, '1'))
+        config, deprecations, monkeypatch, name, group):
+    conf = config(in_group(name, '1', group))
     settings = options.read(conf, {})
     copy = pickle.loads(pickle.dumps(conf))
-    for option in live_options.OPTIONS + legacy_options.OPTIONS:
+    for option in (live_options.OPTIONS + legacy_options.OPTIONS
+                   + legacy_options.REDIS_OPTIONS):
         # As in a spawned process, which has told nothing yet.
         monkeypatch.setattr(option, '_logged_deprecation', False)
     assert options.read(copy, {}) == settings

@@ -9,14 +9,20 @@ _PROGRAMS = {'rabbit': ('beam.smp',), 'kombu': ('beam.smp',)}
 
 
 class Broker:
-    """The processes of the broker of a URL; none if there is no broker, or not here."""
+    """The processes of the broker of a URL.
+
+    There are none if the URL has no broker, or if the broker runs elsewhere.
+    """
 
     def __init__(self, url):
         scheme = url.partition(':')[0].partition('+')[0]
         self._pids = _running(_PROGRAMS.get(scheme, ()))
 
     def sample(self):
-        """Return CPU time and context switches up to now, as load.resources; or None."""
+        """Return CPU time and context switches up to now, or None.
+
+        The form is that of load.resources.
+        """
         samples = [
             each for each in map(resources.sample_of, self._pids) if each
         ]

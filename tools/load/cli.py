@@ -70,9 +70,10 @@ def _run(options):
 
 
 def _pin():
-    """Keep this process on the first core it may use; returns the others, for the servers.
+    """Keep this process on the first core it may use.
 
     Threads that come later, and a receiver of the node, stay there too.
+    The other cores are returned: the servers get them.
     """
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {first})
@@ -119,7 +120,8 @@ def _take_turn(contestant, label, progress):
         return
     p50, p99 = (result.latency_ms[level] or 0 for level in ('p50', 'p99'))
     progress.say(
-        f'{label}: {result.per_second:,.0f} ops/s, p50 {p50:.3g} ms, p99 {p99:.3g} ms'
+        f'{label}: {result.per_second:,.0f} ops/s, '
+        f'p50 {p50:.3g} ms, p99 {p99:.3g} ms'
     )
 
 

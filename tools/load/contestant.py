@@ -22,7 +22,7 @@ _HURRIED_STOP_SECONDS = 2
 
 
 class Contestant:
-    """Everything that belongs to one transport under test, from start to stop."""
+    """All that belongs to one transport under test, from start to stop."""
 
     def __init__(self, entry, options, cores=()):
         self.name, self.url, self.kind = entry.name, entry.url, entry.kind
@@ -47,14 +47,17 @@ class Contestant:
         self._client = self._make_client()
 
     def start_servers(self):
-        """Start the server processes, and their receiver, without waiting for them."""
+        """Start the server processes and their receiver; wait for none."""
         if self._node:
             self._node.start()
         for number in range(self.options.servers):
             self.servers.append(processes.ServerProcess(self._spec(number)))
 
     def connect(self, deadline):
-        """Wait for the servers and for the way to them; raises StartError at the deadline."""
+        """Wait for the servers and for the way to them.
+
+        Raises StartError at the deadline.
+        """
         try:
             if self._node:
                 self._node.wait_ready(deadline)
@@ -89,11 +92,11 @@ class Contestant:
         )
 
     def wrong(self):
-        """Return the number of wrong replies and of messages a server got wrong."""
+        """Return how many replies, and messages at the servers, were wrong."""
         return sum(thread.wrong for thread in self.workers) + self.server_wrong
 
     def failures(self):
-        """Return {exception class name: worker.Failures} over all client threads."""
+        """Return {exception class name: worker.Failures} of all threads."""
         merged = {}
         for thread in self.workers:
             for name, failures in thread.failures.items():
@@ -104,12 +107,15 @@ class Contestant:
         return merged
 
     def sound(self):
-        """Return whether all that was sent arrived once and came back right."""
+        """Return whether all messages arrived once and came back right."""
         return not (self.trouble or self.tally.lost or self.tally.duplicated
                     or self.wrong() or self.failures())
 
     def stop(self, hurried=False):
-        """Stop threads, client and servers; returns a list of what did not stop by itself."""
+        """Stop threads, client and servers.
+
+        Returns a list of what did not stop by itself.
+        """
         complaints = self._stop_client()
         seconds = _HURRIED_STOP_SECONDS if hurried else _STOP_SECONDS
         with concurrent.futures.ThreadPoolExecutor(
@@ -207,6 +213,7 @@ class Contestant:
         closing.join(_CLOSE_SECONDS)
         if closing.is_alive():
             return [
-                f'{self.name}: the client transport did not close in {_CLOSE_SECONDS} s'
+                f'{self.name}: the client transport did not close in '
+                f'{_CLOSE_SECONDS} s'
             ]
         return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver of a node, for a contestant whose URL asks for that topology."""
+"""The receiver of a node, for a URL that asks for that topology."""
 
 import os
 import random
@@ -44,7 +44,8 @@ def is_wanted(url):
 class NodeReceiver:
     """A receiver process on a port of its own, with its URL as .url.
 
-    The IPC directory, port and host that the given URL names are used as they are.
+    The IPC directory, port and host that the given URL names are used as they
+    are.
     """
 
     def __init__(self, url):
@@ -96,7 +97,10 @@ class NodeReceiver:
         return self._process.pid
 
     def wait_ready(self, deadline):
-        """Wait until it listens; raises StartError at that time.monotonic() deadline."""
+        """Wait until it listens.
+
+        Raises StartError at the deadline, a time of time.monotonic().
+        """
         while not re.search(_READY, self._logged()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 lines = self._logged().strip().splitlines() or [
@@ -108,7 +112,7 @@ class NodeReceiver:
             time.sleep(_POLL_SECONDS)
 
     def stop(self):
-        """Stop the process and remove its files; returns a list of complaints."""
+        """Stop the process, remove its files and return complaints."""
         try:
             return self._end() if self._process else []
         finally:

@@ -10,44 +10,10 @@ import re
 from load import errors
 from load import modes
 from load import payload
+from load import texts
 
 DEFAULT_URL = 'zmq://'
 RAW_NAME = 'raw'
-
-_DESCRIPTION = """\
-Load a transport of oslo.messaging and count what it loses.
-
-Starts server processes for each URL, sends from threads of this process, and prints
-operations a second, latencies and what was lost, duplicated, answered wrongly or
-failed. Several URLs take turns, round by round, and are compared as ratios.
-Name a contestant with NAME=URL. Options of a driver go into the query of its URL.
-A zmq:// URL with rpc_zmq_topology=receiver gets a receiver process of its own, on a
-free port and in an IPC directory of its own unless the URL names them."""
-
-_EPILOG = """\
-figures:
-  Calls: latency is the round trip, ops/s counts completed calls. Casts and fanouts:
-  latency is the time spent in cast(), and delivered/s reaches from the first send to
-  the last arrival (fanout: arrivals at all servers together). Failed operations have
-  no latency. Median and range are over the rounds. RSS and open files are those after
-  the first warm-up and at the end. CPU per operation is that of this process and of
-  its servers; a broker's or receiver's own is not in it. Operations of the warm-up are checked, but
-  not timed. One that raised an exception is failed, and never lost.
-
-exit code:
-  0 all arrived once and came back right   1 lost, duplicated, wrong or failed
-  2 usage or URL   3 a server did not start or was not reached   130 interrupted
-
-examples:
-  rpc_load.py                                   zmq://, calls, about ten seconds
-  rpc_load.py --threads 32 --size 64            small calls from many threads
-  rpc_load.py zmq:// rabbit://guest:guest@127.0.0.1:5672/ --plot compare.png
-  rpc_load.py zmq:// --raw --threads 1          what oslo.messaging costs
-  rpc_load.py --mode fanout --servers 3
-  rpc_load.py --threads 32 --count 1000000 --json soak.json
-  rpc_load.py direct=zmq:// 'receiver=zmq://?rpc_zmq_topology=receiver' --baseline direct
-  rpc_load.py one=zmq:// two='zmq://?rpc_zmq_ipc_dir=/dev/shm/x' --baseline one"""
-
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -60,7 +26,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The parsed command line. Times are in seconds, size in bytes or 'real'."""
+    """The parsed command line.
+
+    Times are in seconds. The size is in bytes, or 'real'.
+    """
 
     entries: tuple
     mode: modes.Mode
@@ -83,7 +52,10 @@ class Options:
 
 
 def parse(arguments):
-    """Return Options; exits for --help, raises UsageError for anything that makes no sense."""
+    """Return Options; exits for --help.
+
+    Raises UsageError for anything that makes no sense.
+    """
     given = _parser().parse_intermixed_args(arguments)
     entries = _entries(given.urls or [DEFAULT_URL])
     baseline = _baseline(given.baseline, entries)
@@ -133,8 +105,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 def _parser():
     parser = _Parser(
         prog='rpc_load.py',
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
+        description=texts.DESCRIPTION,
+        epilog=texts.EPILOG,
         formatter_class=_Help,
         allow_abbrev=False,
     )
@@ -194,7 +166,8 @@ def _add_duration_options(group):
         '--rounds',
         type=_positive_int,
         metavar='N',
-        help='turns of each contestant (default: 1, or 3 if there are several)',
+        help='turns of each contestant '
+             '(default: 1, or 3 if there are several)',
     )
     group.add_argument('--timeout', type=_positive, default=30.0, metavar='S',
                        help='RPC timeout of each call')
@@ -261,7 +234,10 @@ def _entries(texts):
 
 
 def _baseline(wanted, entries):
-    """Return the name of the contestant to divide by; None if no URL is meant."""
+    """Return the name of the contestant to divide by.
+
+    None means that no URL or name of a contestant is `wanted`.
+    """
     if wanted is None:
         return entries[-1].name
     return next(

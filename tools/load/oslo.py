@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Both ends of a contestant that is an oslo.messaging transport URL.
 
-Both sides use the global cfg.CONF: oslo.messaging registers its tracing options
-only there, and RPC with a private ConfigOpts fails with NoSuchOptError.
+Both sides use the global cfg.CONF: oslo.messaging registers its tracing
+options only there, and RPC with a private ConfigOpts fails with
+NoSuchOptError.
 """
 
 import logging
@@ -54,8 +55,9 @@ def open_transport(
     try:
         parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
         if parsed.transport in ('rabbit', 'kombu'):
-            # Leave nothing behind in the broker. This is why the exchange must be one that
-            # nobody else uses: it goes too, and others may have declared theirs to stay.
+            # Leave nothing behind in the broker. This is why the exchange must
+            # be one that nobody else uses: it goes too, and others may have
+            # declared theirs to stay.
             parsed.query.setdefault('amqp_auto_delete', 'true')
         # A notifier cannot name one; the driver reads it while it is made.
         cfg.CONF.set_override('control_exchange', exchange)
@@ -65,9 +67,10 @@ def open_transport(
 
 
 def check_broker(url):
-    """Raise StartError if the URL names a broker and none of its hosts takes connections.
+    """Raise StartError if the URL names a broker that cannot be reached.
 
-    The rabbit driver would try again for ever. For a URL that open_transport() took.
+    A broker is reached if one of its hosts takes connections. The rabbit
+    driver would try again for ever. The URL is one that open_transport() took.
     """
     parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
     default_port = _BROKER_PORTS.get(parsed.transport)
@@ -240,7 +243,7 @@ class _NotificationEndpoint:
 
 
 class OsloServer:
-    """The receiving end in a process of its own: an RPC server or a listener."""
+    """The receiving end in its own process: an RPC server or a listener."""
 
     def __init__(self, spec, transport, server):
         self._transport = transport
@@ -249,15 +252,16 @@ class OsloServer:
         cfg.CONF.set_override('executor_thread_pool_size', spec['workers'])
 
     def start(self):
-        """Start listening; a driver may block here for as long as its broker is away.
+        """Start listening.
 
+        A driver may block here for as long as its broker is away.
         Raises what the driver raised, if it cannot listen.
         """
         try:
             self._server.start()
         except AttributeError as error:
-            # oslo.messaging 18.3 fails while it tells of a driver's error: its RPC
-            # server has no attribute `target`.
+            # oslo.messaging 18.3 fails while it tells of a driver's error: its
+            # RPC server has no attribute `target`.
             raise error.__context__ or error from None
 
     def stop(self):

@@ -22,7 +22,10 @@ _ALPHABET = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _'
 
 
 def real_sizes(length):
-    """Return that many sizes in bytes, evenly spaced over the lognormal distribution."""
+    """Return that many sizes in bytes.
+
+    The sizes are evenly spaced over the lognormal distribution.
+    """
     normal = statistics.NormalDist()
     mean = math.log(REAL_MEDIAN_BYTES)
     deviation = math.log(REAL_P90_BYTES / REAL_MEDIAN_BYTES) / normal.inv_cdf(
@@ -36,7 +39,10 @@ def real_sizes(length):
 
 
 def make_pool(size, seed=1):
-    """Return a list of ASCII strings of `size` bytes each, or of REAL sizes, by seed."""
+    """Return a list of ASCII strings, the same ones for the same seed.
+
+    Each string has `size` bytes, or one of the REAL sizes.
+    """
     source = random.Random(seed)
     if size == REAL:
         sizes = real_sizes(_POOL_LENGTH)
@@ -50,5 +56,8 @@ def make_pool(size, seed=1):
 
 
 def pool_index(thread, sequence, length):
-    """Return which entry of a pool of that length this operation of a thread carries."""
+    """Return which entry of a pool an operation of a thread carries.
+
+    The length is that of the pool.
+    """
     return (sequence + thread * _THREAD_STRIDE) % length

@@ -20,14 +20,17 @@ _QUOTED_LOG_BYTES = 4096
 
 
 class ServerProcess:
-    """One server process: started by the constructor, gone after stop() or kill()."""
+    """One server process.
+
+    The constructor starts the process. It is gone after stop() or kill().
+    """
 
     def __init__(self, spec):
         self.name = spec['name']
         self._unread = b''
         self._log = None if spec['verbose'] else tempfile.TemporaryFile()
-        # A process group of its own: Ctrl-C in the terminal must reach only the client,
-        # which then stops the servers in order.
+        # A process group of its own: Ctrl-C in the terminal must reach only
+        # the client, which then stops the servers in order.
         self._process = subprocess.Popen(
             [sys.executable, _PROGRAM],
             stdin=subprocess.PIPE,
@@ -43,20 +46,27 @@ class ServerProcess:
         return self._process.pid
 
     def wait_ready(self, deadline):
-        """Wait until it listens; raises StartError at that time.monotonic() deadline."""
+        """Wait until it listens.
+
+        Raises StartError at the deadline, a time of time.monotonic().
+        """
         try:
             answer = self._read(deadline)
         except errors.ServerDied as error:
             raise errors.StartError(f'server {self.name}: {error}') from error
         if answer is None:
             raise errors.StartError(
-                f'server {self.name} did not start in time{self._last_log_line()}'
+                f'server {self.name} did not start in time'
+                f'{self._last_log_line()}'
             )
         if 'error' in answer:
             raise errors.StartError(f'server {self.name}: {answer["error"]}')
 
     def ask(self, command, seconds=_ANSWER_SECONDS):
-        """Return the answer to a command; raises ServerDied if none comes in that time."""
+        """Return the answer to a command.
+
+        Raises ServerDied if no answer comes in that time.
+        """
         self._tell({'do': command})
         answer = self._read(time.monotonic() + seconds)
         if answer is None:
@@ -66,9 +76,10 @@ class ServerProcess:
         return answer
 
     def stop(self, seconds):
-        """Stop the server in order within that time, else kill it; returns its last answer.
+        """Stop the server in order within that time, else kill it.
 
-        Raises ServerDied, after the process is gone, if it did not stop by itself.
+        Returns its last answer. Raises ServerDied, after the process is gone,
+        if it did not stop by itself.
         """
         try:
             answer = self.ask('stop', seconds)
@@ -117,8 +128,10 @@ class ServerProcess:
         try:
             code = self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f'server {self.name} closed its control channel{self._last_log_line()}'
-        return f'server {self.name} ended with exit code {code}{self._last_log_line()}'
+            end = 'closed its control channel'
+        else:
+            end = f'ended with exit code {code}'
+        return f'server {self.name} {end}{self._last_log_line()}'
 
     def _last_log_line(self):
         if self._log is None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user sees while it runs: a bar on a terminal, else a line for each round."""
+"""What the user sees while the load tool runs.
+
+On a terminal this is a bar, else a line for each round.
+"""
 
 import sys
 import time

@@ -32,7 +32,10 @@ def make_report(contestants, options):
 
 
 def spread(values):
-    """Return {'median', 'min', 'max'} of the rounds' values, or nulls if there are none."""
+    """Return {'median', 'min', 'max'} of the rounds' values.
+
+    All three are None if there are no values.
+    """
     if not values:
         return dict.fromkeys(('median', 'min', 'max'))
     return {
@@ -106,7 +109,11 @@ def _counts(contestant):
 
 
 def _ratio(contestant, baseline):
-    """Medians over the rounds of this contestant's value by the baseline's in the same round."""
+    """Return medians over the rounds of quotients.
+
+    Each quotient divides this contestant's value by the baseline's value in
+    the same round.
+    """
     pairs = list(zip(contestant.rounds, baseline.rounds))
     return {
         'ops_per_second': _median_quotient(
@@ -146,7 +153,10 @@ def _cpu(rounds):
 
 
 def _costs(rounds):
-    """What an operation costs whom; null for what is not known, as of a broker elsewhere."""
+    """Return what an operation costs whom.
+
+    None stands for what is not known, as of a broker elsewhere.
+    """
     return {who: {what: _per_operation(rounds, who, what) for what in COSTS}
             for who in PARTIES}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory, descriptors, CPU time and context switches, as Linux reports them."""
+"""Memory, descriptors, CPU time and context switches, as Linux says."""
 
 import glob
 import os
@@ -11,8 +11,10 @@ _SWITCHES = {'voluntary_ctxt_switches': 'voluntary_switches',
 
 
 def sample():
-    """Return what this process uses, all threads included, as a dict: 'rss_bytes', 'fds',
-    'cpu_seconds', 'voluntary_switches', 'involuntary_switches'.
+    """Return what this process uses, all threads included, as a dict.
+
+    The keys are 'rss_bytes', 'fds', 'cpu_seconds', 'voluntary_switches' and
+    'involuntary_switches'.
     """
     with open('/proc/self/statm', encoding='ascii') as statm:
         resident_pages = int(statm.read().split()[1])
@@ -26,7 +28,10 @@ def sample():
 
 
 def sample_of(pid):
-    """Return the CPU time and the switches of another process; None if it is gone."""
+    """Return the CPU time and the switches of another process.
+
+    None means that the process is gone.
+    """
     try:
         with open(
             f'/proc/{pid}/stat', encoding='utf-8', errors='replace'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One round of one contestant: warm up, send, wait for what is still on its way."""
+"""One round of one contestant: warm up, send, wait for the rest."""
 
 import dataclasses
 import math
@@ -41,7 +41,10 @@ class RoundResult:
 
     @property
     def delivered_per_second(self):
-        """Deliveries, at all servers together, a second from first send to last arrival."""
+        """Deliveries a second, at all servers together.
+
+        The time runs from the first send to the last arrival.
+        """
         return (
             self.delivered / self.delivery_seconds
             if self.delivery_seconds
@@ -56,7 +59,7 @@ class RoundResult:
         )
 
     def servers_cpu_seconds(self):
-        """CPU time of all server processes in the timed part and while draining."""
+        """CPU time of all servers in the timed part and while draining."""
         return (sum(status['cpu_seconds'] for status in self.servers_after)
                 - sum(status['cpu_seconds'] for status in self.servers_before))
 
@@ -138,7 +141,10 @@ def _run_phase(contestant, phase, seconds, count, progress):
 
 
 def share(count, threads):
-    """Return how many operations each thread does of `count` (None: no limit)."""
+    """Return how many of `count` operations each thread does.
+
+    None stands for no limit.
+    """
     if count is None:
         return [math.inf] * threads
     return [
@@ -148,7 +154,10 @@ def share(count, threads):
 
 
 def _wait_idle(contestant):
-    """Yield (operations begun, seconds) until all threads are idle; raise if they are stuck."""
+    """Yield (operations begun, seconds) until all threads are idle.
+
+    Raises ThreadsStuck if the threads are stuck.
+    """
     patience = contestant.options.timeout + _STUCK_SECONDS
     began = moved = time.monotonic()
     known = None
@@ -172,7 +181,10 @@ def _wait_idle(contestant):
 
 
 def _drain(contestant, progress):
-    """Wait until all messages arrived, or none for options.drain seconds; returns statuses."""
+    """Wait until all messages arrived, or none for options.drain seconds.
+
+    Returns the servers' statuses.
+    """
     if contestant.mode.replies:
         return contestant.statuses()
     moved, known = time.monotonic(), None
@@ -197,8 +209,8 @@ def _still_due(contestant, counts):
 
 
 def _complete(contestant, counts):
-    # Counts alone could hide a lost message behind one that arrived twice, or that
-    # arrived although it had raised in the client.
+    # Counts alone could hide a lost message behind one that arrived twice, or
+    # that arrived although it had raised in the client.
     return (
         not _still_due(contestant, counts) and not contestant.take_tally().lost
     )
@@ -209,7 +221,10 @@ def _delivered(statuses):
 
 
 def _collect_latencies(contestant):
-    """Move the threads' records to the contestant; returns this round's, and their bytes."""
+    """Move the threads' records to the contestant.
+
+    Returns the records of this round, and the bytes that they took.
+    """
     measured, size = latency.Latencies(), 0
     for thread in contestant.workers:
         size += thread.latencies.buffer_info()[1] * thread.latencies.itemsize

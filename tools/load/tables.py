@@ -36,7 +36,8 @@ def print_report(report, stream):
     console.print(
         '[green]nothing lost, duplicated, failed or wrong[/]'
         if report['sound']
-        else '[bold red]NOT SOUND: messages lost, duplicated, failed or wrong[/]'
+        else ('[bold red]NOT SOUND: '
+              'messages lost, duplicated, failed or wrong[/]')
     )
 
 
@@ -98,8 +99,8 @@ def _costs(report):
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
         caption=(
-            'CPU in us, and context switches that a thread asked for + those forced on it, '
-            'of one operation'
+            'CPU in us, and context switches that a thread asked for '
+            '+ those forced on it, of one operation'
         ),
     )
     table.add_column('', overflow='fold', min_width=8)
@@ -158,7 +159,8 @@ def _footer(contestant):
     if contestant['trouble']:
         yield f'{name}: ended early: {contestant["trouble"]}'
     for kind, failures in contestant['failures'].items():
-        yield f'{name}: {failures["count"]:,} x {kind}, such as: {failures["example"]}'
+        yield (f'{name}: {failures["count"]:,} x {kind}, '
+               f'such as: {failures["example"]}')
 
 
 def _resources(contestant):
@@ -170,8 +172,8 @@ def _resources(contestant):
         'server ' + _before_and_after(each) for each in used['servers']
     )
     text = (
-        f'client {_before_and_after(client)} ({records:.1f} MB of it latency records); '
-        f'{servers}'
+        f'client {_before_and_after(client)} '
+        f'({records:.1f} MB of it latency records); {servers}'
     )
     if cpu['client'] is not None:
         text += (
@@ -184,7 +186,8 @@ def _resources(contestant):
 def _before_and_after(used):
     before, after = used['after_warmup'], used['end']
     return (
-        f'RSS {before["rss_bytes"] / 1e6:.1f} -> {after["rss_bytes"] / 1e6:.1f} MB, '
+        f'RSS {before["rss_bytes"] / 1e6:.1f} '
+        f'-> {after["rss_bytes"] / 1e6:.1f} MB, '
         f'{before["fds"]} -> {after["fds"]} fds'
     )
 

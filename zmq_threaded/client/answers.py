@@ -11,8 +11,8 @@ from zmq_threaded import wire
 
 
 class Acknowledged(NamedTuple):
-    """The instance has taken custody of these messages, and their sender may
-    forget them.
+    """The instance runs these messages or has handled them, and their sender
+    may forget them.
 
     Thread: any.
     """

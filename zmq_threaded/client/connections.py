@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """All connections of an outbox, and the send queues on them."""
 
-import select
 from collections.abc import Callable
 from collections.abc import Iterator
 
 from zmq_threaded import endpoints
+from zmq_threaded import mailbox
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import in_doubt
@@ -29,7 +29,7 @@ class Connections:
 
     :param socket_factory: sockets.Sockets
     :param settings: options.Settings
-    :param epoll: select.epoll on which the outbox thread waits
+    :param polled: mailbox.PolledMailbox of the outbox thread
     :param counters: counters.Counters
     :param doubt: what notes the messages that were sent
     :param on_message: called with a connection and each multipart that
@@ -41,20 +41,13 @@ class Connections:
     Thread: outbox.
     """
 
-    def __init__(
-        self,
-        socket_factory,
-        settings,
-        epoll: 'select.epoll',
-        counters,
-        doubt: in_doubt.InDoubt,
-        on_message: Callable,
-        unreachable: Callable,
-        tell: Callable,
-    ):
+    def __init__(self, socket_factory, settings,
+                 polled: mailbox.PolledMailbox, counters,
+                 doubt: in_doubt.InDoubt, on_message: Callable,
+                 unreachable: Callable, tell: Callable):
         self._sockets = socket_factory
         self._settings = settings
-        self._epoll = epoll
+        self._mailbox = polled
         self._counters = counters
         self._in_doubt = doubt
         self._on_message = on_message
@@ -115,9 +108,9 @@ class Connections:
 
     def _watch(self, connection, old_fd):
         if self._by_fd.pop(old_fd, None) is connection:
-            self._epoll.unregister(old_fd)
+            self._mailbox.unwatch(old_fd)
         self._by_fd[connection.fd] = connection
-        self._epoll.register(connection.fd, select.EPOLLIN)
+        self._mailbox.watch(connection.fd)
 
     def is_watching(self) -> bool:
         """Whether somebody waits to learn whether an instance has a call."""
@@ -197,7 +190,7 @@ class Connections:
         del self._connections[connection.endpoints]
         fd = connection.fd
         if fd is not None and self._by_fd.pop(fd, None) is connection:
-            self._epoll.unregister(fd)
+            self._mailbox.unwatch(fd)
         connection.close()
 
     def close(self) -> None:

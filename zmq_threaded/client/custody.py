@@ -56,14 +56,14 @@ class Custody:
     :param socket_factory: sockets.Sockets
     :param settings: options.Settings
     :param registry: registry.registry.Registry
-    :param epoll: select.epoll on which the outbox thread waits
+    :param polled: mailbox.PolledMailbox of the outbox thread
     :param tell: runs a callable in the outbox thread, later
 
     Thread: outbox.
     """
 
     def __init__(self, socket_factory, settings, registry,
-                 counters: counting.Counters, epoll, tell: Callable):
+                 counters: counting.Counters, polled, tell: Callable):
         self._cache = registry.cache
         self._counters = counters
         self._store = store.Store()
@@ -75,7 +75,7 @@ class Custody:
         self._evidence = evidence.Evidence(
             registry, counters, tell, self, self._spreading.drop_copy)
         self._connections = connections.Connections(
-            socket_factory, settings, epoll, counters, self._in_doubt,
+            socket_factory, settings, polled, counters, self._in_doubt,
             self._evidence.on_message, self._cache.unreachable, tell)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._held_up = held_up.HeldUp(self.route)

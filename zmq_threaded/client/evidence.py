@@ -150,7 +150,7 @@ class Evidence:
         loss = _ABSENT.get(answer.reason)
         if loss is not None:
             self._cache.avoid(queue.instance,
-                                 why=reasons.refusal(answer.reason))
+                              why=reasons.refusal(answer.reason))
             self.lose(queue, loss)
 
     # Refusals of one message

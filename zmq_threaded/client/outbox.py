@@ -6,12 +6,9 @@ sockets, all owned by this thread. A sender only appends to the inbox, in one
 step: whatever exception ends the sender, a message is there or not.
 """
 
-import collections
 import contextlib
 import functools
 import math
-import queue
-import select
 import time
 from collections.abc import Iterator
 
@@ -55,22 +52,20 @@ class Outbox:
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
-        self._inbox: collections.deque = collections.deque()
         self._destinations = room.Destinations()
         self._refusal: str | None = None
         self._finished = False
         self._next_tick = self._next_forgetting = self._turned_at = 0.0
+        self._mailbox = mailbox.PolledMailbox()
+        self._inbox = self._mailbox.items
         with contextlib.ExitStack() as undo:
-            self._wakeup = mailbox.Wakeup()
-            undo.callback(self._wakeup.close)
-            self._epoll = select.epoll()
-            undo.callback(self._epoll.close)
-            self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-            self._custody = custody.Custody(socket_factory, settings, registry,
-                                            counters, self._epoll, self._tell)
+            undo.callback(self._mailbox.close)
+            self._custody = custody.Custody(
+                socket_factory, settings, registry, counters, self._mailbox,
+                self._tell)
             undo.pop_all()
         self._flushers = flushes.Flushes(self._custody, self.pending)
-        self._loop = threads.Loop(name, self._turn, self._wakeup.set,
+        self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
     def post(self, delivery: deliveries.Delivery,
@@ -119,8 +114,8 @@ class Outbox:
         if not admission.wait(deadline):
             raise errors.NotAccepted(room.services_are_slow(
                 delivery.topic, self._destinations.pending_for(delivery.topic),
-                self._ask(lambda: self._custody.behind(delivery.topic),
-                          _BEHIND_LIMIT) or ''))
+                mailbox.ask(self._tell, lambda: self._custody.behind(
+                    delivery.topic), _BEHIND_LIMIT, '')))
         if admission.refusal:
             raise errors.NotAccepted(admission.refusal)
 
@@ -163,7 +158,7 @@ class Outbox:
             return {}
         if self._loop.is_current():
             return self._custody.survey()
-        found = self._ask(self._custody.survey, timeout)
+        found = mailbox.ask(self._tell, self._custody.survey, timeout)
         if found is None:
             raise errors.MessagingTimeout(
                 f'The outbox, which holds {self.pending()} messages, did not '
@@ -214,23 +209,13 @@ class Outbox:
                 if type(each) is deliveries.Delivery]
 
     def _tell(self, task):
-        self._inbox.append(task)
-        self._wakeup.set()
-
-    def _ask(self, question, timeout):
-        """What the outbox thread answers; None after so many seconds."""
-        answer: queue.SimpleQueue = queue.SimpleQueue()
-        self._tell(lambda: answer.put(question()))
-        with contextlib.suppress(queue.Empty):
-            return answer.get(timeout=timeout)
+        self._mailbox.put(task)
 
     # The outbox thread
 
     def _turn(self):
         wait = self._time_to_wait()
-        ready = self._epoll.poll(wait)
-        self._wakeup.clear_if(ready)
-        self._custody.pump(ready)
+        self._custody.pump(self._mailbox.wait(wait))
         for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
             self._do_next()
         self._custody.pump_queued()
@@ -296,5 +281,4 @@ class Outbox:
         self._refuse_all()
         self._custody.close()
         self._flushers.end_all()
-        self._epoll.close()
-        self._wakeup.close()
+        self._mailbox.close()
