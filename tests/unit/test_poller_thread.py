@@ -150,14 +150,44 @@ def test_an_end_that_does_not_come_is_waited_for_in_vain():
     assert not finished.Finished().wait(time.monotonic() + 0.01)
 
 
-def test_services_share_a_crew_until_the_last_has_left(counted):
-    made, deadline = crews.Crews(counted), time.monotonic() + 10
+@pytest.fixture
+def made(counted):
+    """Crews, of which all own ones are taken."""
+    all_crews = crews.Crews(counted)
+    all_crews.own = [all_crews.join(f'own-{number}', True)
+                     for number in range(crews.OWN)]
+    yield all_crews
+    for each in all_crews.own:
+        assert all_crews.leave(each, time.monotonic() + 10)
+
+
+def test_the_first_services_have_crews_of_their_own(made):
+    assert len(set(made.own)) == crews.OWN
+
+
+def test_services_beyond_them_share_one_until_the_last_has_left(made):
+    deadline = time.monotonic() + 10
     first, second = made.join('a', True), made.join('b', True)
-    own = made.join('c', False)
-    assert first is second is not own
+    assert first is second and first not in made.own
     assert made.leave(first, deadline)
     assert made.join('d', True) is second
     assert made.leave(second, deadline) and made.leave(second, deadline)
     other = made.join('e', True)
     assert other is not first
-    assert made.leave(other, deadline) and made.leave(own, deadline)
+    assert made.leave(other, deadline)
+
+
+def test_who_may_not_share_never_does(made):
+    deadline = time.monotonic() + 10
+    shared, own = made.join('a', True), made.join('b', False)
+    assert own is not shared and own not in made.own
+    assert made.leave(own, deadline) and made.leave(shared, deadline)
+
+
+def test_the_place_of_an_own_crew_that_ended_is_taken_by_the_next(made):
+    deadline = time.monotonic() + 10
+    shared = made.join('a', True)
+    assert made.leave(made.own.pop(), deadline)
+    made.own.append(made.join('b', True))
+    assert made.own[-1] is not shared
+    assert made.leave(shared, deadline)

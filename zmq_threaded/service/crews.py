@@ -8,6 +8,9 @@ from zmq_threaded.net import descriptors
 from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reply_thread
 
+# So many services of a driver have threads of their own.
+OWN = 8
+
 
 class Crew:
     """A poller thread and a reply thread.
@@ -37,9 +40,10 @@ class Crew:
 class Crews:
     """The crews of one driver in one process.
 
-    Services whose callbacks only pass messages on share one. A callback that
-    runs handlers itself would hold up all others, or wait for one of them for
-    ever; its service has a crew of its own.
+    Each service has a crew of its own. Only where there are more than OWN
+    services, those that come later share one, for the reason that
+    poller_thread.py gives. A callback that runs handlers itself would hold up
+    all others, or wait for one of them for ever; its service never shares.
 
     Thread: any; the lock is reentrant for the sake of signal handlers.
     """
@@ -47,6 +51,7 @@ class Crews:
     def __init__(self, counters: counts.Counters) -> None:
         self._counters = counters
         self._lock = threading.RLock()
+        self._own: set[Crew] = set()
         self._shared: Crew | None = None
         self._members = 0
 
@@ -54,19 +59,25 @@ class Crews:
         """The crew for a service, which has to leave() it.
 
         :param name: of the service, a part of the names of new threads
+        :param may_share: whether the threads may serve others as well
         :raises: descriptors.Short
         """
         try:
-            if not may_share:
-                return Crew(name, self._counters)
             with self._lock:
-                if self._shared is None:
-                    self._shared = Crew(name, self._counters)
-                    self._members = 0
-                self._members += 1
-                return self._shared
+                if may_share and len(self._own) >= OWN:
+                    return self._join_shared(name)
+                crew = Crew(name, self._counters)
+                self._own.add(crew)
+                return crew
         except OSError as error:
             raise descriptors.short(error) from None
+
+    def _join_shared(self, name):
+        if self._shared is None:
+            self._shared = Crew(name, self._counters)
+            self._members = 0
+        self._members += 1
+        return self._shared
 
     def leave(self, crew: Crew, deadline: float) -> bool:
         """Its threads have let go of a service; the last one ends them.
@@ -75,6 +86,7 @@ class Crews:
         :returns: False when they ought to have ended, and did not in time
         """
         with self._lock:
+            self._own.discard(crew)
             if crew is self._shared:
                 self._members -= 1
                 if self._members:

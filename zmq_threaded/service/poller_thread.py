@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that reads for the services of a process.
+"""The thread that reads for a service, or for many of them.
 
-A thread for each service would be simpler. But a fanout reaches all services
-of a process at once, and a thread that is woken has to wait for the GIL: it
-looks every 5 ms whether it may have it. Where hundreds of threads do so, that
-alone takes more time than all the work, and a fanout to 1,000 services took
-seconds. So one thread serves them in turn.
+A thread for each service is the rule. But a fanout reaches all services of a
+process at once, and a thread that is woken has to wait for the GIL: it looks
+every 5 ms whether it may have it. Where hundreds of threads do so, that alone
+takes more time than all the work, and a fanout to 1,000 services took
+seconds. So one thread serves those beyond the first few in turn.
 """
 
 import collections

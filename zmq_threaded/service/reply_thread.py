@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that writes for the services of a process. There is one for
-the reason that poller_thread.py gives.
+"""The thread that writes for a service, or for many of them, for the reason
+that poller_thread.py gives.
 """
 
 import functools
