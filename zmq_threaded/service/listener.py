@@ -32,7 +32,8 @@ class ZmqListener(base.Listener):
         guard.equip(on_incoming_callback, self._executor)
         try:
             self._service.start(guard.guarded(on_incoming_callback),
-                                guard.workers(on_incoming_callback))
+                                guard.workers(on_incoming_callback),
+                                guard.passes_on(on_incoming_callback))
         except descriptors.Short as error:
             raise errors.OutOfResources(f'Cannot listen: {error}') from None
 
