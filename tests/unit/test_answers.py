@@ -81,7 +81,7 @@ class Desk:
             pinned=pinned,
             waiter=queue.SimpleQueue(), destination=room.Destination(9))
         sent.destination.add(1)
-        self.custody._store.all[sent] = None
+        self.custody.store.all[sent] = None
         self.queue.push(sent)
         self.queue.head_was_sent(time.monotonic())
         return sent
