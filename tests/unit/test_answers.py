@@ -137,7 +137,7 @@ class ToldDesk(Desk):
     def kept(self):
         """All that is in custody, wherever that is."""
         self.do_tasks()
-        return set(self.custody._store)
+        return set(self.custody.store)
 
     def forget_all(self):
         for each in self.posted:

@@ -10,12 +10,12 @@ from zmq_threaded import options
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.status import collector
-from zmq_threaded.status import publisher
+from zmq_threaded.status import publisher as publishers
 from zmq_threaded.status import recent
 
 
 def made(settings: options.Settings, ipc_dir: str,
-         counters: counting.Counters) -> publisher.Publisher:
+         counters: counting.Counters) -> publishers.Publisher:
     """What publishes the facts of a receiver."""
     growth = recent.Recent()
 
@@ -31,4 +31,4 @@ def made(settings: options.Settings, ipc_dir: str,
                 'expected': True, 'there': True,
                 'endpoint': address.receiver_endpoints(
                     settings, ipc_dir)[-1]}}
-    return publisher.Publisher(ipc_dir, settings.update, collect)
+    return publishers.Publisher(ipc_dir, settings.update, collect)
