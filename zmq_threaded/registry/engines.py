@@ -13,12 +13,14 @@ from urllib import parse
 from stevedore import driver
 
 from zmq_threaded import counters
+from zmq_threaded import options
 from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folders
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
 from zmq_threaded.registry import session as sessions
+from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import store
 from zmq_threaded.registry import tls_files
 from zmq_threaded.registry import tooz_url
@@ -62,6 +64,19 @@ def check(url: str) -> None:
     tls_files.check(url)
 
 
+def opened(settings: options.Settings, ipc_dir: str) -> store.Store:
+    """The Store that the settings name.
+
+    :raises: options.InvalidOption
+    """
+    if settings.matchmaker != options.EMBEDDED:
+        return distributed(settings.matchmaker, settings.expire)
+    try:
+        return embedded(ipc_dir, settings.expire)
+    except OSError as error:
+        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None
+
+
 def distributed(url: str, expire: float) -> store.Store:
     """The Store of an engine that is given by its tooz URL.
 
@@ -77,8 +92,8 @@ def distributed(url: str, expire: float) -> store.Store:
         stuck = _SESSION_STUCK
     engine = sessions.Engine(
         functools.partial(_connect, url, expire), expire,
-        reader=_readers(scheme, expire),
-        place=tooz_url.place(url), **differs)
+        reader=_readers(scheme, expire), place=tooz_url.place(url),
+        facts=_facts(scheme), **differs)
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
                                  min(_PATIENCE, expire / 2), stuck),
@@ -98,6 +113,14 @@ def _readers(scheme: str, expire: float) -> Callable[[], reading.Reader]:
     return make
 
 
+def _facts(scheme: str) -> shared_facts.Access:
+    if scheme.startswith('etcd'):
+        return shared_facts.ETCD
+    if scheme in ('zookeeper', 'kazoo'):
+        return shared_facts.ZOOKEEPER
+    return shared_facts.REDIS
+
+
 def embedded(ipc_dir: str, expire: float) -> store.Store:
     """The Store of one machine: files, and no server.
 
@@ -112,7 +135,7 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
             raise
     engine = sessions.Engine(
         functools.partial(files.Driver, folder, expire), expire,
-        forgets=False, place=f'files in {folder.registry}')
+        forgets=False, place=f'files in {folder.top}')
     return store.Store(engine, patience.Patient(
         threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
 
