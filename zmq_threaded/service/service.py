@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from zmq_threaded import counters as counting
 from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded import texts
@@ -32,6 +33,7 @@ from zmq_threaded.service import replies
 from zmq_threaded.service import router
 from zmq_threaded.service import saturation
 from zmq_threaded.service import stalls
+from zmq_threaded.status import meters
 
 LOG = logs.get(__name__)
 
@@ -53,6 +55,12 @@ class Service:
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
     :raises: binding.BindError
+    :ivar instance: its record
+    :ivar topics: list of Topic
+    :ivar work: what its workers do, as they measure it
+    :ivar counters: of this service; they count for the whole driver too
+    :ivar workers: threads of its executor, None if unknown
+    :ivar is_registered: it means to be registered
 
     Thread: any.
     """
@@ -61,11 +69,13 @@ class Service:
                  counters, own_crews: crews.Crews, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
-        self._topics = topics
+        self.topics, self.work = topics, meters.Work()
+        self.counters = counting.Counters(counters)
+        self.made_at = time.monotonic()
         self._crews = own_crews
         self._crew: crews.Crew | None = None
-        self._registered = False
-        self._workers: int | None = None
+        self.is_registered = False
+        self.workers: int | None = None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc = ipc_path.IpcPath(
@@ -83,7 +93,7 @@ class Service:
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
                 _limit_to_tell(settings.max_message_size))
-            self._make_parts(socket_factory, socket, settings, counters,
+            self._make_parts(socket_factory, socket, settings, self.counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
@@ -92,7 +102,6 @@ class Service:
 
     def _make_parts(self, socket_factory, socket, settings, counters,
                     batch):
-        self._counters = counters
         inbox = poller_thread.Inbox()
         self._router = router.SharedRouter(
             socket_factory, socket, inbox.wake, counters,
@@ -116,7 +125,7 @@ class Service:
 
     def _name(self):
         """Topics, server, host and id, for the log."""
-        names = sorted({str(topic) for topic in self._topics
+        names = sorted({str(topic) for topic in self.topics
                         if not topic.server})
         return f'{self.instance} of {", ".join(names)}'
 
@@ -134,14 +143,14 @@ class Service:
             it may be called again
         """
         self._registry.start()
-        self._workers = workers
+        self.workers = workers
         if self._crew is None:
             self._crew = self._crews.join(self.instance.id.hex()[:8],
                                           may_share)
         self._replies.start(self._crew.replies)
         self._poller.start(on_incoming, self._crew.poller)
-        self._registered = True
-        self._registry.register(self.instance, self._topics)
+        self.is_registered = True
+        self._registry.register(self.instance, self.topics)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
@@ -151,14 +160,25 @@ class Service:
         """
         if self._is_inherited():
             return
-        if self._registered:
-            self._registered = False
+        if self.is_registered:
+            self.is_registered = False
             self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
     def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
+
+    def measures(self, now: float) -> dict[str, object]:
+        """What it has to do; see status.facts.
+
+        :param now: monotonic seconds
+        """
+        oldest = self._reception.held.oldest()
+        return {'backlog': self.backlog(), 'limit': self._poller.backlog,
+                'oldest': 0.0 if oldest is None else now - oldest,
+                'full': self._poller.is_full(),
+                'taken': self._reception.taken}
 
     def cleanup(self) -> None:
         """Close everything, within a few seconds."""
@@ -223,7 +243,7 @@ class Service:
         self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
-        self._saturation.tick(time.monotonic(), was_full, self._workers)
+        self._saturation.tick(time.monotonic(), was_full, self.workers)
 
 
 def _server_of(topics):
