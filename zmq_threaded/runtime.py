@@ -52,6 +52,7 @@ class Runtime:
         is one already; then this one is closed
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
+    :ivar registry: registry.registry.Registry
     :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
@@ -90,7 +91,7 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
-        self._registry = registries.Registry(
+        self.registry = self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, threads.REGISTRY,
             housekeeping=self._housekeeping)
