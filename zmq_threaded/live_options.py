@@ -101,6 +101,34 @@ OPTIONS = [
           help='Seconds after which a message that nobody took is dropped '
                'and reported, and for which a service remembers what it has '
                'taken.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody', default='memory',
+          choices=[('memory', 'they are lost with their process'),
+                   ('process', 'they survive the death of the process'),
+                   ('disk', 'they survive the loss of power as well')],
+          help='What casts, fanouts and notifications survive once cast() or '
+               'notify() has returned. All but "memory" keep them in a '
+               'journal in rpc_zmq_custody_dir. When their process dies, '
+               'another one with the same directory and registry sends '
+               'them. Contexts, and the tokens in them, then lie on disk in '
+               'the clear.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_dir',
+          sample_default='<rpc_zmq_ipc_dir>/journals',
+          help='Directory of the journals. For "disk" it must not be a '
+               'tmpfs, as /var/run often is.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_ttl', default=86400, min=1,
+          help='Seconds after which a message in a journal that nobody took '
+               'is dropped and reported; what rpc_message_ttl is for those '
+               'in memory. A pool without a listener is known for as long.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_bytes', default=1 << 30, min=1 << 16,
+          help='Bytes of the messages in one journal. When it is full, the '
+               'oldest messages for which nobody listens are dropped and '
+               'reported. If there are none a sender waits rpc_cast_timeout, '
+               'and fails.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_when_full', default='fail',
+          choices=[('fail', 'the cast or notification fails'),
+                   ('memory', 'it is kept in memory alone')],
+          help='What happens to a message that cannot be written into its '
+               'journal, for instance since the disk is full.'),
     _live(cfg.IntOpt, 'zmq_linger', default=1, min=-1,
           help='Longest time in seconds for which closing waits for what was '
                'already handed to ZeroMQ. -1, for ever in the drivers of '

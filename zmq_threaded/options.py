@@ -24,6 +24,8 @@ LOG = logs.get(__name__)
 GROUP = 'oslo_messaging_zmq'
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
+# What rpc_zmq_custody says: what the accepted messages survive.
+MEMORY, PROCESS, DISK = 'memory', 'process', 'disk'
 _LONGEST_LINGER = 30
 
 
@@ -55,6 +57,11 @@ class Settings:
     cast_timeout: float
     exit_timeout: float
     message_ttl: float
+    custody: str
+    custody_dir: str
+    custody_ttl: float
+    custody_bytes: int
+    custody_when_full: str
     linger: float
     expire: float
     update: float
@@ -69,6 +76,12 @@ class Settings:
     keepalive_intvl: int
     bridge: str = dataclasses.field(repr=False)
     bridge_send: str
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which a cast, fanout or notification is kept."""
+        return (self.message_ttl if self.custody == MEMORY
+                else self.custody_ttl)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -169,6 +182,11 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         exit_timeout=min(value['rpc_zmq_exit_timeout'],
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
+        custody=value['rpc_zmq_custody'],
+        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_ttl=float(value['rpc_zmq_custody_ttl']),
+        custody_bytes=value['rpc_zmq_custody_bytes'],
+        custody_when_full=value['rpc_zmq_custody_when_full'],
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
