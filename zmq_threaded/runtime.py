@@ -26,6 +26,8 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.security import access
+from zmq_threaded.security import authenticator
 from zmq_threaded.service import service as services
 
 LOG = logs.get(__name__)
@@ -90,13 +92,20 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        self._access = access.Access(settings)
         self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, threads.REGISTRY,
-            housekeeping=self._housekeeping)
+            housekeeping=self._housekeeping,
+            problem=self._access.problem)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
-        self._sockets = sockets.Sockets(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings,
+                                        self._access)
+        self._authenticator = authenticator.Authenticator(self._sockets,
+                                                          self.counters)
+        undo.append(self._authenticator.end)
+        self._authenticator.start()
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX)
@@ -205,6 +214,7 @@ class Runtime:
                 self._registry.stop,
                 self._join,
                 self.requests.close,
+                self._authenticator.end,
                 self._terminate,
                 self._set_closed]
 
@@ -263,7 +273,7 @@ class Runtime:
 
     def _warn_of_open_port(self):
         if (self._settings.topology, self._settings.transport) == (
-                'direct', 'tcp'):
+                'direct', 'tcp') and not access.is_serving(self._settings):
             LOG.warning('zmq: TCP ports on %s are open without encryption; '
                         'whoever reaches them may call the services',
                         self._settings.bind_address)
@@ -283,9 +293,16 @@ class Runtime:
         """What the owner of a service should know of its node."""
         if not self._services:
             return
-        if self._settings.topology == 'receiver':
-            self._presence.check()
+        if self._settings.topology == 'receiver' and self._presence.check():
+            self._tell_key_of_receiver()
         self._published.check()
+
+
+    def _tell_key_of_receiver(self):
+        key = address.receiver_key(self._settings, self._ipc_dir)
+        if key is not None:
+            for listening in list(self._services):
+                listening.receiver_has_key(key)
 
 
 def _registry(ipc_dir, settings):

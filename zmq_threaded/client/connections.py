@@ -93,7 +93,7 @@ class Connections:
                                      reasons.unusable(instance.endpoints))
         try:
             connection = dealer_connection.Connection(
-                self._sockets, instance.endpoints, endpoint,
+                self._sockets, instance.endpoints, instance.key, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
                 self._on_message, self._watch, self._tell)
         except endpoints.BadEndpoint as error:

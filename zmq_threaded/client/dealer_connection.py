@@ -30,6 +30,7 @@ class Connection:
 
     :param socket_factory: sockets.Sockets
     :param endpoints: of the records of its instances
+    :param key: public key of their TCP port, b'' for an open one
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
     :param doubt: in_doubt.InDoubt, which notes the messages that were sent
@@ -44,10 +45,10 @@ class Connection:
     Thread: outbox.
     """
 
-    def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
+    def __init__(self, socket_factory, endpoints, key, endpoint, to_receiver,
                  counters, doubt, on_message,
                  watch=lambda connection, fd: None, tell=lambda task: None):
-        self.endpoints = endpoints
+        self.endpoints, self.key = endpoints, key
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
@@ -84,7 +85,7 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._sockets.dealer(address)
+        socket = self._sockets.dealer(address, self.key)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
