@@ -26,7 +26,7 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
-from zmq_threaded.security import access
+from zmq_threaded.security import access as accesses
 from zmq_threaded.security import authenticator
 from zmq_threaded.service import service as services
 
@@ -92,7 +92,7 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
-        self._access = access.Access(settings)
+        self._access = accesses.Access(settings)
         self._registry = registries.Registry(
             _registry(self._ipc_dir, settings), settings.update,
             settings.expire, self.counters, threads.REGISTRY,
@@ -273,7 +273,7 @@ class Runtime:
 
     def _warn_of_open_port(self):
         if (self._settings.topology, self._settings.transport) == (
-                'direct', 'tcp') and not access.is_serving(self._settings):
+                'direct', 'tcp') and not accesses.is_serving(self._settings):
             LOG.warning('zmq: TCP ports on %s are open without encryption; '
                         'whoever reaches them may call the services',
                         self._settings.bind_address)

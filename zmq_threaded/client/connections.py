@@ -93,9 +93,9 @@ class Connections:
                                      reasons.unusable(instance.endpoints))
         try:
             connection = dealer_connection.Connection(
-                self._sockets, instance.endpoints, instance.key, endpoint,
+                self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
-                self._on_message, self._watch, self._tell)
+                self._on_message, self._watch, self._tell, instance.key)
         except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection

@@ -30,7 +30,6 @@ class Connection:
 
     :param socket_factory: sockets.Sockets
     :param endpoints: of the records of its instances
-    :param key: public key of their TCP port, b'' for an open one
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
     :param doubt: in_doubt.InDoubt, which notes the messages that were sent
@@ -38,6 +37,7 @@ class Connection:
     :param watch: called with the connection and the fd that it had before, or
         None, when it has a new socket and before the old one is closed
     :param tell: runs a callable in the outbox thread, later
+    :param key: public key of their TCP port, b'' for an open one
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
     :raises: endpoints.BadEndpoint
@@ -45,9 +45,10 @@ class Connection:
     Thread: outbox.
     """
 
-    def __init__(self, socket_factory, endpoints, key, endpoint, to_receiver,
+    def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, doubt, on_message,
-                 watch=lambda connection, fd: None, tell=lambda task: None):
+                 watch=lambda connection, fd: None, tell=lambda task: None,
+                 key=b''):
         self.endpoints, self.key = endpoints, key
         self.to_receiver = to_receiver
         self._endpoint = endpoint

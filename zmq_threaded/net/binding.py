@@ -15,7 +15,7 @@ from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.net import accept_gates
 from zmq_threaded.net import descriptors
-from zmq_threaded.security import access
+from zmq_threaded.security import access as accesses
 from zmq_threaded.security import curve
 from zmq_threaded.security import keys
 
@@ -128,7 +128,7 @@ def bind_receiver_port(socket: zmq.Socket, settings: options.Settings,
 
 def _bind_port(socket, settings, port, pair):
     """False when the port is taken."""
-    if pair is None and access.is_serving(settings):
+    if pair is None and accesses.is_serving(settings):
         raise BindError('a port is to be encrypted, and there is no key')
     address = endpoints.bracketed(settings.bind_address)
     if address != '*' and ':' not in address:
