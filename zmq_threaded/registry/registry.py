@@ -54,6 +54,7 @@ class Registry:
     :param housekeeping: called about once a second by the registry thread
     :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
     """
@@ -63,7 +64,7 @@ class Registry:
                  housekeeping: Callable[[], None] = lambda: None,
                  problem: Callable[[record.Instance], str]
                  = lambda instance: '') -> None:
-        self._store = store
+        self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
         self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
@@ -92,6 +93,10 @@ class Registry:
             next caller tries again
         """
         self._loop.start()
+
+    def trouble(self) -> tuple[float, str] | None:
+        """See Operations.trouble()."""
+        return self._operations.trouble()
 
     def resolve(self, topic: topics.Topic, deadline: float,
                 attempts: int | None = None) -> record.Instance:
