@@ -70,7 +70,8 @@ class Connection:
         self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
-        self._dialer = dialer.Dialer(endpoint, lambda: tell(self._look))
+        self._dialer = dialer.Dialer(endpoint, lambda: tell(self._look),
+                                     socket_factory, key, counters)
         self._open(self._dialer.look())
 
     def _look(self):

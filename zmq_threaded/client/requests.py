@@ -122,7 +122,7 @@ class Requests:
     def __init__(self, socket_factory, settings, registry, counters, watch,
                  call_by_outbox):
         self._sockets = socket_factory
-        self._opening = opening.Opening(socket_factory)
+        self._opening = opening.Opening(socket_factory, counters)
         self._registry = registry
         self._counters = counters
         self._watch = watch
