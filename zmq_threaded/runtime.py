@@ -78,6 +78,7 @@ class Runtime:
         self._stopped: set[services.Service] = set()
         self._closed_services: list[services.Service] = []
         self._swept = self._is_used = self.is_closed = False
+        self._judged_at = 0
         self._terminations = itertools.count()
         self._closing = closing.Closing(
             self._closing_steps, lambda: self._flushing.hurry())
@@ -293,6 +294,9 @@ class Runtime:
         self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
+        if self._judged_at != self._access.version:
+            self._judged_at = self._access.version
+            self._registry.cache.judge_anew()
         for listening in list(self._closed_services):
             if listening.may_remove_files():
                 listening.remove_files()

@@ -69,7 +69,7 @@ class Behind:
     def __init__(self, node, query):
         receiver = node.receiver(**query)
         self.port = receiver.port
-        self._receiver = receiver
+        self.receiver = receiver
         self.transport = node.transport(**query)
         self.server = node.server(transport=self.transport)
         self.seen = self.server.endpoint.seen

@@ -54,6 +54,11 @@ class Dialer:
         self.is_hopeless = False
         self.why = ''
 
+    def use_key(self, key):
+        """The port is said to have another key."""
+        self._end()
+        self._key, self._try_at = key, time.monotonic() + _TRY_AFTER
+
     def look(self):
         """Find an address, if there is none yet.
 

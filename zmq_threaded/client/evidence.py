@@ -208,7 +208,9 @@ class Evidence:
         is asked about them now and then.
         """
         why = queue.connection.why
-        if not queue.connection.to_receiver:
+        if queue.connection.is_revoked():
+            self._revoked(queue)
+        elif not queue.connection.to_receiver:
             self._cache.unreachable(queue.instance, why())
             self.lose(queue, Loss.GONE if queue.connection.is_dead()
                       else Loss.LOST)
@@ -219,6 +221,14 @@ class Evidence:
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
 
+    def _revoked(self, queue):
+        """An instance whose key was taken away counts as gone."""
+        may_have_begun = sum(each.kind != wire.CALL and not each.pinned
+                             for each in queue.in_flight.values())
+        if may_have_begun:
+            self._counters.add('resent_after_revocation', may_have_begun)
+        self.lose(queue, Loss.GONE)
+
     def _look_for(self, queue):
         """Ask the registry about a lost instance, for what waits for it."""
         first = next(iter(queue.all()), None)
@@ -228,9 +238,14 @@ class Evidence:
                                   looked_at)))
 
     def _looked_for(self, queue, topic, looked_at):
-        if (looked_at is not None and not queue.connection.connected
-                and queue.connection.queue_of(queue.instance.id) is queue
-                and not self._cache.is_listed(topic, queue.instance)):
+        if (looked_at is None or queue.connection.connected
+                or queue.connection.queue_of(queue.instance.id) is not queue):
+            return
+        if self._cache.is_listed(topic, queue.instance):
+            # Its receiver may have come back with another key.
+            queue.connection.use_key(
+                self._cache.newest(topic, queue.instance).key)
+        else:
             self.lose(queue, Loss.GONE)
 
     def lose(self, queue: SendQueue, loss: loss_table.Loss) -> None:

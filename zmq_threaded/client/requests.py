@@ -42,13 +42,15 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'key', 'endpoint', 'socket', 'idle_since',
-                 '_sockets', '_counters', '_receive_timeout', '_pid')
+                 '_made_at', '_sockets', '_counters', '_receive_timeout',
+                 '_pid')
 
     def __init__(self, instance, endpoint, socket, socket_factory, counters):
         self.endpoints, self.key = instance.endpoints, instance.key
         self.endpoint = endpoint
         self.socket = socket
         self._sockets = socket_factory
+        self._made_at = socket_factory.access.version
         self._counters, self._pid = counters, os.getpid()
         self.idle_since = 0.0
         self._receive_timeout = None
@@ -82,7 +84,7 @@ class _Connection:
             except zmq.Again:
                 # No last look for a reply: one that lay unread is dropped with
                 # its connection, by libzmq (ZMQ_IMMEDIATE).
-                if was_lost or self.is_lost():
+                if was_lost or self.is_lost() or self.is_revoked():
                     raise errors.ServerGone() from None
                 # The reply may have come before the news: look once more.
                 was_lost = watch is not None and watch.is_lost
@@ -90,6 +92,15 @@ class _Connection:
     def is_lost(self):
         """Whether there is no peer any more."""
         return not multiparts.events(self.socket) & multiparts.POLLOUT
+
+    def is_outdated(self):
+        """Whether a key has come or gone since it was made."""
+        return self._made_at != self._sockets.access.version
+
+    def is_revoked(self):
+        """Whether the key of its peer is not trusted any more."""
+        return (self.is_outdated() and self.endpoint.startswith('tcp:')
+                and bool(self._sockets.access.refusal(self.key)))
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -237,8 +248,8 @@ class Requests:
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and endpoints.is_closing(connection.endpoint,
-                                             connection.idle_since):
+        if connection and (connection.is_outdated() or endpoints.is_closing(
+                connection.endpoint, connection.idle_since)):
             connection.close()
             return None
         return connection

@@ -31,6 +31,7 @@ from zmq_threaded.receiver import backends
 from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
 from zmq_threaded.security import authenticator
+from zmq_threaded.security import revocations
 from zmq_threaded.status import of_receiver
 
 LOG = logs.get(__name__)
@@ -118,10 +119,12 @@ class Receiver:
         self._guard = flood_guard.FloodGuard(
             self._settings.receiver_port, self._settings.max_message_size,
             self.counters, is_alone=True)
+        local = endpoints.own_addresses(self._settings.receiver_port,
+                                        self._ipc.path)
         self._inbox = inbox.Inbox(
             self._front, self.counters, multiparts.receive_uncopied,
-            self._guard, endpoints.own_addresses(self._settings.receiver_port,
-                                                self._ipc.path))
+            self._guard, local, revocations.Revocations(
+                self._sockets.access, self.counters, local))
         self._active = set()
         self._is_busy = self._is_closing = False
         self._last_moved = self._next_tick = 0.0

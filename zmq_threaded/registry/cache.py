@@ -231,6 +231,26 @@ class Cache:
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
 
+    def judge_anew(self) -> None:
+        """Other instances may count from now on; for the registry thread. Who
+        counts again is found by the next look-up, which is due at once.
+        """
+        for entry in self.entries():
+            refused = tuple((instance, why) for instance in entry.listed
+                            if (why := self._problem(instance)))
+            entry.next_refresh = 0.0
+            if refused:
+                with self._lock:
+                    entry.refused = (*entry.refused, *refused)
+                    self._without_refused(entry, entry.listed)
+                    entry.choose_anew(self._avoided)
+
+    def newest(self, topic: topics.Topic,
+               instance: record.Instance) -> record.Instance:
+        """The instance as its record is now, if it is listed."""
+        return next((each for each in self.listed(topic)
+                     if each.id == instance.id), instance)
+
     def tidy(self) -> None:
         """No longer pass over those whose time is over, and forget those who
         are no longer listed; for the registry thread.

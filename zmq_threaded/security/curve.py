@@ -84,3 +84,16 @@ def outcome(event: list[bytes]) -> str:
     """
     number, = struct.unpack_from('=H', event[0])
     return _OUTCOMES.get(number, '')
+
+
+def user_of(frame: zmq.Frame) -> bytes:
+    """The public key of who sent a frame, b'' if it came without one."""
+    try:
+        return str(frame.get(USER_ID)).encode()
+    except zmq.ZMQError:
+        return b''
+
+
+def connection_of(frame: zmq.Frame) -> int:
+    """The descriptor of the connection over which a frame came."""
+    return int(frame.get(zmq.SRCFD))
