@@ -26,6 +26,7 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
 from zmq_threaded.status import collector
 from zmq_threaded.status import findings
@@ -94,6 +95,7 @@ class Runtime:
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
         store = engines.opened(settings, self._ipc_dir)
+        self._crews = crews.Crews(self.counters)
         self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping)
@@ -138,7 +140,7 @@ class Runtime:
             self._warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
-            addresses, self.counters, **kwargs)
+            addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._look_around()
         return listening

@@ -22,12 +22,14 @@ from zmq_threaded.registry import reading
 from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import store
+from zmq_threaded.registry import tls_files
 from zmq_threaded.registry import tooz_url
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
               'zookeeper': ('kazoo', 'zookeeper'),
               'kazoo': ('kazoo', 'zookeeper')}
+_FOR_TLS = '; for TLS write redis://HOST:PORT?ssl=true'
 _PATIENCE = 5.0
 # Seconds after which an operation is given up for lost. Most clients try on,
 # and notice soon when their engine is back; kazoo can wait for an answer of a
@@ -47,7 +49,7 @@ def check(url: str) -> None:
     """Refuse a URL that cannot work here, without connecting.
 
     :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
-        has no such engine
+        has no such engine, or naming a file of TLS that cannot be used
     """
     scheme = tooz_url.split(url).scheme
     library, extra = _LIBRARIES.get(scheme, (None, None))
@@ -57,7 +59,9 @@ def check(url: str) -> None:
             f'pip install zmq-threaded[{extra}]')
     if not importlib.metadata.entry_points(group='tooz.backends',
                                            name=scheme):
-        raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}')
+        raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}'
+                         + (_FOR_TLS if scheme == 'rediss' else ''))
+    tls_files.check(url)
 
 
 def opened(settings: options.Settings, ipc_dir: str) -> store.Store:
@@ -175,6 +179,9 @@ def _connect(url: str, expire: float, member_id: bytes) -> Any:
         invoke_args=(member_id, parts, options)).driver
     if parts.scheme == 'redis':
         made._make_client = functools.partial(_impatient, made._make_client)
+    elif 'ca_cert' in options:
+        # The environment would win (REQUESTS_CA_BUNDLE).
+        made.client.session.trust_env = False
     return made
 
 
@@ -186,7 +193,50 @@ def _impatient(make_client: Callable[..., Any], *args: Any) -> Any:
     from redis import retry
     client = make_client(*args)
     once = retry.Retry(backoff.NoBackoff(), 1)
-    sentinels = getattr(client.connection_pool, 'sentinel_manager', None)
-    for each in (client, *(sentinels.sentinels if sentinels else ())):
+    manager = getattr(client.connection_pool, 'sentinel_manager', None)
+    for each in (client, *(manager.sentinels if manager else ())):
         each.set_retry(once)
+        _check_name(each.connection_pool)
+    if manager:
+        _let_explain(manager)
     return client
+
+
+def _let_explain(manager: Any) -> None:
+    """When no sentinel names a master, redis says of each of them only the
+    class of its error.
+    """
+    said: list[str] = []
+    for each in manager.sentinels:
+        each.sentinel_masters = functools.partial(
+            _noted, said, each.sentinel_masters)
+    manager.discover_master = functools.partial(
+        _discovered, said, manager.discover_master)
+
+
+def _noted(said: list[str], ask: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return ask(*args)
+    except Exception as error:
+        said.append(str(error))
+        raise
+
+
+def _discovered(said: list[str], discover: Callable[[str], Any],
+                group: str) -> Any:
+    from redis import sentinel
+    said.clear()
+    try:
+        return discover(group)
+    except sentinel.MasterNotFoundError as error:
+        raise type(error)('; '.join([f'No master found for {group!r}',
+                                     *said])) from None
+
+
+def _check_name(pool: Any) -> None:
+    """The certificate has to be that of the host: redis before 6 looks only
+    at who has signed the certificate.
+    """
+    from redis import connection
+    if issubclass(pool.connection_class, connection.SSLConnection):
+        pool.connection_kwargs['ssl_check_hostname'] = True

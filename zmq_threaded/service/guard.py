@@ -17,6 +17,7 @@ from oslo_messaging import server as oslo_server
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded.service import executors
+from zmq_threaded.service import fast_executor
 from zmq_threaded.status import meters
 
 LOG = logs.get(__name__)
@@ -72,6 +73,15 @@ def _is_new(executor):
     return (type(executor) is futurist.ThreadPoolExecutor and executor.alive
             and not executor.num_workers and not executor.queue_size
             and isinstance(getattr(executor, '_max_workers', None), int))
+
+
+def passes_on(on_incoming):
+    """Whether a callback does nothing but to pass messages on to a pool of
+    threads of a kind that waits for nothing.
+    """
+    executor = getattr(_server(on_incoming), '_work_executor', None)
+    return type(executor) in (futurist.ThreadPoolExecutor,
+                              fast_executor.FastExecutor)
 
 
 def workers(on_incoming):
