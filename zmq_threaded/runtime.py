@@ -56,6 +56,7 @@ class Runtime:
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
+    :ivar registry: registry.registry.Registry
     :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
@@ -94,9 +95,9 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
-        store = engines.opened(settings, self._ipc_dir)
         self._crews = crews.Crews(self.counters)
-        self._registry = registries.Registry(
+        store = engines.opened(settings, self._ipc_dir)
+        self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
