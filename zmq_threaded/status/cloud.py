@@ -27,6 +27,8 @@ class Process:
         record
     :ivar clock: by how many seconds the clock of its host is ahead of that
         of the registry's server; None if nobody knows
+    :ivar clock_seen: the same against the clock of this machine, where the
+        process was seen to go on though its facts look old, or young
 
     Thread: any.
     """
@@ -37,6 +39,7 @@ class Process:
     state: str
     is_expired: bool = False
     clock: float | None = None
+    clock_seen: float | None = None
 
     @property
     def host(self) -> str:
@@ -76,6 +79,7 @@ class Cloud:
 
     :ivar listed: by the id of an instance
     :ivar place: what the registry is and where
+    :ivar ipc_dir: the directory of this node
     :ivar trouble: why the registry does not answer; '' if it does
     :ivar milliseconds: in which the registry answered a small question; None
         if it did not
@@ -86,6 +90,7 @@ class Cloud:
     """
 
     place: str
+    ipc_dir: str = ''
     processes: list[Process] = dataclasses.field(default_factory=list)
     listed: dict[bytes, Listed] = dataclasses.field(default_factory=dict)
     trouble: str = ''

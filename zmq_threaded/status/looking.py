@@ -15,9 +15,13 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import fact_files
+from zmq_threaded.status import problems
 
 # A topic of which there is nothing, for a question that costs next to nothing.
 _SMALL = 'zmq_threaded.ping'
+# Seconds between two looks at those of whom nobody knows whether they go on,
+# and for which one who has just come may be known in part.
+_AGAIN, _JUST_COME = 1.0, 2.0
 
 
 class Look:
@@ -50,6 +54,21 @@ class Look:
                 cloud.milliseconds = 1000 * (time.monotonic() - began)
         return cloud
 
+    def look_twice(self) -> clouds.Cloud:
+        """As look(); again after a while if one look leaves open whether a
+        clock is wrong or a process hangs, or whether a service has just come.
+        """
+        first = cloud = self.look()
+        deadline = time.monotonic() + max(
+            [_JUST_COME * bool(problems.older_instances(cloud)),
+             *(problems.limit(each) for each in _open(first, cloud))])
+        while ((_open(first, cloud) or problems.older_instances(cloud))
+               and not cloud.trouble and time.monotonic() < deadline):
+            time.sleep(_AGAIN)
+            cloud = self.look()
+        _conclude(first, cloud)
+        return cloud
+
     def close(self) -> None:
         """End the connection to the registry."""
         self._store.hurry()
@@ -71,3 +90,29 @@ class Look:
             self._store.hurry()
             return None, (f'{self._store.place}: no answer within '
                           f'{self._limit:.1f} s')
+
+
+def _open(first: clouds.Cloud, now: clouds.Cloud) -> list[clouds.Process]:
+    """Those who look late by a clock that may be wrong, and have not been
+    seen to go on.
+    """
+    before = {each.facts['id']: each.facts['seq'] for each in first.processes}
+    return [each for each in now.processes
+            if not each.is_sure and not each.is_gone()
+            and problems.is_late(each)
+            and before.get(each.facts['id']) == each.facts['seq']]
+
+
+def _conclude(first: clouds.Cloud, now: clouds.Cloud) -> None:
+    hangs = {each.facts['id'] for each in _open(first, now)}
+    for each in now.processes:
+        if each.is_sure:
+            continue
+        if each.facts['id'] in hangs:
+            each.is_sure = True
+            continue
+        off = each.facts['at'] - time.time()
+        if off > 0 or problems.is_late(each):
+            # It goes on: its clock is wrong, and not its age.
+            each.clock_seen = off
+            each.age = 0.0

@@ -257,7 +257,8 @@ def _remedy(kind: str, endpoint: str, host: str) -> str:
     if kind == probe.UNREACHABLE:
         return ('see who removes files in rpc_zmq_ipc_dir; the service binds '
                 'its socket again within seconds, or restart it')
-    return f'see on {host} at what the process stands (py-spy dump); restart it'
+    return (f'see on {host} at what the process stands (py-spy dump); restart '
+            'it')
 
 
 def _unlisted(cloud: clouds.Cloud) -> Iterable[Problem]:
