@@ -8,7 +8,7 @@ from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import histogram
-from zmq_threaded.status import problems
+from zmq_threaded.status import problem
 from zmq_threaded.status import processes
 
 _INSTANCES = ('instance', 'topic', 'server', 'host', 'process', 'user',
@@ -79,7 +79,7 @@ def instances(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:
             and chosen.has_topic({topic[-1] for topic in service['topics']
                                   if topic})]
     if chosen.process is None:
-        rows += [_listed(listed) for listed in problems.older_instances(cloud)
+        rows += [_listed(listed) for listed in problem.older_instances(cloud)
                  if chosen.node in (None, listed.instance.host)
                  and chosen.has_topic({topic[2] for topic in listed.topics})]
     return sorted(rows, key=lambda row: (row['topic'], row['server'],
@@ -94,7 +94,7 @@ def _told(process: clouds.Process, service: dict[str, Any]
            'server': service['server'], 'pool': service['pool'],
            'host': process.host, 'process': f'{about["name"]} {about["pid"]}',
            'user': about['user'], 'version': about['version'],
-           'started': f'{overview.duration(float(service["up"]))} ago',
+           'started': overview.duration(float(service['up'] + process.age)) + ' ago',
            'listed': service['listed'], 'busy': overview.busy([service]),
            'backlog': service['backlog'],
            'endpoints': service['endpoints']}
@@ -138,7 +138,7 @@ def _state(process: clouds.Process) -> str:
         return 'gone'
     if process.state == processes.STOPPED:
         return 'stopped'
-    return 'silent' if problems.is_late(process) else 'runs'
+    return 'silent' if problem.is_late(process) else 'runs'
 
 
 def _trips(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:

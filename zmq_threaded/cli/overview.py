@@ -8,7 +8,7 @@ from typing import Any
 from zmq_threaded.cli import output
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import histogram
-from zmq_threaded.status import problems
+from zmq_threaded.status import problem
 
 Rows = list[dict[str, Any]]
 # Counters of the last minute that are summed up in one column.
@@ -80,7 +80,7 @@ def nodes(cloud: clouds.Cloud) -> Rows:
         if not process.is_gone():
             of_host[process.host].append(process)
     older = collections.Counter(
-        listed.instance.host for listed in problems.older_instances(cloud))
+        listed.instance.host for listed in problem.older_instances(cloud))
     return [_node(host, of_host.get(host, []), older.get(host, 0))
             for host in sorted({*of_host, *older})]
 
@@ -122,7 +122,7 @@ def topics(cloud: clouds.Cloud) -> Rows:
                     told[topic[0], topic[1]].append((process, service))
     older: dict[tuple[str, str], list[clouds.Listed]] = (
         collections.defaultdict(list))
-    for listed in problems.older_instances(cloud):
+    for listed in problem.older_instances(cloud):
         for _, exchange, name in listed.topics:
             older[exchange, name].append(listed)
     return [topic_row(*key, told.get(key, []), older.get(key, []))
@@ -177,7 +177,7 @@ def senders(cloud: clouds.Cloud) -> Rows:
                                        else ''),
              'exchange': each['exchange'], 'count': each['count'],
              'oldest': float(each['oldest'] + min(process.age,
-                                                  problems.limit(process))),
+                                                  problem.limit(process))),
              'where': each['where'].replace('_', ' '), 'to': each['to']}
             for process in cloud.processes if not process.is_gone()
             for each in process.facts['pending']]

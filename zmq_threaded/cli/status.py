@@ -15,6 +15,7 @@ from zmq_threaded.cli import overview
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import looking
 from zmq_threaded.status import probe
+from zmq_threaded.status import problem
 from zmq_threaded.status import problems
 
 # Seconds: for the registry, for an answer of one service, and for a second
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def looked(settings: options.Settings, asks: bool
-           ) -> tuple[clouds.Cloud, list[problems.Problem]]:
+           ) -> tuple[clouds.Cloud, list[problem.Problem]]:
     """The cloud, and what is wrong with it.
 
     :param asks: ask the services whether they answer
@@ -94,14 +95,14 @@ def _asked(settings: options.Settings, cloud: clouds.Cloud
     return found
 
 
-def _lines(found: list[problems.Problem]) -> list[str]:
+def _lines(found: list[problem.Problem]) -> list[str]:
     if not found:
         return ['All is well.']
     lines = [f'{len(found)} {"thing is" if len(found) == 1 else "things are"}'
              ' wrong:']
-    for number, problem in enumerate(found, 1):
-        lines += [f'{number:>3}. {problem.text}.',
-                  f'     What to do: {problem.remedy}.']
+    for number, each in enumerate(found, 1):
+        lines += [f'{number:>3}. {each.text}.',
+                  f'     What to do: {each.remedy}.']
     return lines
 
 
@@ -109,7 +110,7 @@ def _tables(cloud: clouds.Cloud, chosen: details.Chosen) -> list[Any]:
     return details.parts(cloud, chosen) if chosen else overview.parts(cloud)
 
 
-def _document(cloud: clouds.Cloud, found: list[problems.Problem],
+def _document(cloud: clouds.Cloud, found: list[problem.Problem],
               chosen: details.Chosen) -> dict[str, Any]:
     shown = (details.document(cloud, chosen) if chosen
              else overview.document(cloud))

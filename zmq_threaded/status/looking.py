@@ -15,7 +15,7 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import fact_files
-from zmq_threaded.status import problems
+from zmq_threaded.status import problem
 
 # A topic of which there is nothing, for a question that costs next to nothing.
 _SMALL = 'zmq_threaded.ping'
@@ -60,9 +60,9 @@ class Look:
         """
         first = cloud = self.look()
         deadline = time.monotonic() + max(
-            [_JUST_COME * bool(problems.older_instances(cloud)),
-             *(problems.limit(each) for each in _open(first, cloud))])
-        while ((_open(first, cloud) or problems.older_instances(cloud))
+            [_JUST_COME * bool(problem.older_instances(cloud)),
+             *(problem.limit(each) for each in _open(first, cloud))])
+        while ((_open(first, cloud) or problem.older_instances(cloud))
                and not cloud.trouble and time.monotonic() < deadline):
             time.sleep(_AGAIN)
             cloud = self.look()
@@ -99,7 +99,7 @@ def _open(first: clouds.Cloud, now: clouds.Cloud) -> list[clouds.Process]:
     before = {each.facts['id']: each.facts['seq'] for each in first.processes}
     return [each for each in now.processes
             if not each.is_sure and not each.is_gone()
-            and problems.is_late(each)
+            and problem.is_late(each)
             and before.get(each.facts['id']) == each.facts['seq']]
 
 
@@ -112,7 +112,7 @@ def _conclude(first: clouds.Cloud, now: clouds.Cloud) -> None:
             each.is_sure = True
             continue
         off = each.facts['at'] - time.time()
-        if off > 0 or problems.is_late(each):
+        if off > 0 or problem.is_late(each):
             # It goes on: its clock is wrong, and not its age.
             each.clock_seen = off
             each.age = 0.0
