@@ -7,6 +7,7 @@
     {"do": "begin"}        numbered calls and casts until
     {"do": "end"}          which tells what was sent, and how calls failed
     {"do": "counters"}
+    {"do": "findings"}     their kinds
 
 Argument: URL. All goes to the topic 'topic', notifications to 'notes'.
 """
@@ -103,6 +104,10 @@ class Client:
 
     def counters(self):
         return self._rpc._driver.counters()
+
+    def findings(self):
+        parts = self._rpc._driver._runtimes.current()
+        return [each.kind for each in parts.findings.all()]
 
     def close(self):
         self._rpc.cleanup()

@@ -58,6 +58,9 @@ def _answer(question, endpoint, transport, listening):
         return endpoint.seen
     if question == 'counters':
         return transport._driver.counters()
+    if question == 'findings':
+        return [each.kind for each
+                in transport._driver._runtimes.current().findings.all()]
     if question == 'slept':
         return endpoint.slept
     if question == 'stop':

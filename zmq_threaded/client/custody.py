@@ -47,7 +47,8 @@ Delivery = deliveries.Delivery
 Where = deliveries.Where
 _MOVING, _ENDED = Where.MOVING, Where.ENDED
 _SWEEP_EXPIRED_EVERY = 1.0
-_REPORT_OLD_EVERY, _OLD = 60.0, 30.0
+# A sender looks for messages that are older than _OLD every _LOOK_FOR_OLD.
+_REPORT_OLD_EVERY, _LOOK_FOR_OLD, _OLD = 60.0, 5.0, 30.0
 
 
 class Custody:
@@ -58,8 +59,9 @@ class Custody:
     :param registry: registry.registry.Registry
     :param polled: mailbox.PolledMailbox of the outbox thread
     :param tell: runs a callable in the outbox thread, later
+    :ivar mute: who is listed, and has not taken messages for long
 
-    Thread: outbox.
+    Thread: outbox; any for reading mute.
     """
 
     def __init__(self, socket_factory, settings, registry,
@@ -83,7 +85,9 @@ class Custody:
             self._cache, self._connections, self._waiting, self.drop,
             self._spreading.drop_copy)
         self._may_warn = counting.Seldom()
+        self._may_report = counting.Seldom(_REPORT_OLD_EVERY)
         self._next_sweep = self._next_report = 0.0
+        self.mute: list[overdue.Overdue] = []
 
     # What there is
 
@@ -132,7 +136,7 @@ class Custody:
             self._sweep_expired(now)
             self._losses.tick(now)
         if now >= self._next_report:
-            self._next_report = now + _REPORT_OLD_EVERY
+            self._next_report = now + _LOOK_FOR_OLD
             self._report_old(now)
 
     def _sweep_expired(self, now):
@@ -145,7 +149,9 @@ class Custody:
 
     def _report_old(self, now):
         text = overdue.report(self._store, now, _OLD, self._cache.listed)
-        if text is not None:
+        self.mute = overdue.mute(self._store, now, _OLD, self._cache.listed
+                                 ) if text else []
+        if text and self._may_report.allows():
             LOG.warning('%s', text)
 
     def close(self) -> None:

@@ -107,6 +107,17 @@ def bind_tcp(socket: zmq.Socket, settings: options.Settings) -> str:
         f'rpc_zmq_max_port {settings.ports.stop - 1}')
 
 
+def listen_again(socket: zmq.Socket, settings: options.Settings,
+                 port: int) -> bool:
+    """Bind anew to a port on which nobody listens any more.
+
+    :returns: False when somebody does, be it the socket itself
+    :raises: BindError
+    """
+    # Never by unbinding first: libzmq would drop all clients with it.
+    return _bind_port(socket, settings, port)
+
+
 def bind_receiver_port(socket: zmq.Socket,
                        settings: options.Settings) -> None:
     """Bind to the one TCP port of the node.

@@ -152,6 +152,8 @@ def _note(path):
 class Presence:
     """Tells the log when the receiver of this node is not there.
 
+    :ivar is_missing: it was not there at the last look
+
     Thread: any, one at a time.
     """
 
@@ -160,12 +162,14 @@ class Presence:
         self._ipc_dir = ipc_dir
         # None: it is there; else those that are there in its place.
         self._others = None
+        self.is_missing = False
         self._next_look = 0.0
 
     def check(self):
         """:returns: whether the receiver listens"""
         endpoint, _ = receiver_endpoints(self._settings, self._ipc_dir)
         is_there = not endpoints.is_dead(endpoint)
+        self.is_missing = not is_there
         now = time.monotonic()
         if is_there and self._others is not None:
             self._others, self._next_look = None, 0.0

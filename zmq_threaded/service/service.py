@@ -5,6 +5,7 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
+import functools
 import math
 import os
 import time
@@ -17,6 +18,7 @@ from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.health import vitals
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
@@ -51,6 +53,7 @@ class Service:
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
     :raises: binding.BindError
+    :ivar vitals: its signs of life
 
     Thread: any.
     """
@@ -110,6 +113,13 @@ class Service:
             self._tick)
         self._saturation = saturation.Saturation(
             self._name(), self.backlog, self._poller.backlog)
+        self.vitals = vitals.Vitals(
+            self._name(), self.instance, own_held, own_stalls,
+            self._poller.is_full)
+        self._listen_again = functools.partial(
+            binding.listen_again, settings=settings,
+            port=binding.bound_port(socket) or 0)
+        self._is_to_listen_again = False
 
     def _name(self):
         """Topics, server, host and id, for the log."""
@@ -129,10 +139,11 @@ class Service:
             it may be called again
         """
         self._registry.start()
-        self._workers = workers
+        self._workers = self.vitals.workers = workers
         self._replies.start()
         self._poller.start(on_incoming)
         self._registered = True
+        self.vitals.began_at = time.monotonic()
         self._registry.register(self.instance, self._topics)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
@@ -143,6 +154,7 @@ class Service:
         """
         if self._is_inherited():
             return
+        self.vitals.began_at = math.inf
         if self._registered:
             self._registered = False
             self._registry.unregister(self.instance)
@@ -151,6 +163,12 @@ class Service:
     def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
+
+    def listen_again(self) -> None:
+        """Nobody could connect to its TCP port: it is bound anew soon, unless
+        it still is bound.
+        """
+        self._is_to_listen_again = True
 
     def cleanup(self) -> None:
         """Close everything, within a few seconds."""
@@ -206,12 +224,26 @@ class Service:
         self._poller.made_room()
 
     def _tick(self):
+        self.vitals.tick()
         if self._ipc.is_lost():
             self._router.maintain(self._ipc.restore)
+        if self._is_to_listen_again:
+            self._is_to_listen_again = False
+            self._bind_port_anew()
         self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
         self._saturation.tick(time.monotonic(), was_full, self._workers)
+
+
+    def _bind_port_anew(self):
+        try:
+            if self._router.maintain(self._listen_again):
+                LOG.warning('The TCP port of %s was lost, and is bound anew',
+                            self._name())
+        except binding.FAILURES as error:
+            LOG.warning('The TCP port of %s was lost, and cannot be bound '
+                        'anew: %s', self._name(), error)
 
 
 def _server_of(topics):
