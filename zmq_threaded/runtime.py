@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that one driver has in one process: context, sockets and threads."""
 
-import contextlib
 import itertools
 import os
 import time
@@ -20,8 +19,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
-from zmq_threaded.health import self_check
-from zmq_threaded.health import sender_check
+from zmq_threaded.health import checks
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
@@ -114,11 +112,9 @@ class Runtime:
         self._presence = address.Presence(settings, self._ipc_dir)
         self._published = published.Published(settings)
         self.findings = findings.Findings()
-        self._sender_check = sender_check.SenderCheck(
-            self._registry.cache, self.outbox, self.findings)
-        self._self_check = self_check.SelfCheck(
+        self._checks = checks.Checks(
             lambda: list(self._services), self._sockets, self._registry,
-            self.outbox.turned_at, self.findings, settings, self.counters,
+            self.outbox, self.findings, settings, self.counters,
             lambda: (self._presence.is_missing, self._published.problem))
 
     def tell(self) -> None:
@@ -156,7 +152,7 @@ class Runtime:
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
                 'unacknowledged': self.outbox.pending(),
-                'deaf_services': self._self_check.deaf}
+                **self._checks.gauges()}
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
@@ -206,7 +202,7 @@ class Runtime:
         began = time.monotonic()
         last = min(_LAST_FLUSH_LIMIT,
                    max(0.0, _LAST_FLUSH * (flush_deadline - began)))
-        return [self._self_check.stop,
+        return [self._checks.stop,
                 lambda: self._flush_first(flush_deadline, last, is_exit,
                                           began),
                 self._close_services,
@@ -258,7 +254,7 @@ class Runtime:
 
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
-        self._self_check.join(deadline)
+        self._checks.join(deadline)
         self.outbox.join(deadline)
         self._registry.join(deadline)
 
@@ -292,10 +288,7 @@ class Runtime:
                 listening.remove_files()
                 self._closed_services.remove(listening)
         self._look_around()
-        self._sender_check.turn()
-        if self._services:
-            with contextlib.suppress(descriptors.Short):
-                self._self_check.start()    # else it is tried again
+        self._checks.turn()
 
     def _look_around(self):
         """What the owner of a service should know of its node."""

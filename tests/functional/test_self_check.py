@@ -44,7 +44,7 @@ def service_of(transport):
 
 def has_been_asked(transport, seconds=15):
     """Wait until each service of a process has answered once more."""
-    check = parts(transport)._self_check
+    check = parts(transport)._checks._of_services
 
     def planned():
         return {asked.next_at for asked in check._asked.values()}
