@@ -27,7 +27,9 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
+from zmq_threaded.status import collector
 from zmq_threaded.status import findings
 
 LOG = logs.get(__name__)
@@ -54,6 +56,7 @@ class Runtime:
         is one already; then this one is closed
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
+    :ivar findings: status.findings.Findings, what is wrong
     :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
@@ -92,10 +95,11 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        store = engines.opened(settings, self._ipc_dir)
+        self._crews = crews.Crews(self.counters)
         self._registry = registries.Registry(
-            _registry(self._ipc_dir, settings), settings.update,
-            settings.expire, self.counters, threads.REGISTRY,
-            housekeeping=self._housekeeping)
+            store, settings.update, settings.expire, self.counters,
+            threads.REGISTRY, housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings)
@@ -115,7 +119,12 @@ class Runtime:
         self._checks = checks.Checks(
             lambda: list(self._services), self._sockets, self._registry,
             self.outbox, self.findings, settings, self.counters,
-            lambda: (self._presence.is_missing, self._published.problem))
+            lambda: (self._presence.is_there is False,
+                     self._published.problem))
+        self._facts = collector.publisher(
+            settings, self._ipc_dir, store, self.counters, self._registry,
+            self.outbox, self.snapshot, self._services, self._presence,
+            self.findings)
 
     def tell(self) -> None:
         """Log where everything is. Not while it is being made: a handler may
@@ -137,7 +146,7 @@ class Runtime:
             self._warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
-            addresses, self.counters, **kwargs)
+            addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._look_around()
         return listening
@@ -213,6 +222,7 @@ class Runtime:
                 self.outbox.stop,
                 self._registry.stop,
                 self._join,
+                self._facts.close,
                 self.requests.close,
                 self._terminate,
                 self._set_closed]
@@ -289,6 +299,7 @@ class Runtime:
                 self._closed_services.remove(listening)
         self._look_around()
         self._checks.turn()
+        self._facts.turn()
 
     def _look_around(self):
         """What the owner of a service should know of its node."""
@@ -297,12 +308,3 @@ class Runtime:
         if self._settings.topology == 'receiver':
             self._presence.check()
         self._published.check()
-
-
-def _registry(ipc_dir, settings):
-    if settings.matchmaker != options.EMBEDDED:
-        return engines.distributed(settings.matchmaker, settings.expire)
-    try:
-        return engines.embedded(ipc_dir, settings.expire)
-    except OSError as error:
-        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None

@@ -10,7 +10,9 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import mailbox
@@ -115,7 +117,7 @@ class Outbox:
         if not admission.wait(deadline):
             raise errors.NotAccepted(room.services_are_slow(
                 delivery.topic, self._destinations.pending_for(delivery.topic),
-                mailbox.ask(self._tell, lambda: self._custody.behind(
+                mailbox.ask(self._tell, lambda: self._custody.store.behind(
                     delivery.topic), _BEHIND_LIMIT, '')))
         if admission.refusal:
             raise errors.NotAccepted(admission.refusal)
@@ -175,6 +177,15 @@ class Outbox:
         before the first one.
         """
         return self._turned_at or math.inf
+
+    def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
+                    ) -> None:
+        """Have the thread say what is not acknowledged.
+
+        :param answer: called with what Store.pending() returns
+        """
+        self._tell(lambda: answer(self._custody.store.pending(
+            time.monotonic())))
 
     def pending(self) -> int:
         """How many messages are in custody."""

@@ -215,7 +215,7 @@ class SelfCheck:
             self._settings.expire, why)
         if now - since > _REGISTRY_TROUBLE:
             verdicts.update(judgement.registry_trouble(
-                self._registry.place(), since, why, now))
+                self._registry.place, since, why, now))
         return verdicts
 
     def _places(self, services, mute):

@@ -152,7 +152,7 @@ def _note(path):
 class Presence:
     """Tells the log when the receiver of this node is not there.
 
-    :ivar is_missing: it was not there at the last look
+    :ivar is_there: whether it listened at the last look; None before that
 
     Thread: any, one at a time.
     """
@@ -162,14 +162,13 @@ class Presence:
         self._ipc_dir = ipc_dir
         # None: it is there; else those that are there in its place.
         self._others = None
-        self.is_missing = False
         self._next_look = 0.0
+        self.is_there = None
 
     def check(self):
         """:returns: whether the receiver listens"""
         endpoint, _ = receiver_endpoints(self._settings, self._ipc_dir)
-        is_there = not endpoints.is_dead(endpoint)
-        self.is_missing = not is_there
+        is_there = self.is_there = not endpoints.is_dead(endpoint)
         now = time.monotonic()
         if is_there and self._others is not None:
             self._others, self._next_look = None, 0.0

@@ -55,6 +55,7 @@ class Registry:
     :param housekeeping: called about once a second by the registry thread
     :ivar cache: Cache, from which senders choose
     :ivar hearing: who cannot reach the services of this process
+    :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
     """
@@ -62,7 +63,7 @@ class Registry:
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
                  housekeeping: Callable[[], None] = lambda: None) -> None:
-        self._store = store
+        self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
         self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
@@ -92,6 +93,10 @@ class Registry:
             next caller tries again
         """
         self._loop.start()
+
+    def trouble(self) -> tuple[float, str] | None:
+        """See Operations.trouble()."""
+        return self._operations.trouble()
 
     def resolve(self, topic: topics.Topic, deadline: float,
                 attempts: int | None = None) -> record.Instance:
@@ -161,14 +166,6 @@ class Registry:
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
                         self._operations.why or 'it is busy')
-
-    def place(self) -> str:
-        """What the registry is, and where."""
-        return self._store.place
-
-    def trouble(self) -> tuple[float, str] | None:
-        """See Operations.trouble()."""
-        return self._operations.trouble()
 
     def confirmed_at(self) -> float:
         """When the registry last took the records of this process or renewed
