@@ -95,8 +95,8 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
-        store = engines.opened(settings, self._ipc_dir)
         self._crews = crews.Crews(self.counters)
+        store = engines.opened(settings, self._ipc_dir)
         self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping)
