@@ -85,8 +85,7 @@ class Custody:
             self._cache, self._connections, self._waiting, self.drop,
             self._spreading.drop_copy)
         self._may_warn = counting.Seldom()
-        self._may_report = counting.Seldom(_REPORT_OLD_EVERY)
-        self._next_sweep = self._next_report = 0.0
+        self._next_sweep = self._next_look = self._next_report = 0.0
         self.mute: list[overdue.Overdue] = []
 
     # What there is
@@ -131,9 +130,9 @@ class Custody:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
             self._losses.tick(now)
-        if now >= self._next_report:
-            self._next_report = now + _LOOK_FOR_OLD
-            self._report_old(now)
+        if now >= self._next_look:
+            self._next_look = now + min(_LOOK_FOR_OLD, _REPORT_OLD_EVERY)
+            self._look_for_old(now)
 
     def _sweep_expired(self, now):
         for delivery in self.store.expired(now):
@@ -143,11 +142,12 @@ class Custody:
             self.expire(delivery, losses.late(delivery),
                         delivery.held_up if is_held_up else '')
 
-    def _report_old(self, now):
-        text = overdue.report(self.store, now, _OLD, self._cache.listed)
-        self.mute = overdue.mute(self.store, now, _OLD, self._cache.listed
-                                 ) if text else []
-        if text and self._may_report.allows():
+    def _look_for_old(self, now):
+        held = self.store, now, _OLD, self._cache.listed
+        text = overdue.report(*held)
+        self.mute = overdue.mute(*held) if text else []
+        if text and now >= self._next_report:
+            self._next_report = now + _REPORT_OLD_EVERY
             LOG.warning('%s', text)
 
     def close(self) -> None:
