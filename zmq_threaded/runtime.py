@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import closing
 from zmq_threaded import counters
@@ -20,6 +21,7 @@ from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
 from zmq_threaded.health import checks
+from zmq_threaded.health import meditation
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
@@ -166,6 +168,11 @@ class Runtime:
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
         return self._registry.cache.explain(topic)
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of it, for a Guru Meditation Report."""
+        return meditation.describe(list(self._services), self.outbox.survey,
+                                   self.findings)
 
     def stopped(self, listening: services.Service) -> None:
         """The service takes no more requests."""
