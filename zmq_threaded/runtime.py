@@ -163,7 +163,7 @@ class Runtime:
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
                 'unacknowledged': self.outbox.pending(),
-                **self._checks.gauges()}
+                'deaf_services': self._checks.deaf()}
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""

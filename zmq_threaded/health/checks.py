@@ -44,6 +44,6 @@ class Checks:
             with contextlib.suppress(descriptors.Short):
                 self._of_services.start()       # else it is tried again
 
-    def gauges(self) -> dict[str, int]:
-        """What there is now; see docs/counters.md."""
-        return {'deaf_services': self._of_services.deaf}
+    def deaf(self) -> int:
+        """How many services others cannot use."""
+        return self._of_services.deaf
