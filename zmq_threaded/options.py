@@ -24,6 +24,8 @@ LOG = logs.get(__name__)
 GROUP = 'oslo_messaging_zmq'
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
+# What rpc_zmq_custody says: what the accepted messages survive.
+MEMORY, PROCESS, DISK = 'memory', 'process', 'disk'
 _LONGEST_LINGER = 30
 
 
@@ -36,6 +38,7 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
     matchmaker: str = dataclasses.field(repr=False)
@@ -55,6 +58,11 @@ class Settings:
     cast_timeout: float
     exit_timeout: float
     message_ttl: float
+    custody: str
+    custody_dir: str
+    custody_ttl: float
+    custody_bytes: int
+    custody_when_full: str
     linger: float
     expire: float
     update: float
@@ -67,6 +75,14 @@ class Settings:
     keepalive_idle: int
     keepalive_cnt: int
     keepalive_intvl: int
+    bridge: str = dataclasses.field(repr=False)
+    bridge_send: str
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which a cast, fanout or notification is kept."""
+        return (self.message_ttl if self.custody == MEMORY
+                else self.custody_ttl)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -168,6 +184,11 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         exit_timeout=min(value['rpc_zmq_exit_timeout'],
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
+        custody=value['rpc_zmq_custody'],
+        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_ttl=float(value['rpc_zmq_custody_ttl']),
+        custody_bytes=value['rpc_zmq_custody_bytes'],
+        custody_when_full=value['rpc_zmq_custody_when_full'],
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
@@ -180,7 +201,9 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         keepalive=value['zmq_tcp_keepalive'],
         keepalive_idle=value['zmq_tcp_keepalive_idle'],
         keepalive_cnt=value['zmq_tcp_keepalive_cnt'],
-        keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
+        keepalive_intvl=value['zmq_tcp_keepalive_intvl'],
+        bridge=value['rpc_zmq_bridge'] or '',
+        bridge_send=value['rpc_zmq_bridge_send'])
 
 
 def _topology(topology: str | None, use_router_proxy: bool | None,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that one driver has in one process: context, sockets and threads."""
 
+import functools
 import itertools
 import os
 import time
@@ -22,6 +23,7 @@ from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
 from zmq_threaded.health import checks
 from zmq_threaded.health import meditation
+from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
@@ -59,7 +61,8 @@ class Runtime:
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
-    :ivar successors: the driver's next one under 'is', once there is one
+    :ivar registry: registry.registry.Registry
+    :ivar successors: has the driver's next one under 'is'
 
     Thread: any.
     """
@@ -99,7 +102,7 @@ class Runtime:
         self.counters = counters.Counters()
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
-        self._registry = registries.Registry(
+        self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
@@ -107,8 +110,9 @@ class Runtime:
         self._sockets = sockets.Sockets(self._context, settings)
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
-            threads.OUTBOX)
-        undo.append(self.outbox.stop)
+            threads.OUTBOX, functools.partial(
+                journals.of_driver, settings, self._ipc_dir, self.counters))
+        undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
             self.outbox, self._registry, self.counters)
@@ -274,6 +278,8 @@ class Runtime:
         self._checks.join(deadline)
         self.outbox.join(deadline)
         self._registry.join(deadline)
+        self.outbox.journals.stop()
+        self.outbox.journals.join(deadline)
 
     def _terminate(self):
         # Once: libzmq bears no second thread that terminates.
@@ -307,6 +313,8 @@ class Runtime:
         self._look_around()
         self._checks.turn()
         self._facts.turn()
+        if self._services or self.outbox.journals.keeps:
+            self.outbox.journals.look_around(self.outbox.start)
 
     def _look_around(self):
         """What the owner of a service should know of its node."""

@@ -33,7 +33,8 @@ OUTBOX = 'zmq-outbox'
 REGISTRY, REGISTRY_ENGINE = 'zmq-registry', 'zmq-registry-engine'
 # The thread that asks the services of this process whether they hear.
 SELF_CHECK = 'zmq-self-check'
-_NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE}
+JOURNAL = 'zmq-journal'
+_NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE, JOURNAL}
 
 
 def may_wait() -> bool:

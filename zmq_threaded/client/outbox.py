@@ -46,15 +46,20 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
+    :param journals_for: makes the Journals of this outbox; called with the
+        maker of its ids, and with what runs a callable in its thread, later
+    :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, socket_factory, settings, registry, counters, name):
+    def __init__(self, socket_factory, settings, registry, counters, name,
+                 journals_for):
         self._limit = settings.outbox_limit
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
+        maker = wire.maker(self._new_id())
         self._destinations = room.Destinations()
         self._refusal: str | None = None
         self._finished = False
@@ -63,11 +68,13 @@ class Outbox:
         self._inbox = self._mailbox.items
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
+            self.journals = journals_for(maker, self._tell)
             self._custody = custody.Custody(
                 socket_factory, settings, registry, counters, self._mailbox,
-                self._tell)
+                self._tell, maker, self.journals)
             undo.pop_all()
-        self._flushers = flushes.Flushes(self._custody, self.pending)
+        self._flushers = flushes.Flushes(self._custody, self.pending,
+                                         self._posted)
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
@@ -83,7 +90,13 @@ class Outbox:
         if self._refusal:
             raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
-        self._start()
+        self.start()
+        if self.journals.keeps:
+            self.journals.post(delivery, room_deadline, self._post)
+        else:
+            self._post(delivery, room_deadline)
+
+    def _post(self, delivery, room_deadline):
         if self._has_room(delivery.topic):
             self._tell(delivery)
         else:
@@ -92,7 +105,11 @@ class Outbox:
         if self._finished:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
-    def _start(self):
+    def start(self) -> None:
+        """Start the thread, and the registry's.
+
+        :raises: descriptors.Short when there are none to be had
+        """
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
@@ -144,7 +161,7 @@ class Outbox:
         """
         watch = deliveries.Watch(instance, message_id)
         with contextlib.suppress(descriptors.Short):
-            self._start()       # else its caller waits for its time
+            self.start()       # else its caller waits for its time
         try:
             self._tell(functools.partial(self._custody.watch, watch))
             yield watch
@@ -205,7 +222,7 @@ class Outbox:
         # It may have been short of threads when something was posted.
         with contextlib.suppress(descriptors.Short):
             if self.pending():
-                self._start()
+                self.start()
         # Nobody waits for a thread that has nothing to do, has ended, or would
         # wait for itself.
         if not self.pending() or self._finished or self._loop.is_current():
