@@ -124,6 +124,11 @@ class Cloud:
         waiting.until(lambda: not any(map(self.broker.messages,
                                           self.queues)), 60)
 
+    def wait_until_all_listen_on_the_broker(self):
+        waiting.until(lambda: all(
+            self.broker.consumers(f'{each._details["topic"]}.{each.name}')
+            for each in self.servers()), 90)
+
     def end(self):
         """Clients first: servers take what they have sent."""
         for group in self.members[len(self.servers()):], self.servers():

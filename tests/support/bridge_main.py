@@ -22,6 +22,7 @@ native_threads.use_native_threads()
 import oslo_messaging  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_messaging._drivers import amqpdriver  # noqa: E402
+
 # It takes a limit of its own from what is changed below.
 from oslo_messaging._drivers import impl_rabbit  # noqa: E402, F401
 
