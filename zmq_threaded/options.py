@@ -17,6 +17,7 @@ from zmq_threaded import legacy_options
 from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tls_options
 
 LOG = logs.get(__name__)
 
@@ -106,7 +107,8 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     """Read and check the options, without touching the file system.
 
     :param conf: oslo.config ConfigOpts
-    :param query: dict of the transport URL's query; it wins over the files
+    :param query: dict of the transport URL's query; it wins over the files,
+        and may say how the registry is reached (tls_options.NAMES)
     :param scheme: of the transport URL, what follows ``zmq+``
     :param hosts: of the transport URL: (hostname, port, username, password)
     :raises: InvalidOption
@@ -115,23 +117,24 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     live = live_options.OPTIONS + live_options.HIDDEN
     legacy_options.register(conf, live + legacy_options.OPTIONS, GROUP)
     known = {option.dest for option in live + legacy_options.OPTIONS}
-    for name in query.keys() - known:
+    for name in query.keys() - known - tls_options.NAMES:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
     for option in legacy_options.OPTIONS:
         # Not used; but oslo.config warns of an option when it is read.
         with contextlib.suppress(InvalidOption):
             _value(conf, query, option)
     value = {option.dest: _value(conf, query, option) for option in live}
-    return _settings(value, _registry(conf, value, scheme, hosts))
+    tls = {name: query[name] for name in query.keys() & tls_options.NAMES}
+    return _settings(value, _registry(conf, value, scheme, hosts, tls))
 
 
 def _registry(conf: cfg.ConfigOpts, value: dict[str, Any], scheme: str,
-              hosts: Iterable[tuple[Any, ...]]) -> str:
+              hosts: Iterable[tuple[Any, ...]], tls: dict[str, str]) -> str:
     try:
         return registry_url.backend(
             scheme, hosts, value['rpc_zmq_matchmaker'],
             value['rpc_zmq_sentinel_group'],
-            legacy_options.matchmaker_redis(conf)) or EMBEDDED
+            legacy_options.matchmaker_redis(conf), tls) or EMBEDDED
     except ValueError as error:
         raise InvalidOption(str(error)) from None
 

@@ -28,7 +28,10 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
+from zmq_threaded.status import collector
+from zmq_threaded.status import findings
 
 LOG = logs.get(__name__)
 
@@ -54,6 +57,7 @@ class Runtime:
         is one already; then this one is closed
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
+    :ivar findings: status.findings.Findings, what is wrong
     :ivar successors: has the driver's next one under 'is'
 
     Thread: any.
@@ -92,10 +96,11 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        self._crews = crews.Crews(self.counters)
+        store = engines.opened(settings, self._ipc_dir)
         self._registry = registries.Registry(
-            _registry(self._ipc_dir, settings), settings.update,
-            settings.expire, self.counters, threads.REGISTRY,
-            housekeeping=self._housekeeping)
+            store, settings.update, settings.expire, self.counters,
+            threads.REGISTRY, housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings)
@@ -112,6 +117,11 @@ class Runtime:
             self.outbox.watch, self.outbox_calls.call)
         self._presence = address.Presence(settings, self._ipc_dir)
         self._published = published.Published(settings)
+        self.findings = findings.Findings()
+        self._facts = collector.publisher(
+            settings, self._ipc_dir, store, self.counters, self._registry,
+            self.outbox, self.snapshot, self._services, self._presence,
+            self.findings)
 
     def tell(self) -> None:
         """Log where everything is. Not while it is being made: a handler may
@@ -133,7 +143,7 @@ class Runtime:
             self._warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
-            addresses, self.counters, **kwargs)
+            addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._look_around()
         return listening
@@ -207,6 +217,7 @@ class Runtime:
                 self.outbox.stop,
                 self._registry.stop,
                 self._join,
+                self._facts.close,
                 self.requests.close,
                 self._terminate,
                 self._set_closed]
@@ -285,6 +296,7 @@ class Runtime:
         self._look_around()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
+        self._facts.turn()
 
     def _look_around(self):
         """What the owner of a service should know of its node."""
@@ -293,12 +305,3 @@ class Runtime:
         if self._settings.topology == 'receiver':
             self._presence.check()
         self._published.check()
-
-
-def _registry(ipc_dir, settings):
-    if settings.matchmaker != options.EMBEDDED:
-        return engines.distributed(settings.matchmaker, settings.expire)
-    try:
-        return engines.embedded(ipc_dir, settings.expire)
-    except OSError as error:
-        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None

@@ -537,7 +537,7 @@ def test_who_is_behind_is_named(world, lacking):
         world.can_reach(each)
         for _ in range(count):
             world.post(OTHER, chosen=each)
-    text = world.custody.behind(OTHER)
+    text = world.custody.store.behind(OTHER)
     assert text.index('5 wait for compute on node-7') < text.index('2 wait')
     lacking.post()
-    assert 'this process is out of file' in world.custody.behind(TOPIC)
+    assert 'this process is out of file' in world.custody.store.behind(TOPIC)

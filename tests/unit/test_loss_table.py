@@ -141,7 +141,7 @@ def test_custody_does_what_the_table_says(world, loss, what, action):
     lose(world, loss)
     assert outcome(world, delivery) == expected(action, what)
     is_kept = action in (Action.KEEP, Action.ROUTE, Action.SEND_AGAIN)
-    assert (delivery in list(world.custody._store)) == is_kept
+    assert (delivery in list(world.custody.store)) == is_kept
     assert delivery.destination.pending == is_kept
     assert delivery.may_have_run == (action is Action.SEND_AGAIN)
     counted = world.counters.snapshot()

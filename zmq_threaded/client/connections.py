@@ -17,6 +17,11 @@ from zmq_threaded.registry import record
 Connection = dealer_connection.Connection
 SendQueue = send_queue.SendQueue
 
+# Connections without a peer that are probed at one time: each probe is a
+# client more for its service, and when a fanout has just opened 1,000
+# connections, those services are busy letting its own in.
+_PROBES = 20
+
 
 class Connections:
     """Send queues by instance; opens the connections that they need, and
@@ -147,14 +152,16 @@ class Connections:
         """
         lost: list[SendQueue] = []
         oldest = now - self._settings.pool_ttl
+        probes = _PROBES
         for connection in list(self._connections.values()):
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
                 if connection.used_at < oldest:
                     self._close(connection)
-            elif not connection.check(now):
+            elif not connection.check(now, probes > 0):
                 lost += connection.queues()
+            probes -= not connection.connected
         return lost
 
     def had_stalled(self, now: float) -> None:

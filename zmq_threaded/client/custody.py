@@ -24,7 +24,6 @@ from collections.abc import Callable
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
 from zmq_threaded import texts
-from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import connections
 from zmq_threaded.client import delivery as deliveries
@@ -61,6 +60,7 @@ class Custody:
     :param tell: runs a callable in the outbox thread, later
     :param maker: of the ids of this process's messages
     :param journals: journal.journals.Journals, or None
+    :ivar store: all messages
 
     Thread: outbox.
     """
@@ -70,13 +70,13 @@ class Custody:
                  maker: bytes = b'', journals=None):
         self._cache = registry.cache
         self._counters = counters
-        self._store = store.Store()
-        self._all = self._store.all
+        self.store = store.Store()
+        self._all = self.store.all
         self._in_doubt = in_doubt.InDoubt(maker)
         self._losses = losses.Losses(counters)
         self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
         self._recording = recording.Recording(
-            journals, self._store, self._in_doubt, self._waiting,
+            journals, self.store, self._in_doubt, self._waiting,
             self._cache, self, settings.custody_ttl)
         self._spreading = spreading.Spreading(
             registry, counters, self._losses, tell, self, self._recording)
@@ -102,19 +102,15 @@ class Custody:
 
     def is_empty(self) -> bool:
         """Whether nothing is waited for."""
-        return not self._store and not self._connections.is_watching()
+        return not self.store and not self._connections.is_watching()
 
     def oldest(self) -> float | None:
         """See Store.oldest()."""
-        return self._store.oldest()
+        return self.store.oldest()
 
     def survey(self) -> dict[str, dict]:
         """See Store.survey()."""
-        return self._store.survey(time.monotonic())
-
-    def behind(self, topic: topics.Topic) -> str:
-        """See Store.behind()."""
-        return self._store.behind(topic)
+        return self.store.survey(time.monotonic())
 
     # The turns of the outbox
 
@@ -137,7 +133,7 @@ class Custody:
             self._report_old(now)
 
     def _sweep_expired(self, now):
-        for delivery in self._store.expired(now):
+        for delivery in self.store.expired(now):
             if delivery.where is Where.WAITING:
                 self._counters.add('unroutable')
             is_held_up = delivery.where is Where.HELD_UP
@@ -145,13 +141,13 @@ class Custody:
                         delivery.held_up if is_held_up else '')
 
     def _report_old(self, now):
-        text = overdue.report(self._store, now, _OLD, self._cache.listed)
+        text = overdue.report(self.store, now, _OLD, self._cache.listed)
         if text is not None:
             LOG.warning('%s', text)
 
     def close(self) -> None:
         """Report what is left, and close all connections."""
-        for delivery in self._store:
+        for delivery in self.store:
             if not self._recording.outlives(delivery):
                 self.drop(delivery, losses.CLOSED)
         self._connections.close()

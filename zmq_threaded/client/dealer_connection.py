@@ -213,9 +213,10 @@ class Connection:
             for queue in self._queues.values():
                 queue.connection_changed()
 
-    def check(self, now: float) -> bool:
+    def check(self, now: float, may_probe: bool = True) -> bool:
         """Look after the connection; to be called a few times a second.
 
+        :param may_probe: whether to ask the kernel if anybody listens there
         :returns: False when it is lost
         """
         self.pump()
@@ -226,7 +227,7 @@ class Connection:
         if self._dialer.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not endpoints.is_gone(self._endpoint))
+                and not (may_probe and endpoints.is_gone(self._endpoint)))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What

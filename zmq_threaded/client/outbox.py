@@ -10,7 +10,9 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import mailbox
@@ -43,8 +45,7 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
-    :param journals_for: makes the Journals of this outbox; called with the
-        maker of its ids, and with what runs a callable in its thread, later
+    :param journals_for: makes its Journals; see journal.journals
     :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
@@ -103,10 +104,7 @@ class Outbox:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def start(self) -> None:
-        """Start the thread, and the registry's.
-
-        :raises: descriptors.Short when there are none to be had
-        """
+        """Start the threads that it needs; descriptors.Short is raised."""
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
@@ -131,7 +129,7 @@ class Outbox:
         if not admission.wait(deadline):
             raise errors.NotAccepted(room.services_are_slow(
                 delivery.topic, self._destinations.pending_for(delivery.topic),
-                mailbox.ask(self._tell, lambda: self._custody.behind(
+                mailbox.ask(self._tell, lambda: self._custody.store.behind(
                     delivery.topic), _BEHIND_LIMIT, '')))
         if admission.refusal:
             raise errors.NotAccepted(admission.refusal)
@@ -181,6 +179,15 @@ class Outbox:
                 f'The outbox, which holds {self.pending()} messages, did not '
                 f'say within {timeout} s which')
         return found
+
+    def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
+                    ) -> None:
+        """Have the thread say what is not acknowledged.
+
+        :param answer: called with what Store.pending() returns
+        """
+        self._tell(lambda: answer(self._custody.store.pending(
+            time.monotonic())))
 
     def pending(self) -> int:
         """How many messages are in custody."""

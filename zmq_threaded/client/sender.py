@@ -55,17 +55,23 @@ class Sender:
                 f'A call to {topic} was made by a thread of the zmq driver, '
                 f'{threading.current_thread().name}, which must not wait')
         runtime = self._runtimes.current()
+        trips, began = runtime.counters.sent.of(topic), time.monotonic()
+        reply = None
         try:
             if monitor_timeout:
-                return runtime.outbox_calls.call(
+                reply = runtime.outbox_calls.call(
                     topic, body, flags, deadline, attempts, monitor_timeout)
-            return runtime.requests.call(topic, body, flags, deadline,
-                                         attempts)
+            else:
+                reply = runtime.requests.call(topic, body, flags, deadline,
+                                              attempts)
+            return reply
         except errors.Nobody as nobody:
             raise self._nobody(nobody, topic, at_least_once,
                                timeout) from None
         except descriptors.Short as error:
             raise _not_sent(topic, error) from None
+        finally:
+            trips.ended(began, reply is not None)
 
     def keep(self, kind: int, topic: topics.Topic, body: list[bytes],
              flags: int, attempts: int | None,

@@ -3,7 +3,9 @@
 
 import collections
 from collections.abc import Iterator
+from typing import Any
 
+from zmq_threaded import texts
 from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
 
@@ -61,6 +63,26 @@ class Store:
                 each.update(oldest=now - delivery.since,
                             id=delivery.id.hex())
         return found
+
+    def pending(self, now: float) -> list[dict[str, Any]]:
+        """What is not acknowledged, by destination, as status.facts has it;
+        the oldest first.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        # In the order in which they came: the first of a topic is the oldest.
+        for delivery in self.all:
+            topic = delivery.topic
+            each = found.get(topic.key)
+            if each is None:
+                each = found[topic.key] = {
+                    'exchange': texts.line(topic.exchange, texts.NAME),
+                    'topic': texts.line(topic.name, texts.NAME),
+                    'server': texts.line(topic.server or '', texts.NAME),
+                    'count': 0, 'oldest': now - delivery.since,
+                    'where': delivery.where.name.lower(),
+                    'to': str(delivery.instance or '')}
+            each['count'] += 1
+        return sorted(found.values(), key=lambda each: -each['oldest'])
 
     def behind(self, topic: topics.Topic) -> str:
         """For whom the most messages of a topic wait, as text of bounded
