@@ -166,6 +166,18 @@ OPTIONS = [
     _live(cfg.IntOpt, 'zmq_tcp_keepalive_intvl', default=-1, min=-1,
           help='Seconds between keepalive probes; -1 leaves it to the '
                'system.'),
+    _live(cfg.StrOpt, 'rpc_zmq_bridge', secret=True,
+          help='A transport URL of another driver, such as '
+               'rabbit://user:password@host:5672/. While it is set, this '
+               'process listens over zmq and over that driver, so that a '
+               'cloud can move from one to the other process by process. '
+               'In the query of transport_url all of it has to be escaped.'),
+    _live(cfg.StrOpt, 'rpc_zmq_bridge_send', default='other',
+          choices=[('other', 'the driver of rpc_zmq_bridge'),
+                   ('zmq', 'zmq; nothing goes to services that listen only '
+                           'on the other driver')],
+          help='Over which driver a process with rpc_zmq_bridge sends. A '
+               'reply goes back the way its request came.'),
 ]
 
 # Not in the sample configuration: for those who package an upgrade.

@@ -38,6 +38,7 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
     matchmaker: str = dataclasses.field(repr=False)
@@ -73,6 +74,8 @@ class Settings:
     keepalive_idle: int
     keepalive_cnt: int
     keepalive_intvl: int
+    bridge: str = dataclasses.field(repr=False)
+    bridge_send: str
 
     @property
     def lifetime(self) -> float:
@@ -196,7 +199,9 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         keepalive=value['zmq_tcp_keepalive'],
         keepalive_idle=value['zmq_tcp_keepalive_idle'],
         keepalive_cnt=value['zmq_tcp_keepalive_cnt'],
-        keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
+        keepalive_intvl=value['zmq_tcp_keepalive_intvl'],
+        bridge=value['rpc_zmq_bridge'] or '',
+        bridge_send=value['rpc_zmq_bridge_send'])
 
 
 def _topology(topology: str | None, use_router_proxy: bool | None,

@@ -58,7 +58,8 @@ class Runtime:
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
-    :ivar successors: has the driver's next one under 'is'
+    :ivar registry: registry.registry.Registry
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -98,7 +99,7 @@ class Runtime:
         self.counters = counters.Counters()
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
-        self._registry = registries.Registry(
+        self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping)
         self._context = sockets.new_context(settings)

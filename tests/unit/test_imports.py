@@ -20,7 +20,9 @@ ALLOWED = {
     'tooz': {'registry/engines.py', 'registry/files.py',
              'registry/member.py', 'registry/reading.py',
              'registry/troubles.py'},
-    'oslo_messaging': {'cli/configuration.py', 'driver.py', 'errors.py',
+    'oslo_messaging': {'bridge/driver.py', 'bridge/listener.py',
+                       'bridge/other.py', 'cli/configuration.py',
+                       'driver.py', 'errors.py',
                        'service/failures.py', 'service/guard.py',
                        'service/incoming.py',
                        'service/listener.py'},
@@ -54,6 +56,12 @@ def test_there_are_files():
 def test_only_some_files_import(module):
     importing = {name for name in FILES if module in imported(name)}
     assert importing <= ALLOWED[module]
+
+
+def test_nothing_outside_of_the_bridge_knows_of_it():
+    knowing = {name for name in FILES if any(
+        module.startswith('zmq_threaded.bridge') for module in modules(name))}
+    assert {name.partition('/')[0] for name in knowing} == {'bridge'}
 
 
 @pytest.mark.parametrize('name', FILES)

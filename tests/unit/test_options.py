@@ -60,6 +60,8 @@ LIVE = {
     'zmq_tcp_keepalive_idle': ('22', 'keepalive_idle', 22),
     'zmq_tcp_keepalive_cnt': ('23', 'keepalive_cnt', 23),
     'zmq_tcp_keepalive_intvl': ('24', 'keepalive_intvl', 24),
+    'rpc_zmq_bridge': ('rabbit://a:b@c/', 'bridge', 'rabbit://a:b@c/'),
+    'rpc_zmq_bridge_send': ('zmq', 'bridge_send', 'zmq'),
 }
 LEGACY = {
     'rpc_poll_timeout': '1', 'rpc_thread_pool_size': '100',
@@ -96,7 +98,7 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('zmq_target_update', '0'), ('zmq_target_update', '30'),
     ('zmq_target_update', '31'), ('rpc_conn_pool_size', '0'),
     ('conn_pool_ttl', '0'),
-    ('zmq_tcp_keepalive', '2'),
+    ('zmq_tcp_keepalive', '2'), ('rpc_zmq_bridge_send', 'rabbit'),
 ]
 
 
