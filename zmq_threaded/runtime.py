@@ -63,7 +63,7 @@ class Runtime:
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
     :ivar registry: registry.registry.Registry
-    :ivar successors: has the driver's next one under 'is'
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -314,6 +314,6 @@ class Runtime:
                 self._closed_services.remove(listening)
         self._surroundings.look(self._services)
         self._checks.turn()
-        self._facts.turn()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
+        self._facts.turn()
