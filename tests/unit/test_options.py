@@ -42,6 +42,7 @@ LIVE = {
     'rpc_zmq_bind_port_retries': ('7', 'bind_retries', 7),
     'rpc_zmq_contexts': ('3', 'io_threads', 3),
     'rpc_zmq_topic_backlog': ('17', 'backlog', 17),
+    'rpc_zmq_stuck_workers_after': ('60', 'stuck_after', 60.0),
     'rpc_zmq_max_message_size': ('2000000', 'max_message_size', 2000000),
     'rpc_zmq_outbox_limit': ('18', 'outbox_limit', 18),
     'rpc_cast_timeout': ('1.5', 'cast_timeout', 1.5),
@@ -100,6 +101,7 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_max_message_size', '1023'),
     ('rpc_zmq_max_message_size', '2147483649'),
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
+    ('rpc_zmq_stuck_workers_after', '0'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
     ('rpc_cast_timeout', '-1.1'), ('rpc_zmq_exit_timeout', '-1'),
     ('rpc_message_ttl', '0'), ('rpc_zmq_custody', 'ram'),
@@ -151,7 +153,9 @@ def test_these_tables_have_every_option():
 
 
 @pytest.mark.parametrize('name', LIVE)
-def test_default_is_another(config, name):
+def test_default_is_another(config, name, monkeypatch):
+    monkeypatch.delenv(f'OS_OSLO_MESSAGING_ZMQ__{name.upper()}',
+                       raising=False)
     _, attribute, value = LIVE[name]
     default = getattr(options.read(config(), {}), attribute)
     assert default != value or name == 'rpc_zmq_matchmaker'
