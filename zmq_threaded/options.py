@@ -17,12 +17,18 @@ from zmq_threaded import legacy_options
 from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tls_options
 
 LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
+# Of rpc_zmq_encryption.
+DISABLED, CONNECT, SERVE, REQUIRED = (
+    'disabled', 'connect', 'serve', 'required')
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
+# What rpc_zmq_custody says: what the accepted messages survive.
+MEMORY, PROCESS, DISK = 'memory', 'process', 'disk'
 _LONGEST_LINGER = 30
 
 
@@ -35,6 +41,8 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar encryption: DISABLED, CONNECT, SERVE or REQUIRED
+    :ivar key_file: '' only if encryption is DISABLED; likewise trusted_keys
     :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
@@ -45,6 +53,9 @@ class Settings:
     transport: str
     bind_address: str
     host: str
+    encryption: str
+    key_file: str
+    trusted_keys: str
     ports: range
     bind_retries: int
     io_threads: int
@@ -54,6 +65,11 @@ class Settings:
     cast_timeout: float
     exit_timeout: float
     message_ttl: float
+    custody: str
+    custody_dir: str
+    custody_ttl: float
+    custody_bytes: int
+    custody_when_full: str
     linger: float
     expire: float
     update: float
@@ -68,6 +84,12 @@ class Settings:
     keepalive_intvl: int
     bridge: str = dataclasses.field(repr=False)
     bridge_send: str
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which a cast, fanout or notification is kept."""
+        return (self.message_ttl if self.custody == MEMORY
+                else self.custody_ttl)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -96,7 +118,8 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     """Read and check the options, without touching the file system.
 
     :param conf: oslo.config ConfigOpts
-    :param query: dict of the transport URL's query; it wins over the files
+    :param query: dict of the transport URL's query; it wins over the files,
+        and may say how the registry is reached (tls_options.NAMES)
     :param scheme: of the transport URL, what follows ``zmq+``
     :param hosts: of the transport URL: (hostname, port, username, password)
     :raises: InvalidOption
@@ -105,23 +128,24 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     live = live_options.OPTIONS + live_options.HIDDEN
     legacy_options.register(conf, live + legacy_options.OPTIONS, GROUP)
     known = {option.dest for option in live + legacy_options.OPTIONS}
-    for name in query.keys() - known:
+    for name in query.keys() - known - tls_options.NAMES:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
     for option in legacy_options.OPTIONS:
         # Not used; but oslo.config warns of an option when it is read.
         with contextlib.suppress(InvalidOption):
             _value(conf, query, option)
     value = {option.dest: _value(conf, query, option) for option in live}
-    return _settings(value, _registry(conf, value, scheme, hosts))
+    tls = {name: query[name] for name in query.keys() & tls_options.NAMES}
+    return _settings(value, _registry(conf, value, scheme, hosts, tls))
 
 
 def _registry(conf: cfg.ConfigOpts, value: dict[str, Any], scheme: str,
-              hosts: Iterable[tuple[Any, ...]]) -> str:
+              hosts: Iterable[tuple[Any, ...]], tls: dict[str, str]) -> str:
     try:
         return registry_url.backend(
             scheme, hosts, value['rpc_zmq_matchmaker'],
             value['rpc_zmq_sentinel_group'],
-            legacy_options.matchmaker_redis(conf)) or EMBEDDED
+            legacy_options.matchmaker_redis(conf), tls) or EMBEDDED
     except ValueError as error:
         raise InvalidOption(str(error)) from None
 
@@ -156,6 +180,11 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
                                                  else 'tcp'),
         bind_address=value['rpc_zmq_bind_address'],
         host=value['rpc_zmq_host'],
+        encryption=_encryption(value['rpc_zmq_encryption'],
+                               value['rpc_zmq_key_file'],
+                               value['rpc_zmq_trusted_keys']),
+        key_file=value['rpc_zmq_key_file'] or '',
+        trusted_keys=value['rpc_zmq_trusted_keys'] or '',
         ports=_ports(value['rpc_zmq_min_port'], value['rpc_zmq_max_port']),
         bind_retries=value['rpc_zmq_bind_port_retries'],
         io_threads=value['rpc_zmq_contexts'],
@@ -166,6 +195,11 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         exit_timeout=min(value['rpc_zmq_exit_timeout'],
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
+        custody=value['rpc_zmq_custody'],
+        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_ttl=float(value['rpc_zmq_custody_ttl']),
+        custody_bytes=value['rpc_zmq_custody_bytes'],
+        custody_when_full=value['rpc_zmq_custody_when_full'],
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
@@ -190,6 +224,24 @@ def _topology(topology: str | None, use_router_proxy: bool | None,
     if use_router_proxy is not None:
         return 'receiver' if use_router_proxy else 'direct'
     return 'direct' if is_embedded else 'receiver'
+
+
+def _encryption(mode: str | None, key_file: str | None,
+                trusted_keys: str | None) -> str:
+    if mode == DISABLED or not (mode or key_file or trusted_keys):
+        return DISABLED
+    if not key_file:
+        raise InvalidOption(
+            'rpc_zmq_key_file: it is not set, and nothing can be encrypted '
+            'without a key. Make one with "oslo-messaging-zmq keys create '
+            'NAME", and set rpc_zmq_key_file to the file that ends with '
+            '.key_secret')
+    if not trusted_keys:
+        raise InvalidOption(
+            'rpc_zmq_trusted_keys: it is not set, so nobody could be '
+            'trusted. Set it to a directory with the public keys (*.key) of '
+            'all nodes, this one among them')
+    return mode or REQUIRED
 
 
 def _ports(lowest: int, highest: int) -> range:

@@ -52,15 +52,19 @@ class Registry:
     :param expire: seconds of life of a record that is not renewed
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
+    :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
     """
 
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
-                 housekeeping: Callable[[], None] = lambda: None) -> None:
-        self._store = store
+                 housekeeping: Callable[[], None] = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
+        self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
         self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
@@ -70,7 +74,8 @@ class Registry:
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._operations.trouble)
+                lambda: self._look_ups.want(key)), self._operations.trouble,
+            problem)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
@@ -88,6 +93,10 @@ class Registry:
             next caller tries again
         """
         self._loop.start()
+
+    def trouble(self) -> tuple[float, str] | None:
+        """See Operations.trouble()."""
+        return self._operations.trouble()
 
     def resolve(self, topic: topics.Topic, deadline: float,
                 attempts: int | None = None) -> record.Instance:
@@ -149,6 +158,14 @@ class Registry:
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def renew(self, instance: record.Instance,
+              listened: Iterable[topics.Topic]) -> None:
+        """List an instance anew, of which something has changed; waits for
+        nothing.
+        """
+        keys = [topic.key for topic in listened]
+        self._tasks.put(lambda: self._registrations.register(instance, keys))
 
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""

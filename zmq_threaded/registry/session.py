@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import shared_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Engine:
         which that is seen; if not, its coordinator sees it
     :ivar reader: makes the Reader of a session
     :ivar place: what it is and where, for the operator
+    :ivar facts: how it is told facts; None where files are enough
 
     Thread: any.
     """
@@ -33,6 +35,7 @@ class Engine:
     forgets: bool = True
     reader: Callable[[], reading.Reader] = lambda: reading.FILES
     place: str = ''
+    facts: shared_facts.Access | None = None
 
 
 @dataclasses.dataclass(frozen=True)

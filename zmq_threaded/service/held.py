@@ -28,6 +28,8 @@ class Request:
     :ivar envelope: where the answers go
     :ivar expires: when its sender gives up, in monotonic seconds
     :ivar came: what Stalls.now() said when the message was read
+    :ivar read_at: when it was taken, in monotonic seconds
+    :ivar looked_at: when is_expired() was asked last, likewise
     :ivar is_begun: a worker has it
     :ivar is_done: it has ended, and needs no other answer
 
@@ -39,12 +41,16 @@ class Request:
     envelope: list[bytes]
     expires: float
     came: int
+    read_at: float = 0.0
+    looked_at: float = 0.0
     is_begun: bool = False
     is_done: bool = False
 
     def is_expired(self) -> bool:
         """Whether the sender has given up."""
-        return time.monotonic() >= self.expires
+        # Kept, for whoever measures: a look at the clock costs something.
+        self.looked_at = time.monotonic()
+        return self.looked_at >= self.expires
 
     def is_notification(self) -> bool:
         """Whether it is acknowledged after it was handled, and not before.
@@ -114,6 +120,14 @@ class Held:
         return (self._unacknowledged.get(message_id)
                 or self._running.get(message_id)
                 or self._delayed.get(message_id))
+
+    def oldest(self) -> float | None:
+        """When the oldest unacknowledged request was read, in monotonic
+        seconds; None if there is none.
+        """
+        # They are in the order of their reading.
+        first = next(iter(self._unacknowledged.copy().values()), None)
+        return None if first is None else first.read_at
 
     def handled(self) -> list[Request]:
         """The unacknowledged requests that a worker has begun."""
