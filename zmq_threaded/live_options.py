@@ -93,6 +93,11 @@ OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
+    _live(cfg.IntOpt, 'rpc_zmq_stuck_workers_after', default=300, min=1,
+          help='Seconds for which no worker of a service may be free, while '
+               'messages wait, before the service is reported as stuck (in '
+               'the log, and by oslo-messaging-zmq health and status). Calls '
+               'that take longer are legal: set it to more than they take.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=DEFAULT_MESSAGE_SIZE,
           min=1024, max=2 ** 31,
           help='Bytes that one message may have, encoded. A bigger request '

@@ -60,6 +60,7 @@ class Settings:
     bind_retries: int
     io_threads: int
     backlog: int
+    stuck_after: float
     max_message_size: int
     outbox_limit: int
     cast_timeout: float
@@ -189,6 +190,7 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         bind_retries=value['rpc_zmq_bind_port_retries'],
         io_threads=value['rpc_zmq_contexts'],
         backlog=value['rpc_zmq_topic_backlog'],
+        stuck_after=float(value['rpc_zmq_stuck_workers_after']),
         max_message_size=value['rpc_zmq_max_message_size'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
         cast_timeout=_cast_timeout(value['rpc_cast_timeout']),

@@ -7,6 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import closing
 from zmq_threaded import counters
@@ -20,6 +21,8 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
+from zmq_threaded.health import checks
+from zmq_threaded.health import meditation
 from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import surroundings
@@ -60,7 +63,7 @@ class Runtime:
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
     :ivar registry: registry.registry.Registry
-    :ivar successors: has the driver's next one under 'is'
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -127,6 +130,10 @@ class Runtime:
         self._surroundings = surroundings.Surroundings(settings,
                                                        self._ipc_dir)
         self.findings = findings.Findings()
+        self._checks = checks.Checks(
+            lambda: list(self._services), self._sockets, self._registry,
+            self.outbox, self.findings, settings, self.counters,
+            self._surroundings.problems)
         self._facts = collector.publisher(
             settings, self._ipc_dir, store, self.counters, self._registry,
             self.outbox, self.snapshot, self._services,
@@ -167,11 +174,17 @@ class Runtime:
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
-                'unacknowledged': self.outbox.pending()}
+                'unacknowledged': self.outbox.pending(),
+                'deaf_services': self._checks.deaf()}
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
         return self._registry.cache.explain(topic)
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of it, for a Guru Meditation Report."""
+        return meditation.describe(list(self._services), self.outbox.survey,
+                                   self.findings)
 
     def stopped(self, listening: services.Service) -> None:
         """The service takes no more requests."""
@@ -217,7 +230,8 @@ class Runtime:
         began = time.monotonic()
         last = min(_LAST_FLUSH_LIMIT,
                    max(0.0, _LAST_FLUSH * (flush_deadline - began)))
-        return [lambda: self._flush_first(flush_deadline, last, is_exit,
+        return [self._checks.stop,
+                lambda: self._flush_first(flush_deadline, last, is_exit,
                                           began),
                 self._close_services,
                 lambda: self.outbox.refuse(
@@ -270,6 +284,7 @@ class Runtime:
 
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
+        self._checks.join(deadline)
         self.outbox.join(deadline)
         self._registry.join(deadline)
         self.outbox.journals.stop()
@@ -298,6 +313,7 @@ class Runtime:
                 listening.remove_files()
                 self._closed_services.remove(listening)
         self._surroundings.look(self._services)
-        self._facts.turn()
+        self._checks.turn()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
+        self._facts.turn()

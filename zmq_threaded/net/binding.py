@@ -112,6 +112,18 @@ def bind_tcp(socket: zmq.Socket, settings: options.Settings,
         f'rpc_zmq_max_port {settings.ports.stop - 1}')
 
 
+def listen_again(socket: zmq.Socket, settings: options.Settings,
+                 port: int, pair: keys.Pair | None = None) -> bool:
+    """Bind anew to a port on which nobody listens any more.
+
+    :param pair: with which it is encrypted; None for an open port
+    :returns: False when somebody does, be it the socket itself
+    :raises: BindError
+    """
+    # Never by unbinding first: libzmq would drop all clients with it.
+    return _bind_port(socket, settings, port, pair)
+
+
 def bind_receiver_port(socket: zmq.Socket, settings: options.Settings,
                        pair: keys.Pair | None = None) -> None:
     """Bind to the one TCP port of the node.

@@ -16,6 +16,7 @@ from zmq_threaded import wire
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
+from zmq_threaded.receiver import readiness
 from zmq_threaded.receiver import receiver
 from zmq_threaded.security import keys
 
@@ -69,7 +70,9 @@ def main(arguments=None):
         # Not where the error is handled: oslo.log would say it a second time.
         LOG.critical('The receiver cannot start: %s', problem)
         return 1
+    readiness.tell(readiness.READY, 'passes messages on')
     _wait_for_the_end(conf, running)
+    readiness.tell(readiness.STOPPING, 'passes on the last answers')
     running.stop()
     LOG.info('The receiver has ended: %s', running.counters.snapshot())
     return 0

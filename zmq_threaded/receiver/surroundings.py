@@ -46,6 +46,12 @@ class Surroundings:
                 listening.receiver_has_key(key)
         self.published.check()
 
+    def problems(self) -> tuple[bool, str]:
+        """Whether the receiver of this node is not there, and '' or what is
+        wrong with rpc_zmq_host.
+        """
+        return self.presence.is_there is False, self.published.problem
+
     def warn_of_open_port(self) -> None:
         """Tell the log that ports are about to be open to everybody."""
         settings = self._settings

@@ -10,7 +10,9 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import reasons
 from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cached
+from zmq_threaded.registry import complaints
 from zmq_threaded.registry import record
+from zmq_threaded.registry import unanswered
 from zmq_threaded.registry import vanished
 
 Instances = tuple[record.Instance, ...]
@@ -26,6 +28,8 @@ class Cache:
         Operations.trouble()
     :param problem: says of an instance why it counts as not there, for
         instance since its key is not trusted; '' if it counts
+
+    :ivar complaints: whom this process cannot reach
 
     Thread: any; registry for those methods that say so.
     """
@@ -45,6 +49,8 @@ class Cache:
         self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
         self._reached: dict[bytes, float] = {}
+        self.complaints = complaints.Complaints()
+        self._unanswered = unanswered.Unanswered()
 
     def choose(self, topic: topics.Topic) -> record.Instance | None:
         """The next live instance of a topic in turn, or None."""
@@ -117,12 +123,27 @@ class Cache:
         if self._avoided.add(avoided.way(instance), False, why):
             # Not at once: one that has just ended is no longer listed soon.
             self._warnings.tell(instance, why)
+            self.complaints.unreachable(instance, why)
+
+    def still_unreachable(self, instance: record.Instance, why: str) -> None:
+        """Messages wait for an instance that unreachable() was told of."""
+        self.complaints.unreachable(instance,
+                                    reasons.unreachable(instance, why))
+
+    def call_timed_out(self, instance: record.Instance) -> None:
+        """An instance did not answer a call in time."""
+        self._unanswered.timed_out(instance)
+
+    def unanswered(self) -> list[tuple[record.Instance, int, float]]:
+        """Those who answer no calls any more; see Unanswered.all()."""
+        return self._unanswered.all(self._reached)
 
     def reached(self, instance: record.Instance) -> None:
         """The instance answers: forget its earlier failures."""
         self._reached[instance.id] = time.monotonic()
         if self._avoided:
             self._avoided.remove(instance)
+            self.complaints.reached(instance)
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached: text for a log line or an

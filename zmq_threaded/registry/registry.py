@@ -23,6 +23,7 @@ from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import hearing
 from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
@@ -54,6 +55,7 @@ class Registry:
     :param housekeeping: called about once a second by the registry thread
     :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
@@ -80,6 +82,8 @@ class Registry:
                                           update, expire)
         self._registrations = registrations.Registrations(
             store, self._operations, expire)
+        self.hearing = hearing.Hearing(
+            store, self._operations, self.cache.complaints, update)
         self._closed = False
         self._next_housekeeping = time.monotonic()
         self._last_turn = math.inf
@@ -175,6 +179,18 @@ class Registry:
                         'record will expire: %s', instance,
                         self._operations.why or 'it is busy')
 
+    def confirmed_at(self) -> float:
+        """When the registry last took the records of this process or renewed
+        them, in monotonic seconds; -inf if it never did.
+        """
+        return self._registrations.confirmed_at
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._last_turn
+
     def stop(self) -> None:
         """Ask the thread to end. It ends within seconds, though the registry
         hang.
@@ -211,6 +227,7 @@ class Registry:
             self._next_housekeeping = now + 1.0
             self.cache.tidy()
             self._registrations.look_after()
+            self.hearing.turn()
             self._housekeeping()
 
     def _notice_stall(self) -> None:
