@@ -8,6 +8,7 @@ a crash in between would leave them twice.
 """
 
 import collections
+import contextlib
 import os
 import sqlite3
 import sys
@@ -30,10 +31,6 @@ _MOST_FILES = 16
 _LOADED, _LOW = 500, 250
 # Seconds between two looks whether more has to be loaded.
 _EVERY = 0.05
-# What sqlite says of a file that is broken, as against one that cannot be
-# used for now.
-_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
-           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
 
 
 class Adopted:
@@ -114,6 +111,11 @@ class Adoption:
                 return
             if path not in self._left_alone:
                 self._try(path)
+        for path in self._place.stray_locks():
+            with contextlib.suppress(OSError):
+                if locks.take(path):
+                    os.unlink(path)
+                    locks.release(path)
 
     def _try(self, path):
         lock = places.lock_of(path)
@@ -138,16 +140,11 @@ class Adoption:
         LOG.error('The journal %s is left where it is: %s', path, why)
 
     def _failed(self, path, error):
-        name = getattr(error, 'sqlite_errorname', '')
-        is_broken = (isinstance(error, (files.Unusable, ValueError))
-                     or name.startswith(_BROKEN))
-        if is_broken:
-            self._counters.add('journals_set_aside')
-            LOG.error('The journal %s is of no use, and is now called %s: %s',
-                      path, places.set_aside(path), texts.line(str(error)))
+        if files.is_broken(error):
+            set_aside(path, error, self._counters)
         else:
             self._leave(path, texts.line(str(error)))
-        locks.release(places.lock_of(path))
+            locks.release(places.lock_of(path))
 
     def _open(self, path):
         if not os.path.getsize(path):
@@ -196,7 +193,9 @@ class Adoption:
         self._next = now + _EVERY
         for adopted in list(self._adopted):
             try:
-                if adopted.file.is_empty():
+                if adopted.file.is_closed:
+                    self._adopted.remove(adopted)   # it was set aside
+                elif adopted.file.is_empty():
                     self._adopted.remove(adopted)
                     self._end(adopted.file)
                 else:
@@ -217,3 +216,12 @@ class Adoption:
             adopted.file.close()
             locks.release(places.lock_of(adopted.file.path))
         self._adopted.clear()
+
+
+def set_aside(path: str, error: Exception,
+              counters: counting.Counters) -> None:
+    """Give a journal that is broken another name, and say so."""
+    counters.add('journals_set_aside')
+    LOG.error('The journal %s is of no use, and is now called %s: %s', path,
+              places.set_aside(path), texts.line(str(error)))
+    locks.release(places.lock_of(path))

@@ -41,10 +41,22 @@ _INTO_MESSAGES = f'INSERT INTO messages VALUES({", ".join("?" * 13)})'
 _INTO_PARTS = 'INSERT OR REPLACE INTO parts VALUES(?, ?, ?, ?, ?)'
 
 
+# What sqlite says of a file that is broken, as against one that cannot be
+# used for now.
+_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
+           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
+
+
 class Unusable(Exception):
     """A file is no journal of this version, or is broken; the text says
     what it is.
     """
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether an error says that a journal is of no use to anybody."""
+    return (isinstance(error, (Unusable, ValueError)) or getattr(
+        error, 'sqlite_errorname', '').startswith(_BROKEN))
 
 
 @dataclasses.dataclass
@@ -80,6 +92,7 @@ class JournalFile:
     :param is_new: whether to make it
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
+    :ivar is_closed: nothing is written into it any more
     :raises: Unusable, sqlite3.Error, OSError
 
     Thread: journal; any for next_key(), next_part() and the numbers.
@@ -89,6 +102,7 @@ class JournalFile:
                  is_new: bool = False) -> None:
         self.path = path
         self.count = self.bytes = 0
+        self.is_closed = False
         self._topics: dict[str, int] = {}
         self._instances: dict[bytes, int] = {}
         self._connection = guard.connect(path, _BUSY)
@@ -135,6 +149,7 @@ class JournalFile:
 
     def close(self) -> None:
         """Close it; its lock stays."""
+        self.is_closed = True
         guard.close(self._connection)
 
     def is_empty(self) -> bool:
@@ -153,6 +168,8 @@ class JournalFile:
 
         :raises: sqlite3.Error
         """
+        if self.is_closed and not batch.messages:
+            return      # it was set aside, with all that is in it
         with guard.steps, self._transaction():
             self._write(batch)
         self.count += len(batch.messages) - len(batch.ended)

@@ -70,7 +70,7 @@ class Journals:
             lambda found: tell(functools.partial(self.client.adopt, found)),
             self._merge_pools)
         self._writer = writer.Writer(tell, self._removed, self._of_its_own,
-                                     self._explain, counters)
+                                     self._on_broken, self._explain, counters)
         self._loop = threads.Loop(threads.JOURNAL, self._turn,
                                   self._mailbox.wake, counters,
                                   finish=self._finish)
@@ -99,7 +99,6 @@ class Journals:
         why = self._no_room(deadline) or self._keep(delivery, deadline)
         if not why:
             return
-        delivery.kept = None
         if self._settings.custody_when_full != 'memory':
             raise errors.NotAccepted(why)
         self._counters.add('custody_in_memory')
@@ -117,8 +116,9 @@ class Journals:
             return step.wait(deadline)
         except queue.Empty:
             self._undo(delivery)
-            return (f'the journal in {self._place.path} could not be written '
-                    'within rpc_cast_timeout')
+            raise errors.NotAccepted(
+                f'the journal in {self._place.path} could not be written '
+                'within rpc_cast_timeout: see to the disk') from None
         except BaseException:
             self._undo(delivery)
             raise
@@ -232,6 +232,12 @@ class Journals:
         self._of_its_own()
         self._know_pools(pools)
         return True
+
+    def _on_broken(self, file, error):
+        file.close()
+        adoption.set_aside(file.path, error, self._counters)
+        if file is self._own:
+            self._own = None
 
     def _explain(self, error):
         return (f'the journal in {self._place.path} cannot be written: '

@@ -46,6 +46,20 @@ class Place:
                     and name.endswith(SUFFIX)]
         return []
 
+    def stray_locks(self) -> list[str]:
+        """The locks that belong to no journal: their owners died when they
+        made or removed one.
+        """
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path):
+                path = os.path.join(self.path, name)
+                if (name.startswith(f'{self._tag}-') and name.endswith(LOCK)
+                        and not os.path.lexists(path.removesuffix(LOCK)
+                                                + SUFFIX)):
+                    found.append(path)
+        return found
+
     def new(self, maker: bytes) -> str:
         """The path of the journal of this maker of ids."""
         return os.path.join(self.path, f'{self._tag}-{maker.hex()}{SUFFIX}')
