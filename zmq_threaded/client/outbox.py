@@ -22,6 +22,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
+from zmq_threaded.client import overdue
 from zmq_threaded.client import room
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import record
@@ -179,6 +180,16 @@ class Outbox:
                 f'The outbox, which holds {self.pending()} messages, did not '
                 f'say within {timeout} s which')
         return found
+
+    def mute(self) -> list[overdue.Overdue]:
+        """Who is listed, and has not taken messages for long."""
+        return self._custody.mute if self.pending() else []
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._turned_at or math.inf
 
     def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
                     ) -> None:
