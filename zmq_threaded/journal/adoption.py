@@ -71,6 +71,15 @@ class Adopted:
         self._destination.add(len(found))
         return found
 
+    def drop(self, name: str, pool: str | None) -> None:
+        """Remove what an operator wants dropped, unless it is loaded."""
+        self.file.drop(name, pool, [key for loaded in self._loaded.values()
+                                    for key in loaded])
+        left = {key for key, _ in self.file.keys_and_topics()}
+        for topic, waiting in self._waiting.items():
+            self._waiting[topic] = collections.deque(
+                key for key in waiting if key in left)
+
     @staticmethod
     def _take(waiting, loaded):
         keys = [waiting.popleft() for _ in range(min(
@@ -209,6 +218,16 @@ class Adoption:
         found = adopted.load()
         if found:
             self._adopt(found)
+
+    def asked(self) -> list[tuple[str, str | None]]:
+        """See JournalFile.asked(); what is not loaded is removed here."""
+        found = []
+        for adopted in self._adopted:
+            with contextlib.suppress(sqlite3.Error):
+                for each in adopted.file.asked():
+                    adopted.drop(*each)
+                    found.append(each)
+        return found
 
     def close(self) -> None:
         """Let others adopt what is left."""
