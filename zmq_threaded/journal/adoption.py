@@ -157,6 +157,9 @@ class Adoption:
 
     def _open(self, path):
         if not os.path.getsize(path):
+            if any(map(os.path.lexists, places.files_of(path)[1:])):
+                # Of which sqlite would remove the WAL.
+                raise files.Unusable('the database is empty, its WAL is not')
             # Its owner died before it wrote anything.
             return self._discard(path)
         file = files.JournalFile(path, self._is_synced)
