@@ -120,7 +120,7 @@ class Runtime:
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX, functools.partial(
-                journals.of_driver, settings, self._ipc_dir, self.counters))
+                journals.Journals, settings, self._ipc_dir, self.counters))
         undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
