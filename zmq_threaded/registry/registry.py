@@ -117,7 +117,8 @@ class Registry:
                 raise errors.Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.cache.choose(topic), IN_HASTE
-            if looked_at is not None and attempts:
+            if (looked_at is not None and attempts
+                    and not self.cache.is_expected(topic)):
                 attempts -= 1
         return instance
 

@@ -36,7 +36,7 @@ class Stalls:
     def tick(self) -> None:
         """To be called again within timings.STALL_TICK."""
         now = time.monotonic()
-        if self.ticked_at <= now < self._ticked_at + _TICK_AT_LEAST:
+        if self.ticked_at <= now < self.ticked_at + _TICK_AT_LEAST:
             return
         if self._stood_still(now):
             self._awake_at = now + timings.WAKING
