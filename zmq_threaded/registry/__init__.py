@@ -29,6 +29,7 @@ of its instances there.
     record_files.py    its files
     folders.py         its folders
     held.py            whether they were removed
+    notices.py         which of its groups have changed
     stamps.py          its clock
     ages.py            who is alive
     sweep.py           what killed processes left

@@ -16,6 +16,7 @@ from zmq_threaded import counters
 from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folders
+from zmq_threaded.registry import notices
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
 from zmq_threaded.registry import session
@@ -109,8 +110,10 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
     engine = session.Engine(
         functools.partial(files.Driver, folder, expire), expire,
         forgets=False, place=f'files in {folder.registry}')
-    return store.Store(engine, patience.Patient(
-        threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
+    return store.Store(
+        engine, patience.Patient(threads.REGISTRY_ENGINE,
+                                 min(_PATIENCE, expire / 2), _STUCK),
+        notices=notices.FolderNotices(folder.groups))
 
 
 _kazoo = counters.Seldom()

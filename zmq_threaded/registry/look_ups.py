@@ -27,6 +27,9 @@ _LIVE_SPACING, _LIVE_REST = 0.02, 10
 # Parts of an update period after which all topics are looked up when the
 # registry is back: by then the services have seen it too.
 _LOOK_AGAIN = 0.4, 0.6
+# Seconds, at random, after which a topic is looked up that has changed: many
+# processes are told at the same time.
+_SPREAD = 0.1
 
 Done = Callable[[float | None], None]
 
@@ -113,6 +116,18 @@ class LookUps:
             entry.next_refresh = now + self._update * random.uniform(
                 *_LOOK_AGAIN)
 
+    def notice(self, key: str) -> None:
+        """A topic may have changed: look it up soon, if anybody uses it."""
+        entry = self._cache.find(key)
+        if entry is None or entry.is_old():
+            return
+        soon = time.monotonic() + random.uniform(0, _SPREAD)
+        if entry.live:
+            soon = max(soon, entry.looked_up_at + entry.spacing)
+        entry.next_lookup = (min(entry.next_lookup, soon)
+                             if key in self._wanted else soon)
+        self._wanted[key] = entry
+
     def doubt(self) -> None:
         """Perhaps nobody could renew a record: for the life of a record it
         says nothing when one is missing.
@@ -170,3 +185,4 @@ class LookUps:
             entry.next_refresh = time.monotonic() + self._update
         elif entry.is_forgotten():      # nobody came meanwhile
             self._cache.forget(entry)
+            self._store.notices.forget(entry.key)

@@ -9,6 +9,7 @@ from typing import Any
 from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded.registry import member
+from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
 from zmq_threaded.registry import session
@@ -18,6 +19,7 @@ LOG = logs.get(__name__)
 
 # Seconds between two warnings of records that are of no use.
 _SELDOM = 60.0
+Notices = noticing.NoNotices | noticing.FolderNotices
 
 
 class Store:
@@ -28,6 +30,7 @@ class Store:
     :param engine: Engine
     :param runner: runs an operation in the thread that may block
     :param hide: takes secrets out of a text
+    :param notices: which topics have changed
     :ivar place: what the registry is and where, for the operator
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
@@ -37,8 +40,10 @@ class Store:
     """
 
     def __init__(self, engine: session.Engine, runner: patience.Patient,
-                 hide: Callable[[str], str] = str) -> None:
+                 hide: Callable[[str], str] = str,
+                 notices: Notices | None = None) -> None:
         self.place = engine.place
+        self.notices = notices or noticing.NoNotices()
         self._hide = hide
         self._engine = engine
         self._runner = runner
@@ -50,7 +55,7 @@ class Store:
 
     def lookup(self, key: str) -> list[record.Instance]:
         """The instances registered under a key, in a stable order."""
-        members, expired = self._run(member.Member.lookup, key)
+        members, expired = self._run(self._read, key)
         found: dict[bytes, record.Instance] = {}
         gone: dict[bytes, record.Instance] = {}
         for name, stored in members.items():
@@ -60,6 +65,13 @@ class Store:
                 for instance in self._decoded(key, name, stored))
         self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
+
+    def _read(self, party: member.Member, key: str) -> Any:
+        # First: what comes after the look-up must not be missed.
+        if not self.notices.watch(key):
+            party.lookup(key)       # makes what is missing
+            self.notices.watch(key)
+        return party.lookup(key)
 
     def _decoded(self, key: str, name: Any,
                  stored: Any) -> list[record.Instance]:
@@ -139,6 +151,7 @@ class Store:
         self._wanted.clear()
         ended, self._member = self._member, member.Member(self._engine)
         self._runner.finish(ended.close)
+        self.notices.close()
 
     def _records(self) -> dict[str, dict[str, Any]]:
         instances: dict[str, list[record.Instance]] = {}
