@@ -81,6 +81,7 @@ class Runtime:
             settings.expire, self.counters, threads.REGISTRY,
             housekeeping=self._housekeeping)
         with contextlib.ExitStack() as undo:
+            undo.callback(self._registry.stop)
             self._context = sockets.new_context(settings)
             undo.callback(self._context.term)
             self.outbox = outbox.Outbox(

@@ -30,6 +30,9 @@ _LOOK_AGAIN = 0.4, 0.6
 # Seconds, at random, after which a topic is looked up that has changed: many
 # processes are told at the same time.
 _SPREAD = 0.1
+# Seconds between a look-up of a topic that has services and the next one that
+# a notice asks for, at the most.
+_LONGEST_REST = 0.2
 
 Done = Callable[[float | None], None]
 
@@ -123,7 +126,8 @@ class LookUps:
             return
         soon = time.monotonic() + random.uniform(0, _SPREAD)
         if entry.live:
-            soon = max(soon, entry.looked_up_at + entry.spacing)
+            soon = max(soon, entry.looked_up_at
+                       + min(entry.spacing, _LONGEST_REST))
         entry.next_lookup = (min(entry.next_lookup, soon)
                              if key in self._wanted else soon)
         self._wanted[key] = entry
