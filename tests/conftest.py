@@ -12,20 +12,20 @@ for _name in ('http_proxy', 'https_proxy', 'all_proxy'):
     os.environ.pop(_name, None)
     os.environ.pop(_name.upper(), None)
 
-import gc         # noqa: E402
-import shutil     # noqa: E402
-import sys        # noqa: E402
-import tempfile   # noqa: E402
+import gc  # noqa: E402
+import shutil  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
 
-import pytest     # noqa: E402
+import pytest  # noqa: E402
 
 # The path of a Unix socket has 107 bytes.
 if len(tempfile.gettempdir()) > 20 and os.access('/tmp', os.W_OK):
     os.environ['TMPDIR'] = tempfile.tempdir = '/tmp'
 
-from tests.support import leaks     # noqa: E402
-from tests.support import logged    # noqa: E402
-from tests.support import rpc       # noqa: E402
+from tests.support import leaks  # noqa: E402
+from tests.support import logged  # noqa: E402
+from tests.support import rpc  # noqa: E402
 
 
 def pytest_collection_finish():

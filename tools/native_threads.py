@@ -2,8 +2,8 @@
 """Keep a process that uses oslo.messaging on native threads, without eventlet.
 
 ``import oslo_messaging`` imports oslo.service, whose default back end imports
-eventlet, and futurist, oslo.utils and oslo.messaging each try to import it too.
-Call use_native_threads() before the first of these imports.
+eventlet, and futurist, oslo.utils and oslo.messaging each try to import it
+too. Call use_native_threads() before the first of these imports.
 """
 
 import importlib.abc
@@ -11,7 +11,7 @@ import sys
 
 
 class _EventletBlocker(importlib.abc.MetaPathFinder):
-    """Make eventlet look uninstalled: optional imports of it then fall back."""
+    """Makes eventlet look uninstalled: optional imports then fall back."""
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname.partition('.')[0] == 'eventlet':
@@ -21,15 +21,20 @@ class _EventletBlocker(importlib.abc.MetaPathFinder):
 
 
 def use_native_threads():
-    """Keep eventlet out of this process and select oslo.service's threading back end.
+    """Keep eventlet out of this process.
 
+    oslo.service then uses its threading back end.
     May be called more than once. Raises RuntimeError if it comes too late,
     that is if eventlet has been imported already.
     """
     if 'eventlet' in sys.modules:
-        raise RuntimeError('eventlet is already imported: call use_native_threads() earlier')
-    if not any(isinstance(finder, _EventletBlocker) for finder in sys.meta_path):
+        raise RuntimeError(
+            'eventlet is already imported: call use_native_threads() earlier'
+        )
+    if not any(
+        isinstance(finder, _EventletBlocker) for finder in sys.meta_path
+    ):
         sys.meta_path.insert(0, _EventletBlocker())
-    # Imported here because oslo_service looks for eventlet while it is imported.
+    # oslo_service looks for eventlet while it is imported: not before here.
     from oslo_service import backend
     backend.init_backend(backend.BackendType.THREADING)

@@ -20,10 +20,10 @@ import time
 _TOOLS = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [_TOOLS, os.path.dirname(_TOOLS)]
 
-import zmq                          # noqa: E402
+import zmq  # noqa: E402
+from load import node  # noqa: E402
 
-from load import node               # noqa: E402
-from zmq_threaded import wire       # noqa: E402
+from zmq_threaded import wire  # noqa: E402
 
 _HOST = '127.0.0.1'
 _START_SECONDS = 15
@@ -51,14 +51,25 @@ def main(arguments):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     for name, default, text in (
-            ('size', 2500, 'bytes of each message'), ('window', 200, 'requests under way of each '
-             'client'), ('clients', 1, 'client processes'), ('services', 1, 'service processes'),
-            ('rounds', 5, 'turns of each')):
-        parser.add_argument(f'--{name}', type=int, default=default, metavar='N', help=text)
-    parser.add_argument('--seconds', type=float, default=3.0, help='timed part of each turn')
-    parser.add_argument('--least', type=float, default=0.0, help='exit with 1 below this ratio')
+        ('size', 2500, 'bytes of each message'),
+        ('window', 200, 'requests under way of each client'),
+        ('clients', 1, 'client processes'),
+        ('services', 1, 'service processes'),
+        ('rounds', 5, 'turns of each'),
+    ):
+        parser.add_argument(
+            f'--{name}', type=int, default=default, metavar='N', help=text
+        )
+    parser.add_argument(
+        '--seconds', type=float, default=3.0, help='timed part of each turn'
+    )
+    parser.add_argument(
+        '--least', type=float, default=0.0, help='exit with 1 below this ratio'
+    )
     return parser
 
 
@@ -70,7 +81,11 @@ def _round(kind, options):
             rate, cpu = run.measure()
         finally:
             run.end()
-    print(f'{kind:>10}: {rate:>9,.0f} messages/s, its CPU {cpu:.1f} us a message', flush=True)
+    print(
+        f'{kind:>10}: {rate:>9,.0f} messages/s, '
+        f'its CPU {cpu:.1f} us a message',
+        flush=True,
+    )
     return rate
 
 
@@ -89,11 +104,18 @@ class _Run:
         self._start_forwarder(kind)
 
     def measure(self):
-        """Return (messages a second, microseconds of the forwarder's CPU for each)."""
-        clients = [self._start('client', port=self._port, size=self._options.size,
-                               window=self._options.window, seconds=self._options.seconds,
-                               ids=[each.hex() for each in self._ids])
-                   for _ in range(self._options.clients)]
+        """Return messages a second, and the forwarder's CPU for each in us."""
+        clients = [
+            self._start(
+                'client',
+                port=self._port,
+                size=self._options.size,
+                window=self._options.window,
+                seconds=self._options.seconds,
+                ids=[each.hex() for each in self._ids],
+            )
+            for _ in range(self._options.clients)
+        ]
         for client in clients:
             _read(client)
         before = _cpu(self._forwarder)
@@ -114,8 +136,11 @@ class _Run:
 
     def _start_forwarder(self, kind):
         if kind == PROXY:
-            process = self._start('proxy', port=self._port,
-                                  paths=[self._path(each) for each in self._ids])
+            process = self._start(
+                'proxy',
+                port=self._port,
+                paths=[self._path(each) for each in self._ids],
+            )
             _read(process)
             self._forwarder = process.pid
             return
@@ -127,8 +152,16 @@ class _Run:
 
     def _start(self, role, **settings):
         process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), '--role', role, json.dumps(settings)],
-            stdout=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                os.path.abspath(__file__),
+                '--role',
+                role,
+                json.dumps(settings),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._processes.append(process)
         if role == 'service':
             _read(process)
@@ -196,7 +229,11 @@ def _flood(port, size, window, seconds, ids):
 
 def _echoes(socket, requests, seconds):
     """Send one for each that comes back."""
-    receive, send, clock = socket.recv_multipart, socket.send_multipart, time.monotonic
+    receive, send, clock = (
+        socket.recv_multipart,
+        socket.send_multipart,
+        time.monotonic,
+    )
     count, end = 0, clock() + seconds
     while clock() < end:
         # Looked at rarely, as the clock is not what is measured.

@@ -22,10 +22,10 @@ import time
 import redis
 from tooz import utils as tooz_utils
 
-from zmq_threaded.registry import engines
 from zmq_threaded import topic
-from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import engines
 from zmq_threaded.registry import record
+from zmq_threaded.registry import registry as registries
 
 EXPIRE, UPDATE = 30, 10     # the defaults
 # Of tooz; simulated members are written as it writes them.

@@ -14,7 +14,10 @@ def _main():
         from load import cli
         return cli.leave(cli.main(sys.argv[1:]))
     except ImportError as error:
-        print(f"rpc_load: {error}; try: pip install 'zmq-threaded[load]'", file=sys.stderr)
+        print(
+            f"rpc_load: {error}; try: pip install 'zmq-threaded[load]'",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print('rpc_load: interrupted', file=sys.stderr)

@@ -12,16 +12,17 @@ class Counters:
     Thread: any. The lock is reentrant, for a signal handler may count too.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._counts = collections.Counter()
+        self._counts: collections.Counter[str] = collections.Counter()
 
-    def add(self, name, count=1):
+    def add(self, name: str, count: int = 1) -> None:
+        """Count something that happened."""
         with self._lock:
             self._counts[name] += count
 
-    def snapshot(self):
-        """A dict of all counts so far."""
+    def snapshot(self) -> dict[str, int]:
+        """All counts so far."""
         with self._lock:
             return dict(self._counts)
 
@@ -33,11 +34,12 @@ class Seldom:
     Thread: one.
     """
 
-    def __init__(self, seconds=10.0):
+    def __init__(self, seconds: float = 10.0) -> None:
         self._seconds = seconds
         self._next = 0.0
 
-    def allows(self):
+    def allows(self) -> bool:
+        """Whether a warning may be given now."""
         now = time.monotonic()
         if now < self._next:
             return False

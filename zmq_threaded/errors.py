@@ -41,6 +41,28 @@ class Refused(exceptions.MessageDeliveryFailure):
     """
 
 
+class Nobody(Exception):
+    """No instance of the topic could be found in time, or in the number of
+    attempts that was asked for.
+
+    :ivar attempts_used_up: False when time was what ran out, or the driver
+        was closed
+    :ivar why: what is known of those who might have been found, as text
+    """
+
+    def __init__(self, attempts_used_up: bool, why: str = '') -> None:
+        self.attempts_used_up = attempts_used_up
+        self.why = why
+        super().__init__()
+
+
+class NotAccepted(Exception):
+    """The outbox did not take a message into custody; the text says why.
+
+    Its sender makes one of oslo.messaging's exceptions of it.
+    """
+
+
 def undeliverable(topic, body, why):
     """MessageUndeliverable as the rabbit driver's users know it."""
     return exceptions.MessageUndeliverable(

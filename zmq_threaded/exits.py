@@ -16,11 +16,12 @@ immediate.
 
 import atexit
 import functools
-from multiprocessing import util
 import os
 import signal
 import sys
 import time
+from multiprocessing import util
+from typing import Any
 
 from zmq_threaded import logs
 from zmq_threaded import threads
@@ -32,12 +33,12 @@ _BEFORE_THE_ALARM = 1.0
 
 # All runtimes of this process, and of its parents if it was forked. What is
 # in here is held although its driver was forgotten.
-_open = set()
+_open: set[Any] = set()
 # The processes that have come to their end; and those in which all is done
 # that shall be done at the end. Forked children begin anew.
 _ending_in, _prepared_in = None, None
 # Modules that could not be changed; then listener.stop() has to do.
-_strange = set()
+_strange: set[str] = set()
 
 
 class _Os:
@@ -60,22 +61,22 @@ class _Os:
         os._exit(status)
 
 
-def add(runtime):
+def add(runtime: Any) -> None:
     """To be closed at the exit of this process."""
     _open.add(runtime)
 
 
-def discard(runtime):
+def discard(runtime: Any) -> None:
     """It was closed."""
     _open.discard(runtime)
 
 
-def is_ending():
+def is_ending() -> bool:
     """Whether this process is about to end, and opens nothing any more."""
     return _ending_in == os.getpid()
 
 
-def prepare():
+def prepare() -> None:
     """See to it that no orderly end passes by; to be called now and then, for
     a host may be imported at any time.
     """
@@ -89,7 +90,7 @@ def prepare():
             _change(module, name, shape, is_orderly)
 
 
-def server_stopped():
+def server_stopped() -> None:
     """A server has stopped. If it was the last one of a process whose end may
     pass by here, for its host has an unknown shape, this is the time to
     deliver what is in custody.
@@ -98,13 +99,13 @@ def server_stopped():
         threads.do_all([runtime.flush_for_exit for runtime in _mine()])
 
 
-def close_forgotten():
+def close_forgotten() -> None:
     """Close what belongs to nobody any more and has nothing left to do."""
     for runtime in _mine():
         runtime.close_if_forgotten()
 
 
-def close_all(limit=None):
+def close_all(limit: float | None = None) -> None:
     """Deliver what can be delivered and close everything, within one time
     limit for all; nothing is opened any more.
 

@@ -6,10 +6,13 @@ logs each one that is set, with its reason. Nothing reads them, but for
 [matchmaker_redis], which still says where redis is.
 """
 
+from typing import Any
+
 from oslo_config import cfg
 
 
-def _gone(option_class, name, reason, **kwargs):
+def _gone(option_class: type[cfg.Opt], name: str, reason: str,
+          **kwargs: Any) -> cfg.Opt:
     return option_class(name, deprecated_group='DEFAULT',
                         deprecated_for_removal=True,
                         deprecated_reason=reason,
@@ -48,7 +51,7 @@ _REDIS = ('Give the servers in transport_url (zmq+redis://, zmq+sentinel://) '
           'or in rpc_zmq_matchmaker.')
 
 
-def _redis(option_class, name, **kwargs):
+def _redis(option_class: type[cfg.Opt], name: str, **kwargs: Any) -> cfg.Opt:
     return option_class(name, deprecated_for_removal=True,
                         deprecated_reason=_REDIS, **kwargs)
 
@@ -68,9 +71,21 @@ REDIS_OPTIONS = [
 ]
 
 
-def matchmaker_redis(conf):
+def register(conf: cfg.ConfigOpts, those: list[cfg.Opt], group: str) -> None:
+    """Register options, some of which may be there as copies."""
+    for option in those:
+        try:
+            conf.register_opt(option, group=group)
+        except cfg.DuplicateOptError:
+            # A pickled configuration (a spawned worker's) brings a copy,
+            # and a copy that has told of its deprecation is another option.
+            if not option.deprecated_for_removal:
+                raise
+
+
+def matchmaker_redis(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """Those options of [matchmaker_redis] that are set, by name."""
-    conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
+    register(conf, REDIS_OPTIONS, REDIS_GROUP)
     values = {option.dest: getattr(conf.matchmaker_redis, option.dest)
               for option in REDIS_OPTIONS}
     return {name: value for name, value in values.items()

@@ -28,25 +28,29 @@ _IDLE, _EXIT_LIMIT = 1.0, 1.0
 _POLL = 0.005
 
 
-def get(name, is_deferred=False):
+def get(name: str, is_deferred: bool = False) -> logging.LoggerAdapter:
     """The logger of this name, as logging.getLogger() gives it, but safe in
     the threads of the driver.
 
     :param is_deferred: no thread runs its handlers itself, for it may hold a
         lock
     """
-    logger = _Logger(logging.getLogger(name), {})
-    logger.is_deferred = is_deferred
-    return logger
+    return _Logger(logging.getLogger(name), {'is_deferred': is_deferred})
 
 
 class _Logger(logging.LoggerAdapter):
-    """Thread: any."""
+    """What get() returns.
+
+    Thread: any.
+    """
+
+    def _is_deferred(self):
+        return self.extra is not None and self.extra['is_deferred']
 
     def log(self, level, msg, *args, **kwargs):
         if not self.isEnabledFor(level):
             return
-        if not (self.is_deferred or _is_of_the_driver()):
+        if not (self._is_deferred() or _is_of_the_driver()):
             _writer.write_left()
             kwargs.setdefault('stacklevel', 1)
             kwargs['stacklevel'] += 1
@@ -83,7 +87,7 @@ class _Writer:
     """
 
     def __init__(self):
-        self._queue = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
         # Whoever takes the token out has to run the thread.
         self._token = [None]
         self._lock = threading.Lock()
@@ -107,7 +111,7 @@ class _Writer:
         """:returns: a queue, no longer empty when all that is there now has
             been written
         """
-        passed = queue.SimpleQueue()
+        passed: queue.SimpleQueue = queue.SimpleQueue()
         if self._queue.empty() and self._token:
             passed.put(True)        # nothing waits, and nobody writes
         else:
@@ -164,7 +168,8 @@ class _Writer:
             if self._queue.empty():
                 self._tell_of_dropped(logger)
         except Exception:
-            logging.lastResort.handleError(record)
+            if logging.lastResort is not None:
+                logging.lastResort.handleError(record)
 
     def _tell_of_dropped(self, logger):
         if not self._dropped:
@@ -175,7 +180,7 @@ class _Writer:
                        'logging were too slow', count)
 
 
-def flush(limit=_EXIT_LIMIT):
+def flush(limit: float = _EXIT_LIMIT) -> None:
     """Wait until everything is written that was logged before this call.
 
     :param limit: seconds to wait at the most

@@ -16,8 +16,13 @@ from oslo_serialization import jsonutils
 
 from zmq_threaded import wire
 
+# What json takes for white space: str.strip() alone would take more.
+_SPACE = ' \t\n\r'
+
 # jsonutils.dumps() builds an encoder for each call; this one is the same.
 _encode_json = json.JSONEncoder(default=jsonutils.to_primitive).encode
+# json.loads() looks for white space with a regular expression, twice.
+_decode_json_start = json.JSONDecoder().raw_decode
 
 
 def dump(objects: Iterable[Any],
@@ -50,7 +55,15 @@ def load(part: bytes, flags: int) -> Any:
     try:
         if flags & wire.MSGPACK:
             return msgpack.unpackb(part, strict_map_key=False)
-        return json.loads(part.decode())
+        return _decode_json(part.decode())
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException,
             ) as error:
         raise ValueError(f'payload: {type(error).__name__}') from None
+
+
+def _decode_json(text: str) -> Any:
+    text = text.strip(_SPACE)
+    value, end = _decode_json_start(text)
+    if end != len(text):
+        raise json.JSONDecodeError('Extra data', text, end)
+    return value

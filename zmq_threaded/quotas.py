@@ -3,9 +3,12 @@
 
 import collections
 import time
+from collections.abc import Hashable
+
+from zmq_threaded import timings
 
 _PERIOD = 1.0
-# Who else comes in the same period has to ask again.
+# Further peers of the same period have to ask again.
 _MOST_PEERS = 10_000
 
 
@@ -17,12 +20,12 @@ class Quota:
     Thread: one.
     """
 
-    def __init__(self, limit):
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._counts = collections.Counter()
+        self._counts: collections.Counter[Hashable] = collections.Counter()
         self._next = 0.0
 
-    def allows(self, peer):
+    def allows(self, peer: Hashable) -> bool:
         """Whether this peer may ask once more, for now.
 
         :param peer: whatever names it
@@ -37,6 +40,6 @@ class Quota:
         return self._counts[peer] <= self._limit
 
 
-# A sender asks an instance about once a second, in one or two messages; what it
-# is not told it asks again.
-QUERIES = 20
+# A sender asks an instance about once a second, in one or two messages. A
+# question that is not answered is asked again.
+QUERIES = timings.QUERIES

@@ -22,6 +22,6 @@ def check(body, limit, what, about):
     size = sum(map(len, body))
     if size > limit:
         raise errors.MessageDeliveryFailure(
-            f'{what} {about} has {size} bytes, more than the {limit} of {OPTION}: it '
-            'was not sent. Send less, or raise the option on all sides (the '
-            'receivers of the nodes too).')
+            f'{what} {about} has {size} bytes, more than the {limit} of '
+            f'{OPTION}: it was not sent. Send less, or raise the option on '
+            'all sides (the receivers of the nodes too).')

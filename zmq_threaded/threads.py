@@ -8,8 +8,12 @@ made it: a forked child drops the parent's objects without using them.
 import _thread
 import contextlib
 import os
+import queue
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 from zmq_threaded import logs
 from zmq_threaded import once
@@ -30,7 +34,7 @@ REGISTRY, REGISTRY_ENGINE = 'zmq-registry', 'zmq-registry-engine'
 _NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE}
 
 
-def may_wait():
+def may_wait() -> bool:
     """Whether this thread may wait for the outbox or the registry: not if it
     is one of them. They may run code of anybody, for the garbage collector
     does.
@@ -38,7 +42,8 @@ def may_wait():
     return threading.current_thread().name not in _NEVER_WAIT
 
 
-def started(target, name, *args):
+def started(target: Callable[..., object], name: str,
+            *args: Any) -> threading.Thread:
     """A daemon thread that runs a function.
 
     :raises: descriptors.Short when there is none to be had
@@ -49,25 +54,40 @@ def started(target, name, *args):
     return thread
 
 
-def start(thread):
+def start(thread: threading.Thread) -> None:
     """Start a thread.
 
     :raises: descriptors.Short when there is none to be had
     """
+    # An exception at any line of Thread.start() would leave threading one that
+    # never runs: so it is run where none comes.
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
     try:
-        thread.start()
+        _thread.start_new_thread(_start, (thread, outcome))
+        error = outcome.get()
+        if error is not None:
+            raise error
     except RuntimeError as error:
         raise descriptors.Short(shortage(error)) from None
 
 
-def shortage(error):
+def _start(thread: threading.Thread, outcome: Any) -> None:
+    error = None
+    try:
+        thread.start()
+    except BaseException as raised:
+        error = raised
+    outcome.put(error)
+
+
+def shortage(error: RuntimeError) -> str:
     """What to say of the RuntimeError of a thread that could not start."""
     return (f'out of threads ({error}): raise TasksMax of the unit of this '
             'process, the limit of processes (pids) of its container, or '
             'ulimit -u')
 
 
-def demand(count):
+def demand(count: int) -> None:
     """See that so many threads can be started by libzmq, which aborts the
     process when they cannot. They could a moment ago if they did.
 
@@ -82,7 +102,8 @@ def demand(count):
 
 def _try(count):
     # Bare ones, of which an exception at any line leaves nothing behind.
-    gate, native_ids = _thread.allocate_lock(), []
+    gate = _thread.allocate_lock()
+    native_ids: list[int] = []
     gate.acquire()
     try:
         for _ in range(count):
@@ -108,7 +129,7 @@ def _exists(native_id):
     return os.path.exists(f'/proc/self/task/{native_id}')
 
 
-def do_all(steps):
+def do_all(steps: Iterable[Callable[[], object]]) -> None:
     """Call each in turn, though earlier ones raise whatever it be (a signal
     handler may); the last exception is raised at the end.
     """
@@ -117,7 +138,8 @@ def do_all(steps):
             stack.callback(step)
 
 
-def wait_for_quiet(last_moved, quiet, limit):
+def wait_for_quiet(last_moved: Callable[[], float], quiet: float,
+                   limit: float) -> None:
     """Wait until nothing has moved for a while.
 
     :param last_moved: returns when something did, in monotonic seconds
@@ -142,9 +164,11 @@ class Loop:
     Thread: any.
     """
 
-    def __init__(self, name, turn, wake, counters, finish=None):
-        self._turn = turn
-        self._wake = wake
+    def __init__(self, name: str, turn: Callable[[], object],
+                 wake: Callable[[], object] | None, counters: Any,
+                 finish: Callable[[], object] | None = None) -> None:
+        self._turn: Any = turn
+        self._wake: Any = wake
         # Whoever takes it out does it.
         self._finishes = [finish] if finish else []
         self._counters = counters
@@ -152,11 +176,11 @@ class Loop:
         self._stopping = False
         # More than one only if a start() was interrupted; all but the first
         # to run end at once.
-        self._threads = []
+        self._threads: list[threading.Thread] = []
         self._starter, self._runner = once.Once(), once.Once()
         self._begun = False
 
-    def start(self):
+    def start(self) -> None:
         """Start the thread; by any number of threads, it happens once, and
         not at all after stop(). If an exception interrupts it, or no thread
         can be made, the next caller starts it.
@@ -177,7 +201,7 @@ class Loop:
             self._starter.give_back(me)
             raise
 
-    def stop(self):
+    def stop(self) -> None:
         """Ask the thread to end; does not wait. Twice is fine. If it was
         never started, its last act is done here.
         """
@@ -189,7 +213,7 @@ class Loop:
         elif wake:
             wake()
 
-    def join(self, deadline):
+    def join(self, deadline: float) -> bool:
         """Wait for the end of a stopped thread.
 
         :param deadline: monotonic seconds
@@ -204,10 +228,12 @@ class Loop:
             LOG.warning('Thread %s did not end in time', self._name)
         return not self.is_alive()
 
-    def is_current(self):
+    def is_current(self) -> bool:
+        """Whether the caller is this thread."""
         return threading.current_thread() in self._threads
 
-    def is_alive(self):
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
         return any(thread.is_alive() for thread in self._threads)
 
     def _run(self):

@@ -5,12 +5,12 @@ that are only slow, of which nobody may say that they are dead.
 ZMQ_CHAOS_CALLS sets how many slow calls are made; 100000 is the long form.
 """
 
-from concurrent import futures
 import os
 import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import pytest
 

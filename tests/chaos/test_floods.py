@@ -18,9 +18,9 @@ from tests.support import processes
 from tests.support import raw_peer
 from tests.support import soaks
 from tests.support import waiting
-from zmq_threaded.registry import engines
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.registry import engines
 
 _MEGABYTE = 1024 * 1024
 _MOST_MEMORY = 512 * _MEGABYTE

@@ -13,10 +13,10 @@ import pytest
 from tests.support import ports
 from tests.support import raw_peer
 from tests.support import waiting
-from zmq_threaded.registry import engines
 from zmq_threaded import payload
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.registry import engines
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import math
 import os
 
 import hypothesis
-from hypothesis import strategies as st
 import pytest
 import zmq
+from hypothesis import strategies as st
 
 from tests.support import ids
 from tests.support import soaks
@@ -33,8 +33,8 @@ def service(node):
     listening.start(executors.submitting(executor, lambda ctxt, msg: msg))
     listening.counters = parts.counters
     context = zmq.Context()
-    listening.peer = sockets.dealer_socket(
-        context, node.settings(), listening.instance.endpoints[0])
+    listening.peer = sockets.Sockets(context, node.settings()).dealer(
+        listening.instance.endpoints[0])
     assert listening.peer.poll(5000, zmq.POLLOUT)
     yield listening
     listening.peer.close()

@@ -21,9 +21,9 @@ import pytest
 
 from tests.support import chaos_cloud
 from tests.support import chaos_verdict
-from tests.support import servers
 from tests.support import processes
 from tests.support import receivers
+from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 

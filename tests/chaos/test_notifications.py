@@ -13,8 +13,8 @@ import threading
 import time
 
 import oslo_messaging
-from oslo_config import cfg
 import pytest
+from oslo_config import cfg
 
 from tests.support import waiting
 

@@ -16,7 +16,10 @@ from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
 
-pytestmark = pytest.mark.timeout(180)
+# Each keeps up to four processes busy, and a sender without a turn while its
+# server closes loses its acknowledgements: so one at a time.
+pytestmark = [pytest.mark.timeout(180),
+              pytest.mark.xdist_group('orderly_exits')]
 # Of the exit of a process, and what the machine may add to it.
 _EXIT_TIMEOUT, _SLOW = 10.0, 5.0
 

@@ -9,10 +9,10 @@ import threading
 import time
 
 import hypothesis
-from hypothesis import strategies as st
 import oslo_messaging
 import pytest
 import zmq
+from hypothesis import strategies as st
 
 from tests.chaos import test_malformed as malformed
 from tests.support import ids

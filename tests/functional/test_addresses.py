@@ -13,9 +13,9 @@ import pytest
 from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import logs
-from zmq_threaded.registry import record
-from zmq_threaded.net import addresses
 from zmq_threaded import topic as topics
+from zmq_threaded.net import addresses
+from zmq_threaded.registry import record
 
 # Of 127.0.0.0/8 every address is this machine; services bind the first.
 HERE, REFUSING = '127.0.0.1', '127.0.0.9'
@@ -41,7 +41,9 @@ class Dns:
 @pytest.fixture
 def dns(monkeypatch):
     dns = Dns()
-    monkeypatch.setattr(addresses, '_by_pid', {os.getpid(): addresses.Addresses(dns)})
+    monkeypatch.setattr(
+        addresses, '_by_pid', {os.getpid(): addresses.Addresses(dns)}
+    )
     yield dns
     dns.answers.set()
 

@@ -18,6 +18,7 @@ from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import poller
 from zmq_threaded.service import service as services
 
@@ -35,8 +36,9 @@ def a_service(node, on_incoming=lambda messages: None, **query):
 @contextlib.contextmanager
 def a_peer(node, service):
     """A DEALER that is connected to the service."""
-    with zmq.Context() as context, sockets.dealer_socket(
-            context, node.settings(), service.instance.endpoints[0]) as peer:
+    with zmq.Context() as context, sockets.Sockets(
+            context, node.settings()).dealer(
+                service.instance.endpoints[0]) as peer:
         assert peer.poll(DEADLINE * 1000, zmq.POLLOUT)
         yield peer
 
@@ -62,11 +64,11 @@ class Held:
     """
 
     def __init__(self, monkeypatch):
-        self._answer = sockets.answer
+        self._answer = multiparts.answer
         self.is_reached, self._may_go = threading.Event(), threading.Event()
         self.release = self._may_go.set
         self.trouble = {}
-        monkeypatch.setattr(sockets, 'answer', self._hold)
+        monkeypatch.setattr(multiparts, 'answer', self._hold)
 
     def _hold(self, socket, frames, *args):
         self.is_reached.set()
@@ -102,10 +104,16 @@ class Interrupted:
     def __getattr__(self, name):
         return getattr(self._socket, name)
 
-    def close(self):
+    def __hash__(self):
+        return hash(self._socket)
+
+    def __eq__(self, other):
+        return other is self._socket
+
+    def close(self, linger=None):
         while self._handlers:
             self._handlers.pop()()
-        self._socket.close()
+        self._socket.close(linger)
 
 
 def test_a_signal_handler_may_clean_up_a_service_that_is_being_closed(node):
@@ -125,7 +133,9 @@ def test_a_service_that_is_cleaned_up_twice_is_one_socket_less(node):
     assert parts.snapshot()['sockets'] == 0
 
 
-def test_an_answer_that_fails_takes_no_other_with_it(node, monkeypatch, caplog):
+def test_an_answer_that_fails_takes_no_other_with_it(
+    node, monkeypatch, caplog
+):
     messages = []
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
@@ -199,7 +209,9 @@ def test_answers_that_a_closing_service_gives_up_are_counted(
     parts, service = a_service(node, messages.extend)
     with a_peer(node, service) as peer:
         envelope = envelope_of(peer, service, messages)
-        monkeypatch.setattr(sockets, 'answer', lambda *args: sockets.SLOW)
+        monkeypatch.setattr(
+            multiparts, 'answer', lambda *args: multiparts.SLOW
+        )
         for _ in range(100):
             service._replies.put(envelope, b'unread')
         waiting.until(lambda: not len(service._replies._mailbox))
@@ -255,6 +267,17 @@ def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
     assert parts.is_closed
     assert parts.counters.snapshot()['dropped'] == 1
     waiting.until(lambda: 'closed before it was acknowledged' in caplog.text)
+
+
+def test_an_interrupted_cleanup_does_not_wait_out_its_time(node):
+    transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=60)
+    began = time.monotonic()
+    with on_a_signal_while(lambda: is_flushing(parts),
+                           raise_keyboard_interrupt):
+        with pytest.raises(KeyboardInterrupt):
+            transport.cleanup()
+    assert parts.is_closed
+    assert time.monotonic() - began < 15
 
 
 def test_a_second_cleanup_waits_for_the_first(node):
@@ -314,7 +337,7 @@ def test_a_service_that_fails_keeps_nothing_else_from_closing(
         patch.setattr(parts, '_terminate', lambda: None)
         with pytest.raises(ZeroDivisionError):
             transport.cleanup()
-    assert parts.counters.snapshot()['sockets'] == 1    # the first one's
+    assert parts.snapshot()['sockets'] == 1    # the first one's
     assert parts.counters.snapshot()['dropped'] == 1
     first.cleanup()
     parts._terminate()

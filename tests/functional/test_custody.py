@@ -3,7 +3,6 @@
 ends as acknowledged or reported.
 """
 
-from concurrent import futures
 import contextlib
 import logging
 import os
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import oslo_messaging
 import pytest
@@ -31,13 +31,15 @@ from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import custody
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import losses
 from zmq_threaded.client import outbox
 from zmq_threaded.client import requests
 from zmq_threaded.client import spreading
 from zmq_threaded.receiver import receiver as receiver_loop
+from zmq_threaded.registry import look_ups
+from zmq_threaded.registry import registrations
+from zmq_threaded.registry import registry as registries
 from zmq_threaded.service import held
 from zmq_threaded.service import poller
 from zmq_threaded.service import reception
@@ -167,7 +169,7 @@ def test_notifications_to_busy_workers_are_never_sent_again(
 def test_each_dropped_cast_is_logged_by_id_topic_and_reason(
         node, each_drop, caplog):
     transport = node.transport(rpc_message_ttl=1)
-    for number in range(30):
+    for _ in range(30):
         node.client(transport).cast({}, 'note', value='secret')
     waiting.until(lambda: _counters(transport).get('dropped') == 30)
     lines = _drops(caplog)
@@ -462,9 +464,14 @@ def test_a_server_that_comes_back_while_its_sender_is_paused_is_not_gone(node):
     goes_on, paused = threading.Event(), threading.Event()
     outbox._tell(lambda: (paused.set(), goes_on.wait(30)))
     assert paused.wait(10)
-    known, topic = outbox._custody._registry, topics.rpc('openstack', 'topic')
-    waiting.until(lambda: not known.cache.is_listed(topic, queue.instance)
-                  and time.monotonic() > lost_at + 2 * dealer_connection._GRACE, 20)
+    known, topic = outbox._registry, topics.rpc('openstack', 'topic')
+    waiting.until(
+        lambda: (
+            not known.cache.is_listed(topic, queue.instance)
+            and time.monotonic() > lost_at + 2 * dealer_connection._GRACE
+        ),
+        20,
+    )
     goes_on.set()
     _ticks(outbox, 2)
     # Then there is time to find out that it is back
@@ -489,7 +496,9 @@ def test_what_was_given_to_another_in_a_pause_runs_once(node, is_behind,
     for _ in range(_WORKERS if is_full else 0):
         client.cast({}, 'sleep', seconds=8)
     begun = 1 + _WORKERS * is_full
-    waiting.until(lambda: _counters(transport).get('acknowledged') == begun, 20)
+    waiting.until(
+        lambda: _counters(transport).get('acknowledged') == begun, 20
+    )
     if not is_full:
         first.pause()
     for number in range(50):
@@ -547,9 +556,9 @@ class Raw:
         self.hold_up = None
         self.service.start(self._run)
         self._context = zmq.Context()
-        self._socket = sockets.dealer_socket(
-            self._context, node.settings(),
-            self.service.instance.endpoints[0])
+        self._socket = sockets.Sockets(
+            self._context, node.settings()).dealer(
+                self.service.instance.endpoints[0])
         assert self._socket.poll(5000, zmq.POLLOUT)
         node.closing(self._close)
 
@@ -696,8 +705,9 @@ _STEPS = [
     (replies.Replies, '_write'), (replies.Replies, '_next_items'),
     (outbox.Outbox, '_time_to_wait'), (custody.Custody, 'tick'),
     (dealer_connection.Connection, 'pump'),
-    (registries.Registry, '_beat_if_due'), (registries.Registry, '_refresh'),
-    (requests.Requests, 'close_idle'), (registries.Registry, '_read')]
+    (registrations.Registrations, 'beat_if_due'),
+    (look_ups.LookUps, 'refresh'), (look_ups.LookUps, '_read'),
+    (requests.Requests, 'close_idle')]
 
 
 def _named(value):

@@ -19,8 +19,8 @@ import zmq
 from tests.support import processes
 from tests.support import receivers
 from tests.support import waiting
-from zmq_threaded.net import descriptors
 from zmq_threaded import sockets
+from zmq_threaded.net import descriptors
 
 _MESSAGING = 'oslo_messaging.exceptions.MessagingException'
 _ADVICE = 'out of file descriptors (limit'
@@ -243,7 +243,7 @@ def test_a_receiver_without_descriptors_refuses_and_recovers(node):
 
 def test_a_service_that_uses_up_its_descriptors_itself_lives_on(ipc_dir):
     script = os.path.join(os.path.dirname(processes.__file__),
-                          'door_main.py')
+                          'accept_gate_main.py')
     path = os.path.join(ipc_dir, 'x.sock')
     with subprocess.Popen([sys.executable, script, path, '200'],
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE,

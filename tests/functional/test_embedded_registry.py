@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry in files: registry.engines.embedded, and the sweep after the dead."""
+"""The registry in files, and the sweep after the dead."""
 
 import contextlib
 import os
@@ -157,7 +157,7 @@ def test_record_that_cannot_be_changed_stays_as_it_was(registry, ipc_dir):
     os.rename(folder, folder + '.away')
     with open(folder, 'w'):
         pass
-    with pytest.raises(Exception):
+    with pytest.raises(OSError):
         mine.register(second, [KEY])
     assert registry().lookup(KEY) == [first]
     os.unlink(folder)

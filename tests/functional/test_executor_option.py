@@ -7,8 +7,8 @@ import threading
 
 import futurist
 import oslo_messaging
-from oslo_messaging import server as oslo_server
 import pytest
+from oslo_messaging import server as oslo_server
 
 from tests.support import waiting
 from zmq_threaded import errors

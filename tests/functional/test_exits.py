@@ -14,16 +14,18 @@ import threading
 import time
 import types
 
-from cotyledon import _utils as cotyledon_utils
 import oslo_messaging
-from oslo_service.backend._threading import service as oslo_service
 import pytest
+from cotyledon import _utils as cotyledon_utils
+from oslo_service.backend._threading import service as oslo_service
 
 from tests.support import forks
 from tests.support import leaks
 from tests.support import processes
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import closing
+from zmq_threaded import errors
 from zmq_threaded import exits
 from zmq_threaded import runtime as runtimes
 from zmq_threaded import threads
@@ -210,7 +212,8 @@ def test_a_used_driver_can_be_pickled_and_works(node):
     transport = node.transport()
     node.client(transport).call({}, 'echo', value=1)
     copy = pickle.loads(pickle.dumps(rpc.driver(transport)))
-    assert copy._runtimes == {} and rpc.driver(transport)._runtimes
+    assert copy._runtimes.latest() is None
+    assert rpc.driver(transport)._runtimes.latest()
     copy.send(oslo_messaging.Target(topic='topic', exchange='openstack'), {},
               {'method': 'note', 'args': {'value': 'copy'}})
     waiting.until(lambda: server.endpoint.seen == ['copy'])
@@ -271,18 +274,18 @@ def test_a_log_handler_may_use_the_driver_that_is_just_made(node, sender):
     opened = [text for text in sender.sent if 'sockets in' in text]
     assert len(opened) == 1
     assert len([each for each in exits._open if each._owner
-                and each._owner() is driver]) == 1
+                and each._owner() is driver._runtimes]) == 1
 
 
 def test_a_handler_that_logs_while_a_driver_is_made_ends(
         node, sender, monkeypatch, capsys):
-    log = logging.getLogger('zmq_threaded.options')
-    find = runtimes.options.ipc_directory
+    log = logging.getLogger('zmq_threaded.ipc_directory')
+    find = runtimes.ipc_directory.find
 
     def tell(settings):
         log.warning('a warning')
         return find(settings)
-    monkeypatch.setattr(runtimes.options, 'ipc_directory', tell)
+    monkeypatch.setattr(runtimes.ipc_directory, 'find', tell)
     with contextlib.suppress(oslo_messaging.MessageDeliveryFailure):
         rpc.driver(sender._transport).counters()
     assert sender.sent.count('a warning') < 5
@@ -430,8 +433,9 @@ def test_threads_that_find_a_closed_driver_share_the_next(node, monkeypatch):
     closed = driver._parts()
     closed.close(time.monotonic())
     # Given two threads that have both found it closed
-    found, first = [], driver._new_parts(closed)
-    found = [first, driver._new_parts(closed), driver._parts()]
+    open_next = driver._runtimes._next_to
+    first = open_next(closed)
+    found = [first, open_next(closed), driver._parts()]
     assert found == [first] * 3 and not first.is_closed
     # Then an exception of neither, and what they share can be closed
     transport.cleanup()
@@ -440,7 +444,7 @@ def test_threads_that_find_a_closed_driver_share_the_next(node, monkeypatch):
 
 def test_a_flush_that_timed_out_hastens_nothing_any_more(node):
     outbox = node.runtime().outbox
-    assert outbox.post(_cast(topics.rpc('', 'nobody')), 0.0) is None
+    outbox.post(_cast(topics.rpc('', 'nobody')), 0.0)
     deadline = time.monotonic() + 0.3
     flush = outbox.begin_flush(deadline)
     waiting.until(lambda: outbox._flushers)
@@ -451,17 +455,18 @@ def test_a_flush_that_timed_out_hastens_nothing_any_more(node):
 
 def test_a_background_close_that_was_interrupted_is_begun_again(node):
     parts = node.runtime()
-    close, closes = parts.close, []
+    closes = []
 
-    def interrupted(deadline):
+    def steps(deadline, is_exit):
         closes.append(deadline)
         if len(closes) == 1:
-            raise SystemExit    # ends the thread, and says nothing
-        close(deadline)
-    parts.close = interrupted
-    parts._close_in_background(time.monotonic())
-    waiting.until(lambda: not parts._background)
-    parts._close_in_background(time.monotonic())
+            raise SystemExit
+        return parts._closing_steps(deadline, is_exit)
+    background = closing.Closing(steps, lambda: None)
+    background.begin(time.monotonic())
+    waiting.until(lambda: (closes
+                           and not background._runner.is_claimed()))
+    background.begin(time.monotonic())
     waiting.until(lambda: parts.is_closed)
 
 
@@ -473,7 +478,7 @@ def test_a_sender_waits_for_a_slow_outbox_until_its_deadline(node):
     topic, done = topics.rpc('', 'topic'), []
     outbox._loop.start()
     outbox._limit = 1
-    assert outbox.post(_cast(topic), 0.0) is None
+    outbox.post(_cast(topic), 0.0)
     waiting.until(lambda: not outbox._inbox)
     # Given an outbox that is behind with more than it ever should be
     outbox._tell(lambda: goes_on.wait(30))
@@ -496,18 +501,24 @@ def test_who_gets_no_room_is_told_what_is_slow(node):
     topic = topics.rpc('', 'topic')
     outbox._loop.start()
     outbox._limit = 1
-    assert outbox.post(_cast(topic), 0.0) is None
+    outbox.post(_cast(topic), 0.0)
     waiting.until(lambda: not outbox._inbox)
     outbox._tell(lambda: goes_on.wait(30))
     try:
-        reason = outbox.post(_cast(topic), time.monotonic() + 0.1)
+        reason = _refusal(outbox, topic, 0.1)
         assert '1 messages wait for topic (exchange )' in reason
         for _ in range(outboxes._INBOX_LIMIT):
             outbox._tell(lambda: None)
-        reason = outbox.post(_cast(topic), time.monotonic() + 0.1)
+        reason = _refusal(outbox, topic, 0.1)
         assert 'it is behind itself' in reason and 'wait for' in reason
     finally:
         goes_on.set()
+
+
+def _refusal(outbox, topic, seconds):
+    with pytest.raises(errors.NotAccepted) as refusal:
+        outbox.post(_cast(topic), time.monotonic() + seconds)
+    return str(refusal.value)
 
 
 def test_senders_that_wait_for_room_are_refused_when_it_closes(node):
@@ -519,13 +530,13 @@ def test_senders_that_wait_for_room_are_refused_when_it_closes(node):
     outbox._custody.make_room = lambda destination, ticket: (
         destination._waiting.append(ticket))
     sending = threading.Thread(target=lambda: done.append(
-        outbox.post(_cast(topic), time.monotonic() + DEADLINE)))
+        _refusal(outbox, topic, DEADLINE)))
     sending.start()
     waiting.until(lambda: outbox._destinations)
     outbox.refuse('because')
     sending.join(DEADLINE)
     assert done == ['because']
-    assert outbox.post(_cast(topic), 0.0) == 'because'
+    assert _refusal(outbox, topic, 0.0) == 'because'
 
 
 def test_a_child_of_an_ending_process_opens_its_own(node, monkeypatch):

@@ -9,8 +9,9 @@ import oslo_messaging
 import pytest
 
 from tests.support import waiting
+from zmq_threaded import endpoints
 from zmq_threaded import errors
-from zmq_threaded import sockets
+from zmq_threaded import timings
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -193,9 +194,10 @@ def test_a_context_may_be_an_object_with_to_dict_and_nothing_else(node):
 def test_a_cast_after_the_driver_was_closed_is_refused(node):
     parts = node.runtime()
     parts.close(time.monotonic() + 1)
-    assert parts.outbox.post(deliveries.Delivery(
-        kind=wire.CAST, topic=topic.rpc('e', 't'), body=[], flags=0,
-        expires=time.monotonic() + 60), time.monotonic())
+    with pytest.raises(errors.NotAccepted):
+        parts.outbox.post(deliveries.Delivery(
+            kind=wire.CAST, topic=topic.rpc('e', 't'), body=[], flags=0,
+            expires=time.monotonic() + 60), time.monotonic())
 
 
 def test_a_fanout_finds_its_topic_however_long_it_lay_idle(node):
@@ -320,9 +322,9 @@ def test_an_idle_connection_to_a_service_that_closes_is_not_used(node):
     instance = _instance(closing)
     # When one has renamed its file, as the first step of its end
     path = instance.endpoints[0].removeprefix('ipc://')
-    os.rename(path, sockets.closing_marker(path))
+    os.rename(path, endpoints.closing_marker(path))
     seen = len(closing.endpoint.seen)
-    time.sleep(2 * sockets.FRESH)
+    time.sleep(2 * timings.FRESH)
     # Then no request follows, though the connection is still there
     for _ in range(10):
         client.call({}, 'note', value='later')
@@ -343,7 +345,7 @@ def test_a_service_that_closes_renames_its_file_before_it_goes(node):
     closed_at.append(time.monotonic())
     thread.join()
     # A client trusts its connection for a shorter time without a look
-    assert closed_at[0] - gone_at[0] > sockets.FRESH
+    assert closed_at[0] - gone_at[0] > timings.FRESH
 
 
 def _instance(server):

@@ -5,15 +5,23 @@ KeyboardInterrupt does: nothing stays counted, open or deaf.
 
 import contextlib
 import ctypes
+import itertools
 import random
 import signal
+import sys
 import threading
 import time
 
 import pytest
 
+from tests.support import leaks
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import exits
+from zmq_threaded import runtime
+from zmq_threaded import runtimes
+from zmq_threaded import threads
+from zmq_threaded.client import outbox
 
 _SIGNALS, _THREADS = 400, 60
 
@@ -140,7 +148,7 @@ def test_interrupted_calls_of_other_threads(node, monitored):
 
 def test_interrupted_first_uses(node):
     server = node.server()
-    sent, transports = 0, [node.transport() for _ in range(10)]
+    sent, transports = 0, [node.transport() for _ in range(60)]
     for transport in transports:
         # An interrupted zmq.Context() of pyzmq leaves a descriptor.
         rpc.driver(transport).counters()
@@ -155,10 +163,62 @@ def test_interrupted_first_uses(node):
     waiting.until(lambda: server.endpoint.seen.count(1) == sent)
 
 
+# At each line
+
+
+def _at_each_line(of, function):
+    """Call a function again and again, and raise Stop at its first line, its
+    second, and so on; yields after each call.
+
+    :param of: modules whose lines these are
+    """
+    names, line = {module.__file__ for module in of}, itertools.count(1)
+    for last in line:
+        left = [last]
+
+        def trace(frame, event, _, left=left):
+            if frame.f_code.co_filename not in names:
+                return None
+            if event == 'line':
+                left[0] -= 1
+                if not left[0]:
+                    raise Stop
+            return trace
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with contextlib.suppress(Stop):
+                function()
+        finally:
+            sys.settrace(before)
+        yield
+        if left[0] > 0:
+            return
+
+
+def test_a_thread_whose_start_is_interrupted_is_not_listed_for_ever():
+    for _ in _at_each_line([threading, threads], lambda: threads.started(
+            lambda: None, 'zmq-interrupted')):
+        pass
+    waiting.until(lambda: 'zmq-interrupted' not in leaks.threads())
+
+
+def test_a_runtime_whose_making_is_interrupted_is_closed(node):
+    before, made = set(exits._open), []
+
+    def use():
+        made.append(node.transport())
+        rpc.driver(made[-1]).counters()
+    for _ in _at_each_line([runtime, runtimes, exits, outbox], use):
+        while made:
+            made.pop().cleanup()
+        assert exits._open <= before
+
+
 def test_an_interrupted_cleanup_can_be_called_again(node):
     node.server()
     with _interrupts() as call:
-        for _ in range(6):
+        for _ in range(30):
             transport = node.transport()
             client = node.client(transport)
             client.call({}, 'echo', value=1)
@@ -169,4 +229,4 @@ def test_an_interrupted_cleanup_can_be_called_again(node):
             closing.start()
             closing.join(20)
             assert not closing.is_alive() and parts.is_closed
-            assert parts.counters.snapshot()['sockets'] == 0
+            assert parts.snapshot()['sockets'] == 0

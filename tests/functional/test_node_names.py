@@ -12,7 +12,8 @@ from tests.support.namespaces import ask
 
 _WHY_NOT = namespaces.why_not()
 if _WHY_NOT:
-    warnings.warn(f'NOT TESTED: hosts as network namespaces ({_WHY_NOT})')
+    warnings.warn(f'NOT TESTED: hosts as network namespaces ({_WHY_NOT})',
+                  stacklevel=1)
 pytestmark = pytest.mark.skipif(
     bool(_WHY_NOT), reason=f'hosts as network namespaces: {_WHY_NOT}')
 

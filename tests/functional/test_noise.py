@@ -167,7 +167,7 @@ def assert_harmless(text):
 def test_a_flood_of_malformed_answers_is_a_line_now_and_then(node, caplog):
     def flood(request):
         # A ROUTER drops what is over its high-water mark of 1000.
-        for number in range(900):
+        for _ in range(900):
             request.server.socket.send_multipart([*request.envelope, b'junk'])
         request.result('done')
     with old_server.OldServer(node.ipc_dir, flood, False):

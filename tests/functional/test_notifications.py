@@ -4,9 +4,9 @@
 import threading
 import time
 
-from oslo_config import cfg
 import oslo_messaging
 import pytest
+from oslo_config import cfg
 
 from tests.support import rpc
 from tests.support import waiting
@@ -265,7 +265,7 @@ def test_a_slow_listener_slows_its_senders_not_other_topics(node, listen):
         sender.info({}, 'e', number)
     target = oslo_messaging.Target(topic='slow.info')
     with pytest.raises(oslo_messaging.MessageDeliveryFailure):
-        for number in range(30):
+        for _ in range(30):
             transport._send_notification(target, {}, {'a': 1}, version=2.0)
     notifier(node, 'quick', transport).info({}, 'e', 'at once')
     waiting.until(lambda: quick.endpoint.seen == ['at once'], seconds=3)

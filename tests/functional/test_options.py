@@ -19,11 +19,12 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
+from zmq_threaded.net import binding
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
 from zmq_threaded.service import executors
 
 TOPIC = topic.rpc('openstack', 'topic')
@@ -253,7 +254,7 @@ def test_host_is_what_others_are_told(node, host, shown):
 
 @pytest.mark.parametrize('address', [UNREACHABLE, 'no-such-interface'])
 def test_bind_address_that_is_not_ours_is_named(node, address):
-    with pytest.raises(sockets.BindError, match='rpc_zmq_bind_address'):
+    with pytest.raises(binding.BindError, match='rpc_zmq_bind_address'):
         node.runtime(**_tcp(address)).service([TOPIC])
 
 
@@ -280,7 +281,7 @@ def _bind_result(parts):
     """The port that a new service got, or why it got none."""
     try:
         service = parts.service([TOPIC])
-    except sockets.BindError as error:
+    except binding.BindError as error:
         return str(error)
     service.cleanup()
     # ZeroMQ closes sockets in the background.
@@ -318,11 +319,10 @@ def opened(node):
             settings = node.settings(**query)
             context = sockets.new_context(settings)
             stack.callback(context.destroy, linger=0)
+            made = sockets.Sockets(context, settings)
             if kind == 'router':
-                return sockets.router_socket(context, settings)
-            connect = {'request': sockets.request_socket,
-                       'dealer': sockets.dealer_socket}[kind]
-            return connect(context, settings, 'tcp://127.0.0.1:1')
+                return made.router()
+            return getattr(made, kind)('tcp://127.0.0.1:1')
         yield make
 
 

@@ -28,6 +28,10 @@ _COUNTS = {
     'notify.test_logger.LoggingNotificationHandlerTestCase': 10,
 }
 _SHORT = 'test_functional.CallTestCase.test_bad_endpoint'
+# The metrics are served on one port of the machine, whoever tests them.
+_ONE_AFTER_THE_OTHER = pytest.mark.xdist_group('metrics')
+_NAMES = [pytest.param(name, marks=_ONE_AFTER_THE_OTHER)
+          if 'Metrics' in name else name for name in sorted(_COUNTS)]
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def _url(ipc_dir, **query):
         {'rpc_cast_timeout': 2, **query})
 
 
-@pytest.mark.parametrize('name', sorted(_COUNTS))
+@pytest.mark.parametrize('name', _NAMES)
 def test_suite(run_suite, ipc_dir, name):
     assert run_suite(_url(ipc_dir), name) == _passed(_COUNTS[name])
 
@@ -88,7 +92,7 @@ def shared_receiver():
     shutil.rmtree(ipc_dir)
 
 
-@pytest.mark.parametrize('name', sorted(_COUNTS))
+@pytest.mark.parametrize('name', _NAMES)
 def test_suite_through_a_receiver(shared_receiver, run_suite, name):
     url = _url(shared_receiver.ipc_dir, **receivers.query(shared_receiver))
     assert run_suite(url, name) == _passed(_COUNTS[name])

@@ -50,7 +50,7 @@ def test_a_service_says_that_its_name_does_not_lead_to_it(
                          rpc_zmq_bind_address=bind)
     parts.service([])
     if not expected:
-        waiting.until(lambda: not parts._published._next == 0)
+        waiting.until(lambda: parts._published._next != 0)
         assert _warnings(caplog) == []
         return
     told = waiting.until(lambda: _warnings(caplog))
@@ -87,7 +87,7 @@ def test_told_once_and_when_it_is_mended(dns, node, caplog):
         waiting.until(lambda: _warnings(caplog))
     assert len(_warnings(caplog)) == 1
     dns['node'] = [HERE]
-    addresses.of_process()._resolver._resolver.clear()
+    addresses.of_process()._resolver._names.clear()
     watcher._next = 0.0
     watcher.check()
     waiting.until(lambda: logs.flush() or 'leads to this machine now'

@@ -7,7 +7,8 @@ import pytest
 import zmq
 
 from tests.support import forks
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import binding
 
 TCP = 'tcp://127.0.0.1:9501'
 _NOBODY = 65534
@@ -18,17 +19,17 @@ def ipc(ipc_dir):
     """The endpoint of a socket in a directory that all may enter."""
     os.chmod(ipc_dir, 0o755)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
-        yield sockets.bind_ipc(socket, os.path.join(ipc_dir, 'socket'))
+        yield binding.bind_ipc(socket, os.path.join(ipc_dir, 'socket'))
 
 
 def test_ipc_goes_before_tcp(ipc):
-    assert sockets.reachable((ipc, TCP)) == ipc
+    assert endpoints.reachable((ipc, TCP)) == ipc
 
 
 def test_without_its_file_ipc_is_of_another_host(ipc_dir):
     gone = f'ipc://{ipc_dir}/gone'
-    assert sockets.reachable((gone, TCP)) == TCP
-    assert sockets.reachable((gone,)) is None
+    assert endpoints.reachable((gone, TCP)) == TCP
+    assert endpoints.reachable((gone,)) is None
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason='only root can be another user')
@@ -37,5 +38,5 @@ def test_a_socket_of_another_user_is_of_no_use(ipc):
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
-        return sockets.reachable((ipc, TCP))
+        return endpoints.reachable((ipc, TCP))
     assert forks.Forked(as_nobody).result() == TCP

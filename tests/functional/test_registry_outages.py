@@ -21,6 +21,7 @@ from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded import counters
+from zmq_threaded import errors
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
@@ -201,7 +202,7 @@ def test_nothing_but_the_registry_thread_waits_for_an_engine_that_hangs(
 
 def resolving(client, topic, seconds, attempts=None, used_up=False):
     def resolve():
-        with pytest.raises(registries.Nobody) as nobody:
+        with pytest.raises(errors.Nobody) as nobody:
             client.resolve(topic, time.monotonic() + seconds, attempts)
         assert nobody.value.attempts_used_up == used_up
     return resolve
@@ -227,7 +228,7 @@ def test_services_and_clients_start_while_the_engine_is_down(
         engine, world, topic):
     engine.kill()
     service, client = world.service(topic), world.client()
-    with pytest.raises(registries.Nobody):
+    with pytest.raises(errors.Nobody):
         client.resolve(topic, time.monotonic() + 1)
     engine.start()
     assert client.resolve(topic, time.monotonic() + UPDATE + LATE) == (

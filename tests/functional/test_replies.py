@@ -6,21 +6,22 @@ import concurrent.futures
 import contextlib
 import time
 
-from oslo_config import cfg
-from oslo_config import generator
 import oslo_messaging
 import pytest
-
 from load import messages
+from oslo_config import cfg
+from oslo_config import generator
+
 from tests.support import old_server
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded import errors
-from zmq_threaded.registry import engines
+from zmq_threaded import live_options
 from zmq_threaded import options
 from zmq_threaded import wire
 from zmq_threaded.receiver import receiver
+from zmq_threaded.registry import engines
 
 TWO = {'rpc_zmq_two_message_replies': 'true'}
 TOPOLOGIES = ['direct', 'receiver']
@@ -351,7 +352,7 @@ def from_file(tmp_path, value):
 @pytest.fixture
 def logged(monkeypatch, caplog):
     """oslo.config warns of an option once in a process."""
-    option, = (each for each in options._HIDDEN if each.dest == HIDDEN)
+    option, = (each for each in live_options.HIDDEN if each.dest == HIDDEN)
     monkeypatch.setattr(option, '_logged_deprecation', False)
     return caplog
 

@@ -17,10 +17,20 @@ from load import contestant as contestants
 from load import options
 from load import progress
 from load import rounds
+
 from tests.support import processes
 
 TOOL = pathlib.Path(__file__).parents[2] / 'tools' / 'rpc_load.py'
-SHORT = ['--seconds', '1', '--warmup', '0.2', '--threads', '4', '--timeout', '10']
+SHORT = [
+    '--seconds',
+    '1',
+    '--warmup',
+    '0.2',
+    '--threads',
+    '4',
+    '--timeout',
+    '10',
+]
 DEADLINE = 60
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 
@@ -36,13 +46,21 @@ def url(ipc_dir):
 
 
 def run(*arguments, **environment):
-    return subprocess.run([sys.executable, str(TOOL), *arguments], cwd='/', text=True,
-                          capture_output=True, timeout=DEADLINE,
-                          env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, str(TOOL), *arguments],
+        cwd='/',
+        text=True,
+        capture_output=True,
+        timeout=DEADLINE,
+        env={**os.environ, **environment},
+    )
 
 
 def run_soundly(*arguments):
-    """Run with --json -; returns the report of a run that must have succeeded."""
+    """Run with --json -, and return the report.
+
+    The run must have succeeded.
+    """
     done = run(*arguments, *SHORT, '--json', '-')
     assert done.returncode == 0, done.stderr
     assert 'warning' not in done.stderr
@@ -58,18 +76,24 @@ def assert_refused(done, exit_code, text):
 
 def assert_nothing_amiss(entry):
     assert entry['operations'] > 0
-    assert [entry[name] for name in ('lost', 'duplicated', 'failed', 'wrong')] == [0] * 4
+    assert [
+        entry[name] for name in ('lost', 'duplicated', 'failed', 'wrong')
+    ] == [0] * 4
     assert entry['trouble'] is None
 
 
-@pytest.mark.parametrize('mode, servers', [('call', 1), ('call', 2), ('cast', 2), ('fanout', 2),
-                                           ('notify', 2)])
+@pytest.mark.parametrize(
+    'mode, servers',
+    [('call', 1), ('call', 2), ('cast', 2), ('fanout', 2), ('notify', 2)],
+)
 def test_every_mode_over_zmq(url, mode, servers):
     report = run_soundly(url, '--mode', mode, '--servers', str(servers))
     entry, = report['contestants']
     assert report['sound'] and report['settings']['mode'] == mode
     assert_nothing_amiss(entry)
-    assert entry['delivered'] == entry['sent'] * (servers if mode == 'fanout' else 1)
+    assert entry['delivered'] == entry['sent'] * (
+        servers if mode == 'fanout' else 1
+    )
     assert 0 < entry['latency_ms']['p50'] <= entry['latency_ms']['max']
     assert len(entry['resources']['servers']) == servers
 
@@ -90,7 +114,11 @@ def test_count_is_exact(url):
 
 def test_contestants_take_turns_and_are_compared(url):
     report = run_soundly('one=' + url, 'two=' + url, '--raw', '--rounds', '2')
-    assert [entry['name'] for entry in report['contestants']] == ['one', 'two', 'raw']
+    assert [entry['name'] for entry in report['contestants']] == [
+        'one',
+        'two',
+        'raw',
+    ]
     for entry in report['contestants']:
         assert_nothing_amiss(entry)
         assert len(entry['rounds']) == 2
@@ -147,9 +175,13 @@ def test_help_says_it_all():
 
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_interruption_leaves_no_process(url, name):
-    with subprocess.Popen([sys.executable, str(TOOL), url, '--raw', *SHORT, '--seconds', '50'],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          preexec_fn=processes.restore_signals) as tool:
+    with subprocess.Popen(
+        [sys.executable, str(TOOL), url, '--raw', *SHORT, '--seconds', '50'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=processes.restore_signals,
+    ) as tool:
         children = wait_for(lambda: children_of(tool.pid))
         tool.send_signal(getattr(signal, name))
         output, complaints = tool.communicate(timeout=DEADLINE)
@@ -159,8 +191,16 @@ def test_interruption_leaves_no_process(url, name):
 
 
 def test_killed_tool_leaves_no_process():
-    with subprocess.Popen([sys.executable, '-c', 'import time\n' + START_RAW + '\ntime.sleep(99)'],
-                          stdout=subprocess.PIPE, text=True, cwd=TOOL.parent) as tool:
+    with subprocess.Popen(
+        [
+            sys.executable,
+            '-c',
+            'import time\n' + START_RAW + '\ntime.sleep(99)',
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=TOOL.parent,
+    ) as tool:
         child = int(tool.stdout.readline())
         assert alive(child)
         tool.kill()
@@ -180,8 +220,21 @@ print(raw.servers[0].pid, flush=True)
 @pytest.fixture
 def raw():
     """A raw contestant whose faults a test makes up in its client."""
-    parsed = options.parse(['--raw', '--threads', '2', '--warmup', '0', '--count', '60',
-                            '--servers', '2', '--timeout', '5'])
+    parsed = options.parse(
+        [
+            '--raw',
+            '--threads',
+            '2',
+            '--warmup',
+            '0',
+            '--count',
+            '60',
+            '--servers',
+            '2',
+            '--timeout',
+            '5',
+        ]
+    )
     contestant = contestants.Contestant(parsed.entries[-1], parsed)
     contestant.start_servers()
     yield contestant
@@ -190,7 +243,11 @@ def raw():
 
 
 def run_with(contestant, spoil):
-    """Run one round with spoil(operation, sequence, payload) in place of the operation."""
+    """Run one round in which spoil() takes the place of the operation.
+
+    The arguments of spoil are the operation, the identity of the message,
+    and the payload.
+    """
     make = contestant._client.operation
 
     def make_spoiled(thread):
@@ -204,7 +261,9 @@ def run_with(contestant, spoil):
 
 
 def test_counting_over_processes_finds_nothing_where_nothing_is(raw):
-    tally = run_with(raw, lambda operation, ident, payload: operation(ident, payload))
+    tally = run_with(
+        raw, lambda operation, ident, payload: operation(ident, payload)
+    )
     assert (tally.delivered, tally.lost, tally.duplicated) == (60, 0, 0)
     assert raw.sound()
 
@@ -218,15 +277,22 @@ def test_counting_over_processes_finds_what_was_lost(raw):
 
 def test_counting_over_processes_finds_duplicates(raw):
     def twice(operation, ident, payload):
-        return operation(ident, payload) and (ident % 10 or operation(ident, payload))
+        return operation(ident, payload) and (
+            ident % 10 or operation(ident, payload)
+        )
+
     tally = run_with(raw, twice)
     assert (tally.delivered, tally.lost, tally.duplicated) == (60, 0, 6)
     assert not raw.sound()
 
 
 def test_counting_over_processes_finds_damaged_messages(raw):
-    tally = run_with(raw, lambda operation, ident, payload:
-                     operation(ident, payload if ident % 10 else payload + b'!'))
+    tally = run_with(
+        raw,
+        lambda operation, ident, payload: operation(
+            ident, payload if ident % 10 else payload + b'!'
+        ),
+    )
     assert (tally.delivered, tally.lost, raw.wrong()) == (54, 6, 6)
 
 
@@ -248,7 +314,9 @@ def wait_for(condition, seconds=20):
 
 def children_of(pid):
     try:
-        text = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text(encoding='ascii')
+        text = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text(
+            encoding='ascii'
+        )
     except FileNotFoundError:
         return []
     return [int(child) for child in text.split()]
@@ -276,7 +344,9 @@ def test_a_url_of_the_receiver_topology_gets_a_receiver(url):
 
 @pytest.mark.parametrize('mode', ['cast', 'fanout', 'notify'])
 def test_other_modes_through_a_receiver(mode):
-    report = run_soundly('zmq://?use_router_proxy=true', '--mode', mode, '--servers', '2')
+    report = run_soundly(
+        'zmq://?use_router_proxy=true', '--mode', mode, '--servers', '2'
+    )
     assert_nothing_amiss(report['contestants'][0])
 
 
@@ -296,14 +366,38 @@ def test_receiver_of_the_tool_leaves_nothing(ipc_dir):
 
 def test_receiver_against_a_bare_proxy():
     done = subprocess.run(
-        [sys.executable, str(TOOL.with_name('receiver_load.py')), '--rounds', '1',
-         '--seconds', '0.5'], text=True, capture_output=True, timeout=DEADLINE)
+        [
+            sys.executable,
+            str(TOOL.with_name('receiver_load.py')),
+            '--rounds',
+            '1',
+            '--seconds',
+            '0.5',
+        ],
+        text=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
     assert done.returncode == 0, done.stderr
-    assert re.search(r'receiver forwards \d+\.\d+ times what zmq.proxy does', done.stdout)
+    assert re.search(
+        r'receiver forwards \d+\.\d+ times what zmq.proxy does', done.stdout
+    )
 
 
 def test_receiver_below_the_bar_fails_the_run():
     done = subprocess.run(
-        [sys.executable, str(TOOL.with_name('receiver_load.py')), '--rounds', '1',
-         '--seconds', '0.3', '--least', '100'], text=True, capture_output=True, timeout=DEADLINE)
+        [
+            sys.executable,
+            str(TOOL.with_name('receiver_load.py')),
+            '--rounds',
+            '1',
+            '--seconds',
+            '0.3',
+            '--least',
+            '100',
+        ],
+        text=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
     assert done.returncode == 1, done.stderr

@@ -179,7 +179,8 @@ def test_rolling_restart_loses_no_call(node):
 @pytest.mark.parametrize('attempt', range(8))
 def test_a_server_can_be_stopped_in_a_signal_handler(node, attempt):
     with subprocess.Popen(
-            processes.command('signal_main.py', node.url()), text=True,
+            processes.command('signal_main.py', node.url(rpc_cast_timeout=5)),
+            text=True,
             stdout=subprocess.PIPE, env=processes.ENVIRONMENT) as process:
         assert process.stdout.readline() == 'ready\n'
         time.sleep(random.uniform(0.0, 0.05))   # any moment of its loop

@@ -21,8 +21,8 @@ _STALL = 0.5    # far below the poller's time-out of one second
 
 
 def _connected(context, service, settings):
-    socket = sockets.request_socket(context, settings,
-                                    service.instance.endpoints[0])
+    socket = sockets.Sockets(context, settings).request(
+        service.instance.endpoints[0])
     assert socket.poll(5000, zmq.POLLOUT)
     return socket
 

@@ -18,13 +18,14 @@ from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import endpoints
+from zmq_threaded import logs
+from zmq_threaded import timings
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import ipc_path
-from zmq_threaded import logs
-from zmq_threaded import sockets
-from zmq_threaded.registry import sweep
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver as receivers
+from zmq_threaded.registry import sweep
 
 
 def service_of(listening):
@@ -55,7 +56,7 @@ REMOVALS = [os.unlink, put_a_file, put_a_dead_socket, rename]
 
 
 def is_back(path):
-    return not sockets.is_dead(f'ipc://{path}')
+    return not endpoints.is_dead(f'ipc://{path}')
 
 
 @pytest.mark.parametrize('remove', REMOVALS)
@@ -91,7 +92,7 @@ def test_a_connected_client_calls_while_the_file_is_gone(node, monkeypatch):
     for number in range(4):
         client.call({}, 'note', value=number)
     os.unlink(path_of(server))
-    time.sleep(3 * sockets.FRESH)
+    time.sleep(3 * timings.FRESH)
     for _ in range(10):
         client.call({}, 'note', value='later')
     assert server.endpoint.seen.count('later') == 5
@@ -116,7 +117,7 @@ def test_a_directory_that_was_removed_is_made_anew_as_it_was(node, tmp_path):
             assert status.st_gid == 12345
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o770
             assert is_back(path)
-            # Before the socket is closed: see door.py.
+            # Before the socket is closed: see net/accept_gate.py.
             bound.remove()
     assert not os.listdir(path.parent)
 
@@ -158,12 +159,12 @@ def test_a_fanout_waits_for_a_file_that_is_missing(node):
 def test_a_closing_service_renames_its_file_and_removes_it_later(node):
     server = node.server()
     path = path_of(server)
-    marker = sockets.closing_marker(path)
+    marker = endpoints.closing_marker(path)
     service = service_of(server)
     rpc.Node.stop(server)
     assert not os.path.exists(path) and os.path.exists(marker)
-    assert sockets.is_closing(f'ipc://{path}', 0)
-    assert sockets.is_gone(f'ipc://{path}')
+    assert endpoints.is_closing(f'ipc://{path}', 0)
+    assert endpoints.is_gone(f'ipc://{path}')
     waiting.until(lambda: not os.path.exists(marker))
     assert service.may_remove_files()
 
@@ -174,7 +175,7 @@ def test_a_service_without_a_file_still_says_that_it_closes(node):
     service_of(server)._ipc.restore = lambda _: None
     os.unlink(path)
     rpc.Node.stop(server)
-    assert sockets.is_closing(f'ipc://{path}', 0)
+    assert endpoints.is_closing(f'ipc://{path}', 0)
 
 
 def test_a_service_that_closes_does_not_make_its_file_anew(node):
@@ -196,7 +197,7 @@ def test_of_a_process_that_closes_nothing_is_left(node, ipc_dir):
 
 
 @pytest.mark.parametrize('has_address', [True, False])
-@pytest.mark.parametrize('kind', [accept_gate.BELL, accept_gate.NEXT])
+@pytest.mark.parametrize('kind', [accept_gate.PLACEHOLDER, accept_gate.NEXT])
 def test_what_a_service_left_that_was_killed_while_it_began_is_swept(
         ipc_dir, kind, has_address):
     stem = os.path.join(ipc_dir, 'a' * 32)
@@ -254,7 +255,7 @@ def running(node):
     yield path
     receiver.stop()
     assert not os.path.exists(path)
-    assert not os.path.exists(sockets.closing_marker(path))
+    assert not os.path.exists(endpoints.closing_marker(path))
 
 
 @pytest.mark.parametrize('remove', REMOVALS)

@@ -18,13 +18,13 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
-import oslo_messaging          # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
 
-from tests.support import chaos_journal    # noqa: E402
-from zmq_threaded import payload           # noqa: E402
-from zmq_threaded import wire              # noqa: E402
-from zmq_threaded.client import custody    # noqa: E402
+from tests.support import chaos_journal  # noqa: E402
+from zmq_threaded import payload  # noqa: E402
+from zmq_threaded import wire  # noqa: E402
+from zmq_threaded.client import custody  # noqa: E402
 
 _CALLERS = 3
 _TIMEOUT = 12

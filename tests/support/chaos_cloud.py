@@ -17,7 +17,7 @@ import time
 
 from tests.support import processes
 from tests.support import waiting
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 
 Event = collections.namedtuple('Event', 'at life action')
 Step = collections.namedtuple('Step', 'number actor action steps')
@@ -291,7 +291,7 @@ def clear_killed(ipc_dir):
     removed = set()
     for name in os.listdir(ipc_dir):
         path = os.path.join(ipc_dir, name)
-        if name.endswith('.sock') and sockets.is_dead(f'ipc://{path}'):
+        if name.endswith('.sock') and endpoints.is_dead(f'ipc://{path}'):
             os.unlink(path)
             processes.unlink_beside(path)
             removed.add(name.removesuffix('.sock'))

@@ -13,11 +13,11 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
-import oslo_messaging          # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
 
-from tests.support import chaos_journal    # noqa: E402
-from tests.support import idle_threads    # noqa: E402, F401
+from tests.support import chaos_journal  # noqa: E402
+from tests.support import idle_threads  # noqa: E402, F401
 
 
 class Endpoint:

@@ -75,7 +75,12 @@ class Evidence:
             self.messages[token].ends.append(line)
         elif what in ('begin', 'finish'):
             self._ran(life, line, open_runs)
-        elif what == 'log':
+        else:
+            self._read_of_life(life, line)
+
+    def _read_of_life(self, life, line):
+        what = line['what']
+        if what == 'log':
             self.logs.append((life, line))
         elif what == 'ready':
             self.ready[life] = line['at']
@@ -376,15 +381,18 @@ class Verdict:
             if len(runs) > 1:
                 self._extra_runs(message, runs)
         for end in message.copies(ACKNOWLEDGED):
-            self._count(message, 'copies acknowledged')
-            pool = self._pool_of(end)
-            if not any(run.finish for run in pools[pool]):
-                self._fault(message, f'acknowledged in {pool}, not handled')
+            self._handled_where_acknowledged(message, end, pools)
         for end in message.ends:
             if end['spread'] and end['event'] == TAKEN:
                 self._all_pools_have_it(message, end)
         if not message.ends:
             self._report_of(message)
+
+    def _handled_where_acknowledged(self, message, end, pools):
+        self._count(message, 'copies acknowledged')
+        pool = self._pool_of(end)
+        if not any(run.finish for run in pools[pool]):
+            self._fault(message, f'acknowledged in {pool}, not handled')
 
     def _all_pools_have_it(self, message, spread):
         ended = {self._pool_of(end) for end in message.ends
@@ -406,7 +414,7 @@ class Verdict:
 
     def _drops_in_the_log(self):
         dropped = {}
-        for life, line in self._evidence.logs:
+        for _life, line in self._evidence.logs:
             found = re.match(r'(\w+) ([0-9a-f]{32}) for (.+) was dropped: '
                              r'(.+?)(?:\. What to do: .+)?$', line['text'])
             if found:

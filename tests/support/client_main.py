@@ -20,8 +20,8 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
-import oslo_messaging          # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
 
 _CALL_TIMEOUT = 30
 _CALL_PAUSE, _CAST_PAUSE = 0.01, 0.01

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many threads that do one thing after another."""
 
-from concurrent import futures
 import threading
+from concurrent import futures
 
 
 def share_out(items, act, threads):

@@ -16,8 +16,9 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
-import oslo_messaging          # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
+
 
 class _Endpoint:
     def echo(self, ctxt, value):

@@ -14,8 +14,8 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from tests.support import rpc   # noqa: E402
-from tests.support import waiting   # noqa: E402
+from tests.support import rpc  # noqa: E402
+from tests.support import waiting  # noqa: E402
 
 
 def fill(directory):

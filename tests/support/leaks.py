@@ -40,8 +40,13 @@ def children():
 
 
 def ipc_files(ipc_dir):
-    return {name for name in os.listdir(ipc_dir)
-            if name.endswith(('.sock', '.closing', accept_gate.BELL, accept_gate.NEXT))}
+    return {
+        name
+        for name in os.listdir(ipc_dir)
+        if name.endswith(
+            ('.sock', '.closing', accept_gate.PLACEHOLDER, accept_gate.NEXT)
+        )
+    }
 
 
 @contextlib.contextmanager

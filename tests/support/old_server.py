@@ -13,14 +13,14 @@ import time
 import zmq
 
 from zmq_threaded import counters
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
+from zmq_threaded import endpoints
 from zmq_threaded import payload
-from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.receiver import address
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
+from zmq_threaded.registry import registry as registries
 
 TOPIC = topic.rpc('openstack', 'topic')
 _LIMIT = 20
@@ -102,7 +102,7 @@ class OldServer:
         self.socket.close(linger=0)
         self._context.term()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(sockets.closing_marker(self._path))
+            os.unlink(endpoints.closing_marker(self._path))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         assert not self.errors, self.errors
@@ -118,7 +118,7 @@ class OldServer:
 
         :returns: when, in monotonic seconds
         """
-        os.rename(self._path, sockets.closing_marker(self._path))
+        os.rename(self._path, endpoints.closing_marker(self._path))
         return time.monotonic()
 
     def _run(self):

@@ -25,9 +25,9 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg           # noqa: E402
-import oslo_messaging                 # noqa: E402
-from oslo_service import service      # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
+from oslo_service import service  # noqa: E402
 
 _PAUSE = 0.001
 

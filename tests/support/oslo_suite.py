@@ -26,14 +26,15 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(_ROOT, 'tools'))
 
-import native_threads     # noqa: E402
+import native_threads  # noqa: E402
 
 native_threads.use_native_threads()
 
-import futurist           # noqa: E402
+import futurist  # noqa: E402
+
 # Before the stub is there: what looks for eventlet must not find it.
-import oslo_messaging     # noqa: E402, F401
-import testscenarios      # noqa: E402
+import oslo_messaging  # noqa: E402, F401
+import testscenarios  # noqa: E402
 
 _SUITE = 'oslo_messaging.tests.functional'
 _SUMMARY = 'SUMMARY '
@@ -72,7 +73,7 @@ def _import_suite(url):
     # in futurist.
     futurist.GreenThreadPoolExecutor = futurist.ThreadPoolExecutor
     with _eventlet_stub():
-        import oslo_messaging.tests     # noqa: F401
+        import oslo_messaging.tests  # noqa: F401
     from oslo_messaging.tests.functional import utils
     _hand_over(url, utils.SkipIfNoTransportURL)
 

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 
+from tests.support import waiting
+from zmq_threaded import endpoints
 from zmq_threaded.net import accept_gate
-from zmq_threaded import sockets
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _ROOT = os.path.dirname(os.path.dirname(_HERE))
@@ -70,12 +71,14 @@ class ServerProcess:
         for name in os.listdir(self._ipc_dir):
             path = os.path.join(self._ipc_dir, name)
             if (name.endswith(('.sock', '.closing'))
-                    and sockets.is_dead(f'ipc://{path}')):
+                    and endpoints.is_dead(f'ipc://{path}')):
                 os.unlink(path)
                 unlink_beside(path)
 
     def pause(self):
+        """Returns when all its threads stand still."""
         os.kill(self.pid, signal.SIGSTOP)
+        waiting.until(lambda: _states_of_threads(self.pid) == {'T'}, 10)
 
     def resume(self):
         os.kill(self.pid, signal.SIGCONT)
@@ -95,3 +98,11 @@ class ServerProcess:
         self._popen.stdout.close()
         if not self._popen.stdin.closed:
             self._popen.stdin.close()
+
+
+def _states_of_threads(pid):
+    states = set()
+    for task in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{task}/stat') as file:
+            states.add(file.read().rpartition(')')[2].split()[0])
+    return states

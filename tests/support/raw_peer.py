@@ -26,12 +26,13 @@ class RawPeer:
     """A DEALER on a plain socket, connected.
 
     :param where: path of a Unix socket, or (host, port)
+    :param own: socket that is not connected yet; by default a new one
     """
 
-    def __init__(self, where, identity=b'', timeout=10):
+    def __init__(self, where, identity=b'', timeout=10, own=None):
         is_path = isinstance(where, str)
-        self.socket = socket.socket(socket.AF_UNIX if is_path
-                                    else socket.AF_INET)
+        self.socket = own or socket.socket(socket.AF_UNIX if is_path
+                                           else socket.AF_INET)
         self.socket.settimeout(timeout)
         self.socket.connect(where)
         self.seen = b''

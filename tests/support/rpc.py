@@ -6,10 +6,10 @@ import threading
 import time
 from urllib import parse
 
-from oslo_config import cfg
 import oslo_messaging
+from oslo_config import cfg
 
-from tests.support import idle_threads     # noqa: F401
+from tests.support import idle_threads  # noqa: F401
 from tests.support import processes
 from tests.support import receivers
 from zmq_threaded import options
@@ -179,7 +179,7 @@ def _clean_up(transport):
     """As transport.cleanup(), but what the test has left undelivered is not
     waited for until rpc_cast_timeout.
     """
-    parts = driver(transport)._latest()
+    parts = driver(transport)._runtimes.latest()
     if parts is not None:
         parts.close(time.monotonic() + _FLUSH_LIMIT)
     transport.cleanup()

@@ -19,8 +19,8 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
-import oslo_messaging          # noqa: E402
+import oslo_messaging  # noqa: E402
+from oslo_config import cfg  # noqa: E402
 
 from zmq_threaded import logs  # noqa: E402
 

@@ -8,9 +8,9 @@ import native_threads
 
 native_threads.use_native_threads()
 
-from oslo_config import cfg    # noqa: E402
+from oslo_config import cfg  # noqa: E402
 
-from tests.support import versions    # noqa: E402
+from tests.support import versions  # noqa: E402
 
 
 def main(version, role, url, server):

@@ -13,15 +13,15 @@ import json
 import logging
 import threading
 
-from oslo_config import cfg
 import oslo_messaging
+from oslo_config import cfg
 
 from tests.support import ids
 from tests.support import processes
 from zmq_threaded import logs
 from zmq_threaded import options
-from zmq_threaded import sockets
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.receiver import receiver
 from zmq_threaded.receiver import route
 from zmq_threaded.wire import frames
@@ -40,7 +40,7 @@ def become(version):
 
 
 def _say_more():
-    encode, send, refusal = wire.encode, sockets.send, route.refusal
+    encode, send, refusal = wire.encode, multiparts.send, route.refusal
 
     def encode_more(kind, instance, message_id, body=(), flags=0, *args,
                     **kwargs):
@@ -53,8 +53,8 @@ def _say_more():
         send(socket, [*frames, b'trailing', b''])
 
     wire.encode = frames.encode = encode_more
-    sockets.send = send_more
-    sockets.answer.__defaults__ = (send_more,)
+    multiparts.send = send_more
+    multiparts.answer.__defaults__ = (send_more,)
     route.refusal = lambda *args: [*refusal(*args), b'trailing']
 
 

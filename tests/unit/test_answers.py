@@ -2,7 +2,7 @@
 """What becomes of a call whose answers come in one message, in two, late,
 twice, in the wrong order or not at all.
 
-Everything is real but the wire: the link's socket has no peer, and the
+Everything is real but the wire: the connection's socket has no peer, and the
 answers are handed over as they would be read.
 """
 
@@ -11,30 +11,30 @@ import contextlib
 import dataclasses
 import itertools
 import queue
-import select
 import time
 
 import hypothesis
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oslo_config import cfg
-import pytest
 
 from tests.support import ids
 from zmq_threaded import counters
-from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
+from zmq_threaded import mailbox
 from zmq_threaded import options
 from zmq_threaded import payload
 from zmq_threaded import sockets
 from zmq_threaded import topic
 from zmq_threaded import wire
-from zmq_threaded.client import answers
 from zmq_threaded.client import custody
-from zmq_threaded.client import delivery
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import delivery
 from zmq_threaded.client import in_doubt
+from zmq_threaded.client import room
+from zmq_threaded.registry import engines
+from zmq_threaded.registry import record
+from zmq_threaded.registry import registry as registries
 
 TOPIC = topic.rpc('exchange', 'topic')
 INSTANCE = record.Instance(b'i' * 16, ('tcp://127.0.0.1:1',),
@@ -48,19 +48,22 @@ END = {'one': [(RESULT, wire.ENDING)], 'two': [(RESULT, 0), ENDING]}
 class Desk:
     """Calls that were sent to one instance, and a place for its answers."""
 
-    def __init__(self, context, ipc_dir, epoll):
+    def __init__(self, context, ipc_dir, polled):
         settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
         self.counters = counters.Counters()
         known = registries.Registry(
             engines.embedded(ipc_dir, 30), settings.update,
             settings.expire, self.counters, 'zmq-test-directory')
-        self._custody = custody.Custody(context, settings, known,
-                                        self.counters, epoll, self._not_told)
-        self._answers = answers.Answers(known, self.counters, self._custody)
-        self._connection = dealer_connection.Connection(context, settings, INSTANCE.endpoints,
-                               INSTANCE.endpoints[0], False, self.counters,
-                               in_doubt.InDoubt(), self._answers.on_message)
+        made = sockets.Sockets(context, settings)
+        self._known = known
+        self._custody = custody.Custody(made, settings, known,
+                                        self.counters, polled, self._not_told)
+        self._on_message = self._custody._evidence.on_message
+        self._connection = dealer_connection.Connection(
+            made, INSTANCE.endpoints, INSTANCE.endpoints[0],
+            False, self.counters, in_doubt.InDoubt(), self._on_message)
         self.queue = self._connection.queue(INSTANCE)
+        self.custody._connections._queues[INSTANCE.id] = self.queue
 
     @property
     def custody(self):
@@ -70,13 +73,15 @@ class Desk:
     def _not_told(task):
         raise AssertionError('nothing is to be looked up')
 
-    def call(self, kind=wire.CALL):
+    def call(self, kind=wire.CALL, pinned=False):
         """A message that was sent."""
         sent = delivery.Delivery(
-            id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'{}', b'{}'], flags=0,
-            expires=time.monotonic() + 60, instance=INSTANCE,
-            waiter=queue.SimpleQueue(), destination=delivery.Destination(9))
+            id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'{}', b'{}'],
+            flags=0, expires=time.monotonic() + 60, instance=INSTANCE,
+            pinned=pinned,
+            waiter=queue.SimpleQueue(), destination=room.Destination(9))
         sent.destination.add(1)
+        self.custody._store.all[sent] = None
         self.queue.push(sent)
         self.queue.head_was_sent(time.monotonic())
         return sent
@@ -85,23 +90,25 @@ class Desk:
         self.read(wire.encode(kind, INSTANCE.id, sent.id, body, flags))
 
     def read(self, frame):
-        self._answers.on_message(self._connection, [b'', frame, b'trailing'])
+        self._on_message(self._connection, [b'', frame, b'trailing'])
 
     def close(self):
         self._connection.close()
         self._custody.close()
+        self._known.stop()
 
 
 class ToldDesk(Desk):
     """A desk in whose custody everything really is."""
 
-    def __init__(self, context, ipc_dir, epoll, receiver):
+    def __init__(self, context, ipc_dir, polled, receiver):
         self._instance = dataclasses.replace(INSTANCE, receiver=receiver)
         self.tasks, self.posted = collections.deque(), []
-        super().__init__(context, ipc_dir, epoll)
+        super().__init__(context, ipc_dir, polled)
         self._connection.close()
+        self.custody._connections._queues.clear()
         # Nobody is there, and nobody is looked for.
-        self.custody._registry.ask = lambda *args: None
+        self._known.ask = lambda *args: None
         self._open()
 
     def _open(self):
@@ -113,9 +120,7 @@ class ToldDesk(Desk):
 
     def post(self, kind):
         self._open()
-        sent = self.call(kind)
-        sent.pinned = kind == wire.FANOUT
-        self.posted.append(sent)
+        self.posted.append(self.call(kind, pinned=kind == wire.FANOUT))
 
     def read_frames(self, frames):
         """:returns: False if it closed the socket that is being read"""
@@ -133,7 +138,7 @@ class ToldDesk(Desk):
     def kept(self):
         """All that is in custody, wherever that is."""
         self.do_tasks()
-        return set(self.custody._all())
+        return set(self.custody._store)
 
     def forget_all(self):
         for each in self.posted:
@@ -143,18 +148,19 @@ class ToldDesk(Desk):
 
     def close(self):
         self.custody.close()
+        self._known.stop()
 
 
 @contextlib.contextmanager
 def _open_desk(ipc_dir, kind=Desk, *args):
     settings = options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir})
-    context, epoll = sockets.new_context(settings), select.epoll()
-    made = kind(context, ipc_dir, epoll, *args)
+    context, polled = sockets.new_context(settings), mailbox.PolledMailbox()
+    made = kind(context, ipc_dir, polled, *args)
     try:
         yield made
     finally:
         made.close()
-        epoll.close()
+        polled.close()
         context.term()
 
 
@@ -193,7 +199,7 @@ def results(sent):
 
 
 def is_in_custody(desk, sent):
-    return sent.id in desk.queue.sent
+    return sent.id in desk.queue.in_flight
 
 
 # One message, two messages
@@ -370,7 +376,10 @@ def state(desk):
                   if each.destination.pending == 1]
     assert all(each.destination.pending in (0, 1) for each in desk.posted)
     assert desk.kept() == set(unfinished)
-    assert all(desk.queue.sent[each].id == each for each in desk.queue.sent)
+    in_flight = desk.queue.in_flight
+    assert all(in_flight[each].id == each for each in in_flight)
+    assert all(each.where is delivery.Where.IN_FLIGHT
+               for each in in_flight.values())
 
 
 kinds = st.sampled_from([*wire.KIND_NAMES, *4 * [wire.NACK, wire.STATUS],

@@ -6,22 +6,24 @@ import logging
 import queue
 import time
 
-from oslo_config import cfg
 import pytest
+from oslo_config import cfg
 
 from tests.support import ids
 from zmq_threaded import counters as counting
-from zmq_threaded.net import descriptors
-from zmq_threaded.registry import record
 from zmq_threaded import options
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
-from zmq_threaded.registry import avoided
 from zmq_threaded.client import custody as custodies
-from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.client import send_queue
 from zmq_threaded.client import dealer_connection
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import dispatch
+from zmq_threaded.client import room
+from zmq_threaded.client import send_queue
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import record
 
 TOPIC = topics.rpc('exchange', 'topic')
 OTHER = topics.rpc('exchange', 'other')
@@ -108,15 +110,17 @@ class World:
                                else lambda: False))
 
     def can_reach(self, instance):
-        waiting_queue = self.queues[instance.id] = send_queue.SendQueue(instance, Connection())
-        return waiting_queue
+        queue_to = send_queue.SendQueue(instance, Connection())
+        self.queues[instance.id] = queue_to
+        self.custody._connections._queues[instance.id] = queue_to
+        return queue_to
 
     def post(self, topic=TOPIC, kind=wire.CAST, **fields):
         delivery = deliveries.Delivery(
             id=ids.new_id(), kind=kind, topic=topic, body=[b'{}', b'{}'],
             flags=0, expires=time.monotonic() + 300,
             spread=kind in (wire.FANOUT, wire.NOTIFY),
-            destination=deliveries.Destination(10_000), **fields)
+            destination=room.Destination(10_000), **fields)
         delivery.destination.add(1)
         self.custody.route(delivery)
         return delivery
@@ -166,7 +170,7 @@ def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
         assert waiting_queue.queue.pop() is other
         tried.append(len(world.directory.passed_over))
     assert max(after - before for before, after
-               in zip([0, *tried], tried)) <= custodies._TRIES
+               in zip([0, *tried], tried)) <= dispatch._TRIES
     assert tried[-1] == 5000
     assert list(world.custody._waiting) == waiting
     assert not world.counters.snapshot()
@@ -258,16 +262,17 @@ def test_thousands_that_cannot_be_reached_cost_no_list_each(ipc_dir,
 @pytest.mark.parametrize('count, opened', [(1, 1), (2, 0)])
 def test_the_file_of_a_socket_is_waited_for_where_there_is_no_other(
         world, monkeypatch, count, opened):
-    links = []
+    opened_to = []
     monkeypatch.setattr(dealer_connection, 'Connection', lambda *args: (
-        links.append(args), Connection())[1])
-    monkeypatch.setattr(Connection, 'queue', lambda self, instance: send_queue.SendQueue(
-        instance, self), raising=False)
+        opened_to.append(args), Connection())[1])
+    monkeypatch.setattr(
+        Connection, 'queue', lambda self, instance: send_queue.SendQueue(
+            instance, self), raising=False)
     world.directory.known[TOPIC.key] = instances(count)
     world.is_patient = True
     world.post()
     world.turns()
-    assert len(links) == opened
+    assert len(opened_to) == opened
 
 
 # What this process cannot send
@@ -365,11 +370,13 @@ def test_room_is_waited_for_while_there_is_no_descriptor(lacking):
     one = lacking.post()
     one.destination._limit = 1
     calls = []
-    lacking.custody.make_room(one.destination, deliveries.Admission(calls.append))
+    lacking.custody.make_room(one.destination, room.Admission(calls.append))
     assert not calls
     lacking.lacks.clear()
     tick(lacking, 0.3)
-    lacking.custody.end(lacking.waiting_queue.queue.pop(), deliveries.ACKNOWLEDGED)
+    lacking.custody.end(lacking.waiting_queue.queue[-1],
+                        deliveries.ACKNOWLEDGED)
+    assert not lacking.waiting_queue.queue
     assert len(calls) == 1
 
 
@@ -443,7 +450,8 @@ def test_a_fanout_that_somebody_has_is_no_matter_for_a_warning(world, caplog):
     world.look_up()
     copy, = waiting_queue.queue
     waiting_queue.head_was_sent(1.0)
-    world.custody.end(waiting_queue.take_back(copy.id), deliveries.ACKNOWLEDGED)
+    world.custody.end(waiting_queue.take_back(copy.id),
+                      deliveries.ACKNOWLEDGED)
     assert world.counters.snapshot() == {'copies_for_gone': 2}
     assert not warnings(caplog) and one.destination.pending == 0
     assert not len(world.custody._spreading._fanouts)
@@ -496,7 +504,6 @@ def test_who_is_behind_is_named(world, lacking):
         world.can_reach(each)
         for _ in range(count):
             world.post(OTHER, chosen=each)
-    world.custody._connections._queues.update(world.queues)
     text = world.custody.behind(OTHER)
     assert text.index('5 wait for compute on node-7') < text.index('2 wait')
     lacking.post()

@@ -8,10 +8,11 @@ import time
 import pytest
 
 from tests.support import ids
-from zmq_threaded.registry import record
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
+from zmq_threaded.client import room
+from zmq_threaded.registry import record
 
 TOPIC = topic.rpc('exchange', 'topic', 'server')
 INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',))
@@ -77,7 +78,8 @@ def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
 
 def test_frame_for_several_lists_their_ids_and_is_for_nobody_by_itself():
     made = a_delivery(kind=wire.FANOUT)
-    message = wire.decode(made.frame('ipc:///nowhere', b'', [b'i' * 16, b'j' * 16]))
+    message = wire.decode(made.frame('ipc:///nowhere', b'',
+                                     [b'i' * 16, b'j' * 16]))
     assert message.instance == wire.NO_ID
     assert message.body[:2] == [b'context', b'message']
     assert wire.split_ids(message.body[2]) == [b'i' * 16, b'j' * 16]
@@ -139,20 +141,20 @@ def test_text_names_kind_id_and_topic():
 
 
 def full(limit=1):
-    destination = delivery.Destination(limit)
+    destination = room.Destination(limit)
     destination.add(limit)
     return destination
 
 
 def waiters(destination, count):
-    admissions = [delivery.Admission() for _ in range(count)]
-    for ticket in admissions:
-        destination.wait(ticket)
+    admissions = [room.Admission() for _ in range(count)]
+    for admission in admissions:
+        destination.wait(admission)
     return admissions
 
 
-def is_called(ticket):
-    return ticket.wait(deadline=0.0)
+def is_called(admission):
+    return admission.wait(deadline=0.0)
 
 
 def later(seconds=20.0):
@@ -161,7 +163,7 @@ def later(seconds=20.0):
 
 @pytest.mark.parametrize('limit', [1, 3])
 def test_full_at_its_limit(limit):
-    destination = delivery.Destination(limit)
+    destination = room.Destination(limit)
     for _ in range(limit):
         assert not destination.is_full()
         destination.add(1)
@@ -171,7 +173,7 @@ def test_full_at_its_limit(limit):
 
 
 def test_copies_of_a_fanout_may_exceed_the_limit():
-    destination = delivery.Destination(2)
+    destination = room.Destination(2)
     destination.add(5)
     for _ in range(3):
         destination.finish()
@@ -181,22 +183,22 @@ def test_copies_of_a_fanout_may_exceed_the_limit():
 
 
 def test_nobody_is_called_without_room():
-    ticket, = waiters(full(), 1)
+    admission, = waiters(full(), 1)
     started = time.monotonic()
-    assert not ticket.wait(started + 0.1)
+    assert not admission.wait(started + 0.1)
     assert 0.1 <= time.monotonic() - started < 10
 
 
 def test_a_deadline_in_the_past_does_not_wait():
-    assert not delivery.Admission().wait(deadline=0.0)
+    assert not room.Admission().wait(deadline=0.0)
 
 
 def test_a_waiting_thread_is_called():
     destination = full()
-    ticket, = waiters(destination, 1)
+    admission, = waiters(destination, 1)
     outcome = queue.SimpleQueue()
     thread = threading.Thread(
-        target=lambda: outcome.put(ticket.wait(later())), daemon=True)
+        target=lambda: outcome.put(admission.wait(later())), daemon=True)
     thread.start()
     destination.finish()
     assert outcome.get(timeout=10)
@@ -207,16 +209,16 @@ def test_who_comes_when_there_is_room_again_is_called_at_once():
     # message was acknowledged, and no other one will be.
     destination = full()
     destination.finish()
-    ticket, = waiters(destination, 1)
-    assert is_called(ticket)
+    admission, = waiters(destination, 1)
+    assert is_called(admission)
 
 
 def test_each_end_calls_one_sender_in_turn():
     destination = full()
     admissions = waiters(destination, 4)
-    for ticket in admissions:
+    for admission in admissions:
         destination.finish()
-        assert is_called(ticket)
+        assert is_called(admission)
         destination.add(1)
     assert destination.pending == 1
 
@@ -225,54 +227,55 @@ def test_each_end_calls_no_more_than_one():
     destination = full()
     admissions = waiters(destination, 3)
     destination.finish()
-    assert [is_called(ticket) for ticket in admissions] == [True, False, False]
+    assert [is_called(admission) for admission in admissions] == [
+        True, False, False]
 
 
 def test_senders_are_called_only_below_the_limit():
-    destination = delivery.Destination(2)
+    destination = room.Destination(2)
     destination.add(4)
-    ticket, = waiters(destination, 1)
+    admission, = waiters(destination, 1)
     answers = []
     for _ in range(3):
         destination.finish()
-        answers.append(not ticket._answers.empty())
+        answers.append(not admission._answers.empty())
     assert answers == [False, False, True]
 
 
 def test_a_sender_that_gave_up_takes_no_place_in_the_queue():
     destination = full()
-    *gone, ticket = waiters(destination, 4)
+    *gone, admission = waiters(destination, 4)
     for each in gone:
         assert not is_called(each)
     destination.finish()
-    assert is_called(ticket)
+    assert is_called(admission)
 
 
 def test_senders_that_gave_up_are_not_kept_for_ever():
     destination = full()
-    for ticket in waiters(destination, 100):
-        assert not is_called(ticket)
+    for admission in waiters(destination, 100):
+        assert not is_called(admission)
     destination.finish()
     assert not destination._waiting
 
 
-def test_a_ticket_is_either_answered_or_given_up():
+def test_a_admission_is_either_answered_or_given_up():
     for _ in range(200):
-        ticket, outcome = delivery.Admission(), []
+        admission, outcome = room.Admission(), []
         thread = threading.Thread(
-            target=lambda: outcome.append(ticket.admit()))
+            target=lambda: outcome.append(admission.admit()))
         thread.start()
-        was_called = ticket.wait(0.0)
+        was_called = admission.wait(0.0)
         thread.join()
-        assert outcome == [was_called] != [ticket.abandoned]
+        assert outcome == [was_called] != [admission.abandoned]
 
 
-def test_a_ticket_is_answered_once():
-    ticket = delivery.Admission()
-    assert ticket.admit()
-    ticket.refuse('too late')
-    assert not ticket.abandon()
-    assert ticket.wait(0.0) and ticket.refusal is None
+def test_a_admission_is_answered_once():
+    admission = room.Admission()
+    assert admission.admit()
+    admission.refuse('too late')
+    assert not admission.abandon()
+    assert admission.wait(0.0) and admission.refusal is None
 
 
 def test_all_who_wait_can_be_refused():
@@ -280,16 +283,16 @@ def test_all_who_wait_can_be_refused():
     admissions = waiters(destination, 3)
     destination.refuse_all('because')
     assert destination.pending == 1
-    for ticket in admissions:
-        assert ticket.wait(0.0) and ticket.refusal == 'because'
+    for admission in admissions:
+        assert admission.wait(0.0) and admission.refusal == 'because'
 
 
 def test_who_looks_again_may_find_it_full_again():
     destination, looked = full(), []
-    ticket = delivery.Admission(looked.append)
-    destination.wait(ticket)
+    admission = room.Admission(looked.append)
+    destination.wait(admission)
     destination.call_next()
-    assert looked == [ticket] and not is_called(ticket)
+    assert looked == [admission] and not is_called(admission)
 
 
 def test_idle_with_nothing_under_way_and_nobody_waiting():
@@ -304,15 +307,15 @@ def test_idle_with_nothing_under_way_and_nobody_waiting():
 
 
 def test_senders_that_gave_up_do_not_pile_up():
-    destination = delivery.Destination(1)
+    destination = room.Destination(1)
     destination.add(1)
     for _ in range(100):
-        ticket = delivery.Admission()
-        destination.wait(ticket)
-        assert not ticket.wait(0.0)
+        admission = room.Admission()
+        destination.wait(admission)
+        assert not admission.wait(0.0)
     assert len(destination._waiting) < 2
     # Who still waits is called
-    ticket = delivery.Admission()
-    destination.wait(ticket)
+    admission = room.Admission()
+    destination.wait(admission)
     destination.finish()
-    assert ticket.wait(0.0)
+    assert admission.wait(0.0)

@@ -5,8 +5,8 @@ import asyncio
 import json
 import sys
 
-from oslo_messaging._drivers import common
 import pytest
+from oslo_messaging._drivers import common
 
 from zmq_threaded import wire
 from zmq_threaded.service import failures

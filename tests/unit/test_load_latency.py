@@ -9,7 +9,14 @@ def test_percentiles_of_known_values():
     latencies = latency.Latencies()
     latencies.record(n / 1000 for n in range(1, 1001))
     summary = latencies.summary_ms()
-    expected = {'p50': 500, 'p90': 900, 'p99': 990, 'p99.9': 999, 'max': 1000, 'mean': 500.5}
+    expected = {
+        'p50': 500,
+        'p90': 900,
+        'p99': 990,
+        'p99.9': 999,
+        'max': 1000,
+        'mean': 500.5,
+    }
     assert summary == pytest.approx(expected, rel=0.002)
     assert len(latencies) == 1000
 

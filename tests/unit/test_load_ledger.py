@@ -40,22 +40,30 @@ def test_record_tells_first_from_repeated():
 
 def test_all_arrived_out_of_order():
     export = recorded((0, 2), (1, 0), (0, 0), (0, 1))
-    tally = ledger.reconcile({0: sent(3), 1: sent(1)}, [export], every_server=False)
+    tally = ledger.reconcile(
+        {0: sent(3), 1: sent(1)}, [export], every_server=False
+    )
     assert tally == ledger.Tally(delivered=4)
 
 
 def test_missing_message_is_lost():
-    tally = ledger.reconcile({0: sent(4)}, [recorded((0, 0), (0, 1), (0, 3))], False)
+    tally = ledger.reconcile(
+        {0: sent(4)}, [recorded((0, 0), (0, 1), (0, 3))], False
+    )
     assert tally == ledger.Tally(delivered=3, lost=1)
 
 
 def test_nothing_from_a_thread_is_all_lost():
-    tally = ledger.reconcile({0: sent(2), 7: sent(5)}, [recorded((0, 0), (0, 1))], False)
+    tally = ledger.reconcile(
+        {0: sent(2), 7: sent(5)}, [recorded((0, 0), (0, 1))], False
+    )
     assert tally == ledger.Tally(delivered=2, lost=5)
 
 
 def test_twice_at_one_server_is_a_duplicate():
-    tally = ledger.reconcile({0: sent(2)}, [recorded((0, 0), (0, 1), (0, 0))], False)
+    tally = ledger.reconcile(
+        {0: sent(2)}, [recorded((0, 0), (0, 1), (0, 0))], False
+    )
     assert tally == ledger.Tally(delivered=2, duplicated=1)
 
 
@@ -67,7 +75,9 @@ def test_once_at_each_of_two_servers_is_a_duplicate_of_a_cast():
 
 def test_once_at_each_server_is_right_for_a_fanout():
     exports = [recorded((0, 0), (0, 1)), recorded((0, 1), (0, 0))]
-    assert ledger.reconcile({0: sent(2)}, exports, True) == ledger.Tally(delivered=4)
+    assert ledger.reconcile({0: sent(2)}, exports, True) == ledger.Tally(
+        delivered=4
+    )
 
 
 def test_fanout_that_missed_one_server_is_lost_there():
@@ -78,7 +88,9 @@ def test_fanout_that_missed_one_server_is_lost_there():
 
 def test_failed_operation_may_or_may_not_have_arrived():
     export = recorded((0, 0), (0, 2))
-    tally = ledger.reconcile({0: sent(4, failed=[2, 3])}, [export], every_server=False)
+    tally = ledger.reconcile(
+        {0: sent(4, failed=[2, 3])}, [export], every_server=False
+    )
     assert tally == ledger.Tally(delivered=2, lost=1)
 
 
@@ -89,7 +101,9 @@ def test_what_was_never_sent_is_told_apart():
 
 
 def test_nothing_sent_nothing_arrived():
-    assert ledger.reconcile({0: sent(0)}, [recorded()], False) == ledger.Tally()
+    assert (
+        ledger.reconcile({0: sent(0)}, [recorded()], False) == ledger.Tally()
+    )
 
 
 def test_records_of_many_threads_at_once_are_all_kept():
@@ -117,23 +131,38 @@ def test_bitmap_is_a_set(sequences):
 
 @given(count=st.integers(0, 40), servers=st.integers(1, 3), data=st.data(),
        every_server=st.booleans())
-def test_reconcile_agrees_with_counting_by_hand(count, servers, data, every_server):
+def test_reconcile_agrees_with_counting_by_hand(
+    count, servers, data, every_server
+):
     sequences = st.integers(0, 45)
-    arrivals = [data.draw(st.lists(sequences, max_size=60)) for _ in range(servers)]
-    failed = data.draw(st.sets(st.integers(0, max(0, count - 1)), max_size=count))
+    arrivals = [
+        data.draw(st.lists(sequences, max_size=60)) for _ in range(servers)
+    ]
+    failed = data.draw(
+        st.sets(st.integers(0, max(0, count - 1)), max_size=count)
+    )
     due = set(range(count)) - failed
-    exports = [recorded(*((0, sequence) for sequence in each)) for each in arrivals]
+    exports = [
+        recorded(*((0, sequence) for sequence in each)) for each in arrivals
+    ]
     tally = ledger.reconcile({0: sent(count, failed)}, exports, every_server)
 
     anywhere = set().union(*arrivals)
-    known = [[sequence for sequence in each if sequence < count] for each in arrivals]
+    known = [
+        [sequence for sequence in each if sequence < count]
+        for each in arrivals
+    ]
     strangers = sum(len(each) - len(set(each)) for each in arrivals) - sum(
         len(each) - len(set(each)) for each in known)
-    assert tally.never_sent == len({sequence for sequence in anywhere if sequence >= count})
+    assert tally.never_sent == len(
+        {sequence for sequence in anywhere if sequence >= count}
+    )
     if every_server:
         assert tally.lost == sum(len(due - set(each)) for each in arrivals)
         assert tally.delivered == sum(len(set(each)) for each in known)
     else:
         assert tally.lost == len(due - anywhere)
         assert tally.delivered == len(set().union(*known))
-    assert tally.delivered + tally.duplicated - strangers == sum(map(len, known))
+    assert tally.delivered + tally.duplicated - strangers == sum(
+        map(len, known)
+    )

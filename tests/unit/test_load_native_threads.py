@@ -5,12 +5,19 @@ import os
 import subprocess
 import sys
 
-TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools')
+TOOLS = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools'
+)
 
 
 def run(script):
-    return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
-                          env=os.environ | {'PYTHONPATH': TOOLS}, timeout=60)
+    return subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': TOOLS},
+        timeout=60,
+    )
 
 
 def test_eventlet_stays_out():

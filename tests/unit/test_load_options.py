@@ -31,7 +31,9 @@ def test_all_passwords_of_a_cluster_are_masked():
 
 
 def test_given_names():
-    parsed = options.parse(['new=zmq://?rpc_zmq_ipc_dir=/x', 'zmq://', '--baseline', 'new'])
+    parsed = options.parse(
+        ['new=zmq://?rpc_zmq_ipc_dir=/x', 'zmq://', '--baseline', 'new']
+    )
     assert [entry.name for entry in parsed.entries] == ['new', 'zmq://']
     assert parsed.entries[0].url == 'zmq://?rpc_zmq_ipc_dir=/x'
     assert parsed.baseline == 'new'
@@ -57,12 +59,26 @@ def test_size_in_bytes_or_real():
     assert options.parse(['--size', '64']).size == 64
 
 
-@pytest.mark.parametrize('arguments', [
-    ['zmq'], ['name=zmq'], ['--nope'], ['--threads', '0'], ['--threads', 'x'],
-    ['--seconds', '0'], ['--seconds', 'inf'], ['--warmup', '-1'], ['--size', '1.5'],
-    ['--mode', 'shout'], ['--raw', '--mode', 'cast'], ['--baseline', 'rabbit://'],
-    ['--baseline', 'raw'], ['--json', '/no/such/folder/x'], ['--plot', '/no/such/folder/x'],
-])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['zmq'],
+        ['name=zmq'],
+        ['--nope'],
+        ['--threads', '0'],
+        ['--threads', 'x'],
+        ['--seconds', '0'],
+        ['--seconds', 'inf'],
+        ['--warmup', '-1'],
+        ['--size', '1.5'],
+        ['--mode', 'shout'],
+        ['--raw', '--mode', 'cast'],
+        ['--baseline', 'rabbit://'],
+        ['--baseline', 'raw'],
+        ['--json', '/no/such/folder/x'],
+        ['--plot', '/no/such/folder/x'],
+    ],
+)
 def test_usage_errors(arguments):
     with pytest.raises(errors.UsageError) as caught:
         options.parse(arguments)

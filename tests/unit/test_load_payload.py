@@ -36,6 +36,9 @@ def test_same_seed_same_pool():
 
 
 def test_pool_index_walks_the_whole_pool_from_different_places():
-    walks = [[payload.pool_index(thread, n, 10) for n in range(10)] for thread in range(2)]
+    walks = [
+        [payload.pool_index(thread, n, 10) for n in range(10)]
+        for thread in range(2)
+    ]
     assert sorted(walks[0]) == sorted(walks[1]) == list(range(10))
     assert walks[0] != walks[1]

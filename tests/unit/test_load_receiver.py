@@ -23,7 +23,11 @@ def test_right_message_is_delivered():
 
 def test_message_of_another_run_is_wrong():
     status = accepting((ledger.make_ident(0, 5), 'other', POOL[5]))
-    assert (status['delivered'], status['wrong'], status['last_delivery']) == (0, 1, None)
+    assert (status['delivered'], status['wrong'], status['last_delivery']) == (
+        0,
+        1,
+        None,
+    )
 
 
 def test_damaged_payload_is_wrong():

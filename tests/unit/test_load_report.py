@@ -3,7 +3,6 @@
 
 import io
 import json
-
 import sys
 
 import pytest
@@ -24,9 +23,20 @@ def result(per_second, milliseconds):
     sample = {'rss_bytes': 10_000_000, 'fds': 5, 'cpu_seconds': 1.0}
     later = {'rss_bytes': 11_000_000, 'fds': 6, 'cpu_seconds': 1.5}
     return rounds.RoundResult(
-        operations=per_second, seconds=1.0, delivered=per_second, delivery_seconds=2.0,
-        latency_ms=latencies.summary_ms(), latency_records_bytes=80, client_before=sample,
-        client_after=later, servers_before=[sample], servers_after=[later])
+        operations=per_second,
+        seconds=1.0,
+        delivered=per_second,
+        delivery_seconds=2.0,
+        latency_ms=latencies.summary_ms(),
+        latency_records_bytes=80,
+        client_before=sample,
+        client_after=later,
+        servers_before=[sample],
+        servers_after=[later],
+    )
+
+
+_NOTHING = ledger.Tally()
 
 
 class Result:
@@ -35,8 +45,13 @@ class Result:
     trouble = None
     workers = ()
 
-    def __init__(self, name, results, tally=ledger.Tally(), failures=()):
-        self.name, self.url, self.rounds, self.tally = name, 'zmq://u:p@h/', results, tally
+    def __init__(self, name, results, tally=_NOTHING, failures=()):
+        self.name, self.url, self.rounds, self.tally = (
+            name,
+            'zmq://u:p@h/',
+            results,
+            tally,
+        )
         self.latencies = latency.Latencies()
         self.latencies.record([0.001] * bool(results))
         self._failures = dict(failures)
@@ -79,15 +94,24 @@ def test_lost_messages_make_it_unsound_and_show():
     made = make(tally=ledger.Tally(delivered=7, lost=3, duplicated=2))
     assert not made['sound']
     entry = made['contestants'][1]
-    assert (entry['delivered'], entry['lost'], entry['duplicated']) == (7, 3, 2)
+    assert (entry['delivered'], entry['lost'], entry['duplicated']) == (
+        7,
+        3,
+        2,
+    )
     assert 'NOT SOUND' in printed(made)
 
 
 def test_failures_are_shown_with_an_example():
-    failures = {'MessagingTimeout': worker.Failures(4, 'MessagingTimeout: no reply')}
+    failures = {
+        'MessagingTimeout': worker.Failures(4, 'MessagingTimeout: no reply')
+    }
     made = make(failures=failures)
     assert made['contestants'][1]['failed'] == 4
-    assert '4 x MessagingTimeout, such as: MessagingTimeout: no reply' in printed(made)
+    assert (
+        '4 x MessagingTimeout, such as: MessagingTimeout: no reply'
+        in printed(made)
+    )
 
 
 def test_report_without_any_round_can_be_printed():
@@ -132,8 +156,13 @@ def test_costs_of_a_broker_are_in_the_table(capsys):
             sample = {'rss_bytes': 1, 'fds': 1, 'cpu_seconds': count / 1000,
                       'voluntary_switches': count, 'involuntary_switches': 0}
             setattr(one, f'{who}_{moment}', sample)
-    made = report.make_report([Result('fast', [one]), Result('slow', [one])], PARSED)
+    made = report.make_report(
+        [Result('fast', [one]), Result('slow', [one])], PARSED
+    )
     assert made['contestants'][0]['cost_per_operation']['broker'] == {
-        'cpu_seconds': 0.005, 'voluntary_switches': 5.0, 'involuntary_switches': 0.0}
+        'cpu_seconds': 0.005,
+        'voluntary_switches': 5.0,
+        'involuntary_switches': 0.0,
+    }
     tables.print_report(made, sys.stdout)
     assert '5,000' in capsys.readouterr().out

@@ -32,7 +32,9 @@ def test_a_process_that_is_gone_costs_nothing():
 
 
 def test_only_rabbit_has_a_broker(monkeypatch):
-    monkeypatch.setitem(brokers._PROGRAMS, 'rabbit', (brokers._name(os.getpid()),))
+    monkeypatch.setitem(
+        brokers._PROGRAMS, 'rabbit', (brokers._name(os.getpid()),)
+    )
     assert brokers.Broker('zmq://').sample() is None
     assert brokers.Broker('raw').sample() is None
     assert brokers.Broker('rabbit://h/').sample()['cpu_seconds'] > 0

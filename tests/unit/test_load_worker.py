@@ -32,7 +32,10 @@ def test_limit_is_exact_and_every_operation_is_new():
 
 
 def test_deadline_in_the_past_sends_nothing():
-    assert send(lambda ident, text: True, deadline=time.perf_counter()).sequence == 0
+    assert (
+        send(lambda ident, text: True, deadline=time.perf_counter()).sequence
+        == 0
+    )
 
 
 def test_stop_ends_a_phase_without_limits():
@@ -47,7 +50,9 @@ def test_stop_ends_a_phase_without_limits():
 
 def test_sequence_goes_on_over_phases():
     idents = []
-    thread = worker.Worker(0, lambda ident, text: idents.append(ident) or True, POOL)
+    thread = worker.Worker(
+        0, lambda ident, text: idents.append(ident) or True, POOL
+    )
     thread.start()
     for _ in range(2):
         thread.begin(worker.Phase(threading.Event(), limit=3))
@@ -78,6 +83,8 @@ def test_latency_is_the_time_of_the_operation():
     assert thread.latencies[0] >= 0.05
 
 
-@pytest.mark.parametrize('count, threads, shares', [(10, 3, [4, 3, 3]), (2, 4, [1, 1, 0, 0])])
+@pytest.mark.parametrize(
+    'count, threads, shares', [(10, 3, [4, 3, 3]), (2, 4, [1, 1, 0, 0])]
+)
 def test_count_is_shared_out(count, threads, shares):
     assert rounds.share(count, threads) == shares

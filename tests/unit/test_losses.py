@@ -4,18 +4,18 @@
 import collections
 import logging
 
+import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
-import pytest
 
 from tests.support import ids
 from zmq_threaded import counters as counting
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import losses
+from zmq_threaded.registry import record
 
 TOPIC = topics.rpc('exchange', 'topic')
 CAUSES = [losses.NOBODY_TOOK, losses.NO_ROOM, losses.CLOSED]

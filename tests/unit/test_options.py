@@ -9,13 +9,15 @@ import pickle
 import socket
 import stat
 
+import pytest
 from oslo_config import cfg
 from oslo_config import generator
 from oslo_log import versionutils
-import pytest
 
 from tests.support import forks
+from zmq_threaded import ipc_directory
 from zmq_threaded import legacy_options
+from zmq_threaded import live_options
 from zmq_threaded import options
 
 NOBODY = 65534
@@ -123,7 +125,7 @@ def in_group(name, text, group=options.GROUP):
 def test_these_tables_have_every_option():
     # rpc_zmq_sentinel_group means something with sentinels only, see below.
     assert LIVE.keys() | {'rpc_zmq_sentinel_group'} == {
-        option.name for option in options._OPTIONS}
+        option.name for option in live_options.OPTIONS}
     assert LEGACY.keys() == {option.name
                              for option in legacy_options.OPTIONS}
 
@@ -258,7 +260,7 @@ def test_receiver_port_is_that_of_old(config):
 
 
 def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
-    option, = (option for option in options._OPTIONS
+    option, = (option for option in live_options.OPTIONS
                if option.name == 'use_router_proxy')
     monkeypatch.setattr(option, '_logged_deprecation', False)
     options.read(config(in_group('use_router_proxy', 'true')), {})
@@ -266,13 +268,16 @@ def test_use_router_proxy_says_what_to_set(config, deprecations, monkeypatch):
     assert 'rpc_zmq_topology' in deprecations.text
 
 
-@pytest.mark.parametrize('name', ['use_router_proxy', 'rpc_poll_timeout'])
+@pytest.mark.parametrize('name, group', [
+    ('use_router_proxy', options.GROUP), ('rpc_poll_timeout', options.GROUP),
+    ('wait_timeout', legacy_options.REDIS_GROUP)])
 def test_a_configuration_that_was_pickled_after_a_deprecation_can_be_read(
-        config, deprecations, monkeypatch, name):
-    conf = config(in_group(name, '1'))
+        config, deprecations, monkeypatch, name, group):
+    conf = config(in_group(name, '1', group))
     settings = options.read(conf, {})
     copy = pickle.loads(pickle.dumps(conf))
-    for option in options._OPTIONS + legacy_options.OPTIONS:
+    for option in (live_options.OPTIONS + legacy_options.OPTIONS
+                   + legacy_options.REDIS_OPTIONS):
         # As in a spawned process, which has told nothing yet.
         monkeypatch.setattr(option, '_logged_deprecation', False)
     assert options.read(copy, {}) == settings
@@ -418,7 +423,7 @@ def as_nobody(function, *args):
 
 def directory_or_error(ipc_dir=''):
     try:
-        return options.ipc_directory(settings(ipc_dir))
+        return ipc_directory.find(settings(ipc_dir))
     except options.InvalidOption as error:
         return f'refused: {error}'
 
@@ -429,13 +434,13 @@ def mode(path):
 
 def test_directory_that_was_asked_for_is_made(ipc_dir):
     path = os.path.join(ipc_dir, 'some', 'where')
-    assert options.ipc_directory(settings(path)) == path
+    assert ipc_directory.find(settings(path)) == path
     assert mode(path) == 0o700
 
 
 def test_directory_that_was_asked_for_is_taken_as_it_is(ipc_dir):
     os.chmod(ipc_dir, 0o750)
-    assert options.ipc_directory(settings(ipc_dir)) == ipc_dir
+    assert ipc_directory.find(settings(ipc_dir)) == ipc_dir
     assert mode(ipc_dir) == 0o750
 
 
@@ -445,8 +450,8 @@ def no_default(ipc_dir, monkeypatch):
     """
     os.chmod(ipc_dir, 0o777)
     pattern = os.path.join(ipc_dir, 'private-%d')
-    monkeypatch.setattr(options, '_DEFAULT_IPC_DIR', NOWHERE)
-    monkeypatch.setattr(options, '_FALLBACK_IPC_DIR', pattern)
+    monkeypatch.setattr(ipc_directory, '_DEFAULT', NOWHERE)
+    monkeypatch.setattr(ipc_directory, '_FALLBACK', pattern)
     return pattern
 
 
@@ -461,7 +466,7 @@ def test_directory_that_was_asked_for_never_falls_back(no_default, ipc_dir):
     open(path, 'w').close()
     for unusable in (NOWHERE, path, os.path.join(path, 'below')):
         with pytest.raises(options.InvalidOption, match='rpc_zmq_ipc_dir'):
-            options.ipc_directory(settings(unusable))
+            ipc_directory.find(settings(unusable))
     assert os.listdir(ipc_dir) == ['file']
 
 
@@ -480,14 +485,14 @@ def test_directory_that_may_not_be_written_never_falls_back(
 
 def test_default_is_taken_when_it_can_be(ipc_dir, monkeypatch):
     default = os.path.join(ipc_dir, 'default')
-    monkeypatch.setattr(options, '_DEFAULT_IPC_DIR', default)
-    assert options.ipc_directory(settings()) == default
+    monkeypatch.setattr(ipc_directory, '_DEFAULT', default)
+    assert ipc_directory.find(settings()) == default
     assert mode(default) == 0o700
 
 
 def test_default_falls_back_to_a_private_directory(private):
     for _ in range(2):
-        assert options.ipc_directory(settings()) == private
+        assert ipc_directory.find(settings()) == private
         assert mode(private) == 0o700
 
 
@@ -500,14 +505,14 @@ def test_default_that_is_there_and_unusable_is_a_warning_with_the_reason(
         private, ipc_dir, monkeypatch, caplog):
     default = os.path.join(ipc_dir, 'default')
     open(default, 'w').close()
-    monkeypatch.setattr(options, '_DEFAULT_IPC_DIR', default)
-    assert options.ipc_directory(settings()) == private
+    monkeypatch.setattr(ipc_directory, '_DEFAULT', default)
+    assert ipc_directory.find(settings()) == private
     line, = warnings(caplog)
     assert default in line and private in line and 'File exists' in line
 
 
 def test_default_that_is_not_there_is_no_warning(private, caplog):
-    assert options.ipc_directory(settings()) == private
+    assert ipc_directory.find(settings()) == private
     assert warnings(caplog) == []
 
 
@@ -518,7 +523,7 @@ def test_directory_that_everybody_may_enter_is_one_warning(ipc_dir, caplog,
                                                            bits, warned):
     os.chmod(ipc_dir, bits)
     for _ in range(2):
-        options.ipc_directory(settings(ipc_dir))
+        ipc_directory.find(settings(ipc_dir))
     assert [ipc_dir in line and 'every user' in line and warned in line
             for line in warnings(caplog)] == [True] * bool(warned)
 
@@ -539,14 +544,16 @@ def test_directory_on_a_read_only_file_system_says_so(ipc_dir):
                           (b'x', ipc_dir.encode(), b'tmpfs', 1, None)):
             assert libc.mount(*arguments) == 0, ctypes.get_errno()
         said = []
-        options.LOG.warning = lambda *args: said.append(args[0] % args[1:])
-        return [options.ipc_directory(settings(ipc_dir)), *said]
+        ipc_directory.LOG.warning = lambda *args: said.append(
+            args[0] % args[1:]
+        )
+        return [ipc_directory.find(settings(ipc_dir)), *said]
     path, said = forks.Forked(child).result()[:2]
     assert path == ipc_dir and 'read-only file system' in said
 
 
 def test_ordinary_user_falls_back_to_tmp(monkeypatch):
-    monkeypatch.setattr(options, '_DEFAULT_IPC_DIR', NOWHERE)
+    monkeypatch.setattr(ipc_directory, '_DEFAULT', NOWHERE)
     uid = NOBODY if os.getuid() == 0 else os.getuid()
     path = f'/tmp/openstack-zmq-{uid}'
     existed = os.path.exists(path)
@@ -562,7 +569,7 @@ def test_ordinary_user_falls_back_to_tmp(monkeypatch):
 def test_private_directory_ignores_a_generous_umask(private):
     before = os.umask(0)
     try:
-        assert options.ipc_directory(settings()) == private
+        assert ipc_directory.find(settings()) == private
     finally:
         os.umask(before)
     assert mode(private) == 0o700

@@ -2,11 +2,11 @@
 """Old messages are reported with those for whom they wait."""
 
 from tests.support import ids
-from zmq_threaded.registry import record
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import overdue
+from zmq_threaded.registry import record
 
 NOW = 1000.0
 SERVER = record.Instance(b'i' * 16, ('ipc:///x',), host='node-7',

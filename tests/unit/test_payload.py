@@ -3,15 +3,21 @@
 
 import collections
 import datetime
-import enum
 import math
 import uuid
 
+import pytest
 from hypothesis import example
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
-import pytest
 
+from tests.support.payloads import circle
+from tests.support.payloads import DictLike
+from tests.support.payloads import Level
+from tests.support.payloads import nested
+from tests.support.payloads import Point
+from tests.support.payloads import WHEN
 from zmq_threaded import payload
 from zmq_threaded import wire
 
@@ -30,25 +36,6 @@ def through(value, encoding):
     return payload.load(part, flags)
 
 
-class DictLike:
-    """Has items(), as OpenStack's objects have."""
-
-    def __init__(self, content):
-        self._content = content
-
-    def items(self):
-        return self._content.items()
-
-    def __repr__(self):
-        return f'DictLike({self._content})'
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-Point = collections.namedtuple('Point', 'x y')
-WHEN = datetime.datetime(2026, 11, 21, 1, 2, 3, 4)
 NAME = uuid.UUID('12345678123456781234567812345678')
 
 
@@ -57,7 +44,7 @@ NAME = uuid.UUID('12345678123456781234567812345678')
     ('\0ä\u2603\U0001f600', '\0ä\u2603\U0001f600'),
     ((), []), ((1, (2,)), [1, [2]]), ({}, {}), ({1, }, [1]),
     (WHEN, '2026-11-21T01:02:03.000004'),
-    (WHEN.replace(tzinfo=datetime.timezone.utc),
+    (WHEN.replace(tzinfo=datetime.UTC),
      '2026-11-21T01:02:03.000004'),
     (NAME, str(NAME)), (Level.HIGH, 3), (Point(1, 2), [1, 2]),
     (collections.OrderedDict(b=1, a=2), {'b': 1, 'a': 2}),
@@ -87,6 +74,7 @@ values = st.recursive(plain, lambda inner: (
     max_leaves=12)
 
 
+@settings(deadline=None)
 @given(values)
 @example(2 ** 64 - 1)
 @example(-2 ** 63)
@@ -95,6 +83,7 @@ def test_both_encodings_make_the_same(value):
     assert through(value, 'json') == through(value, 'msgpack')
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(categories=['L', 'Cs'])))
 @example('\udcff')
 def test_both_encodings_take_lone_surrogates(text):
@@ -105,13 +94,6 @@ def test_both_encodings_take_lone_surrogates(text):
 @pytest.mark.parametrize('depth', [10, 500, 600])
 def test_both_encodings_take_the_same_depth(depth):
     assert through(nested(depth), 'json') == through(nested(depth), 'msgpack')
-
-
-def nested(depth):
-    value = []
-    for _ in range(depth):
-        value = [value]
-    return value
 
 
 def test_only_msgpack_keeps_bytes_and_keys_that_are_no_strings():
@@ -156,12 +138,6 @@ def test_other_flags_do_not_matter_to_reading():
 # What cannot be encoded
 
 
-def circle():
-    value = []
-    value.append(value)
-    return value
-
-
 @pytest.mark.parametrize('value', [
     object(), [object()], {'k': object()}, {object(): 1}, circle(),
     10 ** 10_000, nested(100_000)],
@@ -176,6 +152,7 @@ def test_what_cannot_be_encoded_is_a_type_or_value_error(value, encoding):
 
 
 @pytest.mark.parametrize('flags', FLAGS)
+@settings(deadline=None)
 @given(part=st.binary(max_size=200))
 @example(part=b'')
 @example(part=b'\x80\x81')

@@ -9,13 +9,13 @@ import json
 import logging
 import sys
 
+import msgpack
+import oslo_messaging
+import pytest
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
-import msgpack
-import oslo_messaging
 from oslo_messaging._drivers import common
-import pytest
 
 from tests.support import replies
 from zmq_threaded import errors

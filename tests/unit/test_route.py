@@ -3,9 +3,9 @@
 
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from zmq_threaded import wire
 from zmq_threaded.receiver import address

@@ -3,9 +3,9 @@
 
 import multiprocessing
 
-from oslo_config import cfg
 import pytest
 import zmq
+from oslo_config import cfg
 
 from tests.support import ids
 from zmq_threaded import options
@@ -26,7 +26,7 @@ def _first_ids(settings, count=2):
     context = sockets.new_context(settings)
     numbers = []
     for _ in range(count):
-        router = sockets.router_socket(context, settings)
+        router = sockets.Sockets(context, settings).router()
         port = router.bind_to_random_port('tcp://127.0.0.1')
         peer = context.socket(zmq.DEALER)
         peer.connect(f'tcp://127.0.0.1:{port}')
@@ -80,12 +80,12 @@ def test_new_processes_do_not_start_where_libzmq_would(settings):
 
 def test_the_request_ids_of_a_req_do_not_tell_them(settings):
     context = sockets.new_context(settings)
-    router = sockets.router_socket(context, settings)
+    router = sockets.Sockets(context, settings).router()
     port = router.bind_to_random_port('tcp://127.0.0.1')
     seen = []
     for _ in range(4):
-        req = sockets.request_socket(context, settings,
-                                     f'tcp://127.0.0.1:{port}')
+        req = sockets.Sockets(context, settings).request(
+            f'tcp://127.0.0.1:{port}')
         assert req.poll(5000, zmq.POLLOUT)
         req.send(ids.new_id())
         assert router.poll(5000)

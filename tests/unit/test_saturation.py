@@ -11,10 +11,13 @@ def tick():
     made = saturation.Saturation('server a on h (instance 1) of topic',
                                  lambda: 990, 1000)
 
-    def run(seconds, was_full, start=[1000.0]):
+    now = 1000.0
+
+    def run(seconds, was_full):
+        nonlocal now
         for _ in range(seconds):
-            made.tick(start[0], was_full, 64)
-            start[0] += 1
+            made.tick(now, was_full, 64)
+            now += 1
     return run
 
 

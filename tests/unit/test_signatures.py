@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 
-from oslo_config import cfg
 import oslo_messaging
-from oslo_messaging._drivers import base
 import pytest
+from oslo_config import cfg
+from oslo_messaging._drivers import base
 
 from tests.support import leaks
 from zmq_threaded import driver
@@ -58,9 +58,14 @@ def test_driver_is_made_as_every_driver():
     assert parameters(driver.ZmqDriver) == parameters(base.BaseDriver)
 
 
-@pytest.mark.parametrize('ours, more', [
-    (driver.ZmqDriver, {'counters', 'unacknowledged'}), (listener.ZmqListener, set()),
-    (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'})])
+@pytest.mark.parametrize(
+    'ours, more',
+    [
+        (driver.ZmqDriver, {'counters', 'unacknowledged'}),
+        (listener.ZmqListener, set()),
+        (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'}),
+    ],
+)
 def test_no_other_public_methods(ours, more):
     theirs, = ours.__bases__
     assert public(ours) == public(theirs) | more

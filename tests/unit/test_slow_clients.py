@@ -4,9 +4,8 @@
 import pytest
 
 from zmq_threaded import counters
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
-from zmq_threaded import sockets
-
 
 MEGABYTE = 1024 * 1024
 
@@ -23,7 +22,7 @@ class Client:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        if outcome is sockets.SENT:
+        if outcome is multiparts.SENT:
             self.got.append(frames[1])
         return outcome
 
@@ -37,24 +36,28 @@ def client():
 
 
 def test_the_order_is_kept(client):
-    client.outcomes = [sockets.SENT, sockets.SLOW]
+    client.outcomes = [multiparts.SENT, multiparts.SLOW]
     client.slow.retry()
     assert b'client' in client.slow
-    client.outcomes = [sockets.SENT, sockets.SENT]
+    client.outcomes = [multiparts.SENT, multiparts.SENT]
     client.slow.retry()
     assert client.got == [0, 1, 2]
     assert not len(client.slow)
 
 
 def test_what_a_vanished_client_does_not_get_is_counted(client):
-    client.outcomes = [sockets.SENT, sockets.GONE]
+    client.outcomes = [multiparts.SENT, multiparts.GONE]
     client.slow.retry()
     assert client.counters.snapshot() == {'replies_to_vanished_clients': 2}
     assert not len(client.slow)
 
 
 def test_one_that_cannot_be_sent_is_not_in_the_way_of_the_others(client):
-    client.outcomes = [ValueError('on purpose'), sockets.SENT, sockets.SENT]
+    client.outcomes = [
+        ValueError('on purpose'),
+        multiparts.SENT,
+        multiparts.SENT,
+    ]
     with pytest.raises(ValueError):
         client.slow.retry()
     client.slow.retry()
@@ -72,7 +75,7 @@ def test_discarding_says_how_many(client):
 
 def _take_all(client, count):
     client.got.clear()
-    client.outcomes = [sockets.SENT] * count
+    client.outcomes = [multiparts.SENT] * count
     client.slow.retry()
     assert not client.outcomes and not len(client.slow)
     return client.got
@@ -111,7 +114,7 @@ def test_the_newest_is_kept_however_big_it_is():
     assert 'last' in _take_all(client, 1)
 
 
-@pytest.mark.parametrize('outcome', [sockets.GONE, sockets.SENT])
+@pytest.mark.parametrize('outcome', [multiparts.GONE, multiparts.SENT])
 def test_room_comes_back_however_the_bytes_went(outcome):
     client = Client()
     for _ in range(20):

@@ -3,12 +3,12 @@
 
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
-from zmq_threaded.registry import record
 from zmq_threaded import texts
+from zmq_threaded.registry import record
 
 anything = st.text(st.characters(), max_size=60)   # with lone surrogates
 

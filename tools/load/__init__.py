@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of tools/rpc_load.py, a load tool for oslo.messaging transports."""
+"""The parts of rpc_load.py, a load tool for oslo.messaging transports."""

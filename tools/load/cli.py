@@ -42,7 +42,10 @@ def leave(code):
     """Exit, even if a transport left threads behind that never end."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+    if any(
+        thread is not threading.main_thread()
+        for thread in threading.enumerate()
+    ):
         os._exit(code)
     sys.exit(code)
 
@@ -67,9 +70,10 @@ def _run(options):
 
 
 def _pin():
-    """Keep this process on the first core it may use; returns the others, for the servers.
+    """Keep this process on the first core it may use.
 
     Threads that come later, and a receiver of the node, stay there too.
+    The other cores are returned: the servers get them.
     """
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {first})
@@ -99,7 +103,11 @@ def _take_turns(contestants, options, progress):
     for number in range(1, options.rounds + 1):
         for contestant in contestants:
             if contestant.trouble is None:
-                _take_turn(contestant, f'{contestant.name} {number}/{options.rounds}', progress)
+                _take_turn(
+                    contestant,
+                    f'{contestant.name} {number}/{options.rounds}',
+                    progress,
+                )
 
 
 def _take_turn(contestant, label, progress):
@@ -111,14 +119,21 @@ def _take_turn(contestant, label, progress):
         progress.say(f'{label}: {error}')
         return
     p50, p99 = (result.latency_ms[level] or 0 for level in ('p50', 'p99'))
-    progress.say(f'{label}: {result.per_second:,.0f} ops/s, p50 {p50:.3g} ms, p99 {p99:.3g} ms')
+    progress.say(
+        f'{label}: {result.per_second:,.0f} ops/s, '
+        f'p50 {p50:.3g} ms, p99 {p99:.3g} ms'
+    )
 
 
 def _stop(contestants, hurried):
     """Stop everything, without a second interruption; returns complaints."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    return [complaint for contestant in contestants for complaint in contestant.stop(hurried)]
+    return [
+        complaint
+        for contestant in contestants
+        for complaint in contestant.stop(hurried)
+    ]
 
 
 def _publish(contestants, options, draw):

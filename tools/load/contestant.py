@@ -22,7 +22,7 @@ _HURRIED_STOP_SECONDS = 2
 
 
 class Contestant:
-    """Everything that belongs to one transport under test, from start to stop."""
+    """All that belongs to one transport under test, from start to stop."""
 
     def __init__(self, entry, options, cores=()):
         self.name, self.url, self.kind = entry.name, entry.url, entry.kind
@@ -40,19 +40,24 @@ class Contestant:
         self._token = secrets.token_hex(4)
         # A topic of its own: nothing of an earlier run can arrive here.
         self._topic = f'rpc_load_{self._token}'
-        self._node = nodes.NodeReceiver(self.url) if nodes.is_wanted(self.url) else None
+        self._node = (
+            nodes.NodeReceiver(self.url) if nodes.is_wanted(self.url) else None
+        )
         self._reached_at = self._node.url if self._node else self.url
         self._client = self._make_client()
 
     def start_servers(self):
-        """Start the server processes, and their receiver, without waiting for them."""
+        """Start the server processes and their receiver; wait for none."""
         if self._node:
             self._node.start()
         for number in range(self.options.servers):
             self.servers.append(processes.ServerProcess(self._spec(number)))
 
     def connect(self, deadline):
-        """Wait for the servers and for the way to them; raises StartError at the deadline."""
+        """Wait for the servers and for the way to them.
+
+        Raises StartError at the deadline.
+        """
         try:
             if self._node:
                 self._node.wait_ready(deadline)
@@ -61,8 +66,12 @@ class Contestant:
             self._probe(deadline)
         except errors.LoadError as error:
             raise errors.StartError(f'{self.name}: {error}') from error
-        self.workers = [worker.Worker(number, self._client.operation(number), self._client.pool)
-                        for number in range(self.options.threads)]
+        self.workers = [
+            worker.Worker(
+                number, self._client.operation(number), self._client.pool
+            )
+            for number in range(self.options.threads)
+        ]
         for thread in self.workers:
             thread.start()
 
@@ -72,42 +81,57 @@ class Contestant:
 
     def take_tally(self):
         """Compare what was sent with what has arrived up to now."""
-        return self._reconcile([server.ask('ledger') for server in self.servers])
+        return self._reconcile(
+            [server.ask('ledger') for server in self.servers]
+        )
 
     def due(self):
         """Return how many messages were sent without an exception."""
-        return sum(thread.sequence - thread.failed_count for thread in self.workers)
+        return sum(
+            thread.sequence - thread.failed_count for thread in self.workers
+        )
 
     def wrong(self):
-        """Return the number of wrong replies and of messages a server got wrong."""
+        """Return how many replies, and messages at the servers, were wrong."""
         return sum(thread.wrong for thread in self.workers) + self.server_wrong
 
     def failures(self):
-        """Return {exception class name: worker.Failures} over all client threads."""
+        """Return {exception class name: worker.Failures} of all threads."""
         merged = {}
         for thread in self.workers:
             for name, failures in thread.failures.items():
-                known = merged.setdefault(name, worker.Failures(0, failures.example))
+                known = merged.setdefault(
+                    name, worker.Failures(0, failures.example)
+                )
                 known.count += failures.count
         return merged
 
     def sound(self):
-        """Return whether all that was sent arrived once and came back right."""
+        """Return whether all messages arrived once and came back right."""
         return not (self.trouble or self.tally.lost or self.tally.duplicated
                     or self.wrong() or self.failures())
 
     def stop(self, hurried=False):
-        """Stop threads, client and servers; returns a list of what did not stop by itself."""
+        """Stop threads, client and servers.
+
+        Returns a list of what did not stop by itself.
+        """
         complaints = self._stop_client()
         seconds = _HURRIED_STOP_SECONDS if hurried else _STOP_SECONDS
-        with concurrent.futures.ThreadPoolExecutor(max(1, len(self.servers))) as pool:
-            stops = [pool.submit(server.stop, seconds) for server in self.servers]
+        with concurrent.futures.ThreadPoolExecutor(
+            max(1, len(self.servers))
+        ) as pool:
+            stops = [
+                pool.submit(server.stop, seconds) for server in self.servers
+            ]
         problems = [stop.exception() for stop in stops if stop.exception()]
         complaints += [f'{self.name}: {problem}' for problem in problems]
         if self.workers and not problems and not hurried:
             self.tally = self._reconcile([stop.result() for stop in stops])
         if self._node:
-            complaints += [f'{self.name}: {problem}' for problem in self._node.stop()]
+            complaints += [
+                f'{self.name}: {problem}' for problem in self._node.stop()
+            ]
         return complaints
 
     def _make_client(self):
@@ -117,30 +141,50 @@ class Contestant:
             return raw.RawClient(self._topic, options.servers, self._token,
                                  options.size, options.timeout)
         from load import oslo
-        return oslo.make_client(self._reached_at, self._topic, self.mode, self._token,
-                                options.size, options.timeout)
+
+        return oslo.make_client(
+            self._reached_at,
+            self._topic,
+            self.mode,
+            self._token,
+            options.size,
+            options.timeout,
+        )
 
     def _spec(self, number):
-        return {'kind': self.kind, 'mode': self.mode.name, 'url': self._reached_at,
-                'topic': self._topic,
-                'number': number, 'name': f'load{number}', 'token': self._token,
-                'size': self.options.size, 'workers': self.options.workers,
-                'verbose': self.options.verbose,
-                'core': self._cores[number % len(self._cores)] if self._cores else None}
+        return {
+            'kind': self.kind,
+            'mode': self.mode.name,
+            'url': self._reached_at,
+            'topic': self._topic,
+            'number': number,
+            'name': f'load{number}',
+            'token': self._token,
+            'size': self.options.size,
+            'workers': self.options.workers,
+            'verbose': self.options.verbose,
+            'core': self._cores[number % len(self._cores)]
+            if self._cores
+            else None,
+        }
 
     def _probe(self, deadline):
         problem = 'no message arrived'
         while time.monotonic() < deadline:
             try:
                 self._client.probe()
-                if self._probe_arrived(min(deadline, time.monotonic() + _PROBE_ARRIVAL_SECONDS)):
+                if self._probe_arrived(
+                    min(deadline, time.monotonic() + _PROBE_ARRIVAL_SECONDS)
+                ):
                     return
             except errors.LoadError:
                 raise
             except Exception as error:
                 problem = errors.first_line(error)
                 time.sleep(_PROBE_PAUSE_SECONDS)
-        raise errors.StartError(f'the client does not reach the server: {problem}')
+        raise errors.StartError(
+            f'the client does not reach the server: {problem}'
+        )
 
     def _probe_arrived(self, deadline):
         enough = all if self.mode.every_server else any
@@ -154,7 +198,10 @@ class Contestant:
         self.server_wrong = sum(answer['wrong'] for answer in answers)
         sent = {thread.number: thread.sent() for thread in self.workers}
         tally = ledger.reconcile(
-            sent, [answer['ledger'] for answer in answers], self.mode.every_server)
+            sent,
+            [answer['ledger'] for answer in answers],
+            self.mode.every_server,
+        )
         self.server_wrong += tally.never_sent
         return tally
 
@@ -165,5 +212,8 @@ class Contestant:
         closing.start()
         closing.join(_CLOSE_SECONDS)
         if closing.is_alive():
-            return [f'{self.name}: the client transport did not close in {_CLOSE_SECONDS} s']
+            return [
+                f'{self.name}: the client transport did not close in '
+                f'{_CLOSE_SECONDS} s'
+            ]
         return []

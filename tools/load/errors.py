@@ -26,7 +26,7 @@ class StartError(LoadError):
 
 
 class ServerDied(LoadError):
-    """A server process ended, or stopped answering, in the middle of the run."""
+    """A server process ended, or stopped answering, during the run."""
 
 
 class ThreadsStuck(LoadError):
@@ -34,6 +34,13 @@ class ThreadsStuck(LoadError):
 
 
 def first_line(error):
-    """Return 'ClassName: text' of an exception, on one line of bounded length."""
+    """Return 'ClassName: text' of an exception, on one line.
+
+    The line has 300 characters at most.
+    """
     text = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {text}'[:300] if text else type(error).__name__
+    return (
+        f'{type(error).__name__}: {text}'[:300]
+        if text
+        else type(error).__name__
+    )

@@ -18,7 +18,8 @@ class Latencies:
 
     def record(self, seconds):
         """Add an iterable of latencies in seconds."""
-        # The histogram is plain Python: counting equal values first saves most of its work.
+        # The histogram is plain Python. Counting equal values first saves
+        # most of its work.
         ticks = collections.Counter(
             max(1, round(value * 1000 * _TICKS_PER_MS)) for value in seconds)
         for value, count in ticks.items():
@@ -28,19 +29,35 @@ class Latencies:
         return self._histogram.get_total_count()
 
     def summary_ms(self):
-        """Return {'p50', 'p90', 'p99', 'p99.9', 'max', 'mean'} in milliseconds, or nulls."""
+        """Return a dict of latencies in milliseconds.
+
+        The keys are 'p50', 'p90', 'p99', 'p99.9', 'max' and 'mean'. Every
+        value is None if nothing was recorded.
+        """
         names = [f'p{level:g}' for level in PERCENTILES]
         if not len(self):
             return dict.fromkeys([*names, 'max', 'mean'])
-        values = self._histogram.get_percentile_to_value_dict(list(PERCENTILES))
+        values = self._histogram.get_percentile_to_value_dict(
+            list(PERCENTILES)
+        )
         ticks = [values[level] for level in PERCENTILES]
-        ticks += [self._histogram.get_max_value(), self._histogram.get_mean_value()]
+        ticks += [
+            self._histogram.get_max_value(),
+            self._histogram.get_mean_value(),
+        ]
         return {name: round(value / _TICKS_PER_MS, 4)
                 for name, value in zip([*names, 'max', 'mean'], ticks)}
 
     def curve(self, points_per_half=10):
-        """Return [(percentile, milliseconds)] for a plot, denser towards 100."""
+        """Return [(percentile, milliseconds)], denser towards 100."""
         if not len(self):
             return []
-        return [(item.percentile_level_iterated_to, item.value_iterated_to / _TICKS_PER_MS)
-                for item in self._histogram.get_percentile_iterator(points_per_half)]
+        return [
+            (
+                item.percentile_level_iterated_to,
+                item.value_iterated_to / _TICKS_PER_MS,
+            )
+            for item in self._histogram.get_percentile_iterator(
+                points_per_half
+            )
+        ]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which operations were sent and which arrived: lost, duplicated, never sent.
 
-An operation is known by the number of its client thread and its sequence number
-in that thread, counted from 0 over the whole life of a contestant. Sets of
-sequence numbers are bitmaps: one bit for each operation, in any order of arrival,
-so that the counting stays small beside the memory a soak test looks at.
+An operation is known by the number of its client thread and its sequence
+number in that thread, counted from 0 over the whole life of a contestant.
+Sets of sequence numbers are bitmaps: one bit for each operation, in any order
+of arrival, so that the counting stays small beside the memory a soak test
+looks at.
 """
 
 import base64
@@ -43,12 +44,12 @@ class Bitmap:
         return True
 
     def to_int(self):
-        """Return the set as one integer, bit n standing for sequence number n."""
+        """Return the set as one integer: bit n is sequence number n."""
         return int.from_bytes(self._bits, 'little')
 
 
 class DeliveryLedger:
-    """Counts, in a server process, each operation the first time and any further time."""
+    """Counts first and further arrivals of operations in a server process."""
 
     def __init__(self):
         self.delivered = 0
@@ -72,14 +73,21 @@ class DeliveryLedger:
     def export(self):
         """Return a JSON-able copy of everything recorded, for reconcile()."""
         with self._lock:
-            seen = {thread: bitmap.to_int() for thread, bitmap in self._seen.items()}
-            return {'duplicated': self.duplicated,
-                    'seen': {str(thread): _pack(bits) for thread, bits in seen.items()}}
+            seen = {
+                thread: bitmap.to_int()
+                for thread, bitmap in self._seen.items()
+            }
+            return {
+                'duplicated': self.duplicated,
+                'seen': {
+                    str(thread): _pack(bits) for thread, bits in seen.items()
+                },
+            }
 
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """What one client thread sent: how many operations and which of them raised."""
+    """What one client thread sent: how many operations, and which raised."""
 
     count: int
     failed: Bitmap
@@ -87,7 +95,7 @@ class Sent:
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """The outcome of comparing what was sent with what arrived, in messages."""
+    """What was sent, compared with what arrived, in messages."""
 
     delivered: int = 0
     lost: int = 0
@@ -104,15 +112,24 @@ def reconcile(sent, exports, every_server):
 
     sent: {thread: Sent}. exports: one DeliveryLedger.export() for each server.
     every_server: each operation is due once at every server, else at just one.
-    An operation that raised in the client may or may not have arrived: either is right.
+    An operation that raised in the client may or may not have arrived: either
+    is right.
     """
     total = Tally(duplicated=sum(export['duplicated'] for export in exports))
     for thread, mine in sent.items():
-        seen = [_unpack(export['seen'].get(str(thread), '')) for export in exports]
+        seen = [
+            _unpack(export['seen'].get(str(thread), '')) for export in exports
+        ]
         total += _reconcile_thread(mine, seen, every_server)
-    strangers = [_unpack(packed) for export in exports
-                 for thread, packed in export['seen'].items() if int(thread) not in sent]
-    return total + Tally(never_sent=sum(bits.bit_count() for bits in strangers))
+    strangers = [
+        _unpack(packed)
+        for export in exports
+        for thread, packed in export['seen'].items()
+        if int(thread) not in sent
+    ]
+    return total + Tally(
+        never_sent=sum(bits.bit_count() for bits in strangers)
+    )
 
 
 def _reconcile_thread(sent, seen, every_server):
@@ -127,7 +144,12 @@ def _reconcile_thread(sent, seen, every_server):
         lost = sum((due & ~bits).bit_count() for bits in seen)
         return Tally(arrivals, lost, 0, never_sent)
     distinct = (anywhere & everything).bit_count()
-    return Tally(distinct, (due & ~anywhere).bit_count(), arrivals - distinct, never_sent)
+    return Tally(
+        distinct,
+        (due & ~anywhere).bit_count(),
+        arrivals - distinct,
+        never_sent,
+    )
 
 
 def _pack(bits):

@@ -14,7 +14,7 @@ from unittest import mock
 
 import zmq
 
-from zmq_threaded import sockets
+from zmq_threaded.net import multiparts
 
 _NAMES = {zmq.REQ: 'REQ', zmq.DEALER: 'DEALER', zmq.ROUTER: 'ROUTER'}
 _QUIET_SECONDS = 0.05
@@ -76,7 +76,8 @@ def counted():
 
     # The driver sends past the method of the class; here it must not.
     with mock.patch('zmq.Context', Context), mock.patch.object(
-            sockets, '_send_frame', lambda socket, *args: socket.send(*args)):
+            multiparts, '_send_frame',
+            lambda socket, *args: socket.send(*args)):
         yield counts
 
 

@@ -9,8 +9,10 @@ class Mode:
     """One way to send a message and what may be expected of it."""
 
     name: str
-    replies: bool       # the sender waits for an answer
-    every_server: bool  # each message is due once at every server, not at one of them
+    replies: bool  # the sender waits for an answer
+    every_server: (
+        bool  # each message is due once at every server, not at one of them
+    )
 
 
 MODES = {mode.name: mode for mode in (

@@ -10,44 +10,10 @@ import re
 from load import errors
 from load import modes
 from load import payload
+from load import texts
 
 DEFAULT_URL = 'zmq://'
 RAW_NAME = 'raw'
-
-_DESCRIPTION = """\
-Load a transport of oslo.messaging and count what it loses.
-
-Starts server processes for each URL, sends from threads of this process, and prints
-operations a second, latencies and what was lost, duplicated, answered wrongly or
-failed. Several URLs take turns, round by round, and are compared as ratios.
-Name a contestant with NAME=URL. Options of a driver go into the query of its URL.
-A zmq:// URL with rpc_zmq_topology=receiver gets a receiver process of its own, on a
-free port and in an IPC directory of its own unless the URL names them."""
-
-_EPILOG = """\
-figures:
-  Calls: latency is the round trip, ops/s counts completed calls. Casts and fanouts:
-  latency is the time spent in cast(), and delivered/s reaches from the first send to
-  the last arrival (fanout: arrivals at all servers together). Failed operations have
-  no latency. Median and range are over the rounds. RSS and open files are those after
-  the first warm-up and at the end. CPU per operation is that of this process and of
-  its servers; a broker's or receiver's own is not in it. Operations of the warm-up are checked, but
-  not timed. One that raised an exception is failed, and never lost.
-
-exit code:
-  0 all arrived once and came back right   1 lost, duplicated, wrong or failed
-  2 usage or URL   3 a server did not start or was not reached   130 interrupted
-
-examples:
-  rpc_load.py                                   zmq://, calls, about ten seconds
-  rpc_load.py --threads 32 --size 64            small calls from many threads
-  rpc_load.py zmq:// rabbit://guest:guest@127.0.0.1:5672/ --plot compare.png
-  rpc_load.py zmq:// --raw --threads 1          what oslo.messaging costs
-  rpc_load.py --mode fanout --servers 3
-  rpc_load.py --threads 32 --count 1000000 --json soak.json
-  rpc_load.py direct=zmq:// 'receiver=zmq://?rpc_zmq_topology=receiver' --baseline direct
-  rpc_load.py one=zmq:// two='zmq://?rpc_zmq_ipc_dir=/dev/shm/x' --baseline one"""
-
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -60,7 +26,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The parsed command line. Times are in seconds, size in bytes or 'real'."""
+    """The parsed command line.
+
+    Times are in seconds. The size is in bytes, or 'real'.
+    """
 
     entries: tuple
     mode: modes.Mode
@@ -83,19 +52,28 @@ class Options:
 
 
 def parse(arguments):
-    """Return Options; exits for --help, raises UsageError for anything that makes no sense."""
+    """Return Options; exits for --help.
+
+    Raises UsageError for anything that makes no sense.
+    """
     given = _parser().parse_intermixed_args(arguments)
     entries = _entries(given.urls or [DEFAULT_URL])
     baseline = _baseline(given.baseline, entries)
     if given.raw:
         if given.mode != 'call':
-            raise errors.UsageError('--raw is an echo: it goes with --mode call only')
+            raise errors.UsageError(
+                '--raw is an echo: it goes with --mode call only'
+            )
         entries += (Entry(RAW_NAME, RAW_NAME, RAW_NAME),)
         baseline = RAW_NAME if given.baseline == RAW_NAME else baseline
     if baseline is None:
-        raise errors.UsageError(f'--baseline {given.baseline} is none of the contestants')
+        raise errors.UsageError(
+            f'--baseline {given.baseline} is none of the contestants'
+        )
     if given.pin and len(os.sched_getaffinity(0)) < 2:
-        raise errors.UsageError('--pin needs two cores, and this process may use only one')
+        raise errors.UsageError(
+            '--pin needs two cores, and this process may use only one'
+        )
     for path in (given.json, given.plot):
         _check_writable(path)
     settings = vars(given)
@@ -125,10 +103,19 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _parser():
-    parser = _Parser(prog='rpc_load.py', description=_DESCRIPTION, epilog=_EPILOG,
-                     formatter_class=_Help, allow_abbrev=False)
-    parser.add_argument('urls', nargs='*', metavar='[NAME=]URL',
-                        help=f'transport URLs to load (default: {DEFAULT_URL})')
+    parser = _Parser(
+        prog='rpc_load.py',
+        description=texts.DESCRIPTION,
+        epilog=texts.EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        'urls',
+        nargs='*',
+        metavar='[NAME=]URL',
+        help=f'transport URLs to load (default: {DEFAULT_URL})',
+    )
     _add_load_options(parser.add_argument_group('load'))
     _add_duration_options(parser.add_argument_group('duration'))
     _add_output_options(parser.add_argument_group('comparison and output'))
@@ -142,40 +129,87 @@ def _add_load_options(group):
                        help='client threads in this process')
     group.add_argument('--servers', type=_positive_int, default=1, metavar='N',
                        help='server processes for each contestant')
-    group.add_argument('--workers', type=_positive_int, default=64, metavar='N',
-                       help='executor_thread_pool_size of each server')
-    group.add_argument('--size', type=_size, default=payload.REAL, metavar='BYTES',
-                       help='payload size, or "real": lognormal with median '
-                            f'{payload.REAL_MEDIAN_BYTES} and p90 {payload.REAL_P90_BYTES} bytes')
+    group.add_argument(
+        '--workers',
+        type=_positive_int,
+        default=64,
+        metavar='N',
+        help='executor_thread_pool_size of each server',
+    )
+    group.add_argument(
+        '--size',
+        type=_size,
+        default=payload.REAL,
+        metavar='BYTES',
+        help='payload size, or "real": lognormal with median '
+        f'{payload.REAL_MEDIAN_BYTES} and p90 {payload.REAL_P90_BYTES} bytes',
+    )
 
 
 def _add_duration_options(group):
     group.add_argument('--seconds', type=_positive, default=6.0, metavar='S',
                        help='timed part of each round of each contestant')
-    group.add_argument('--warmup', type=_not_negative, default=1.0, metavar='S',
-                       help='sending before each timed part')
-    group.add_argument('--count', type=_positive_int, metavar='N',
-                       help='end each timed part after N operations, not after --seconds')
-    group.add_argument('--rounds', type=_positive_int, metavar='N',
-                       help='turns of each contestant (default: 1, or 3 if there are several)')
+    group.add_argument(
+        '--warmup',
+        type=_not_negative,
+        default=1.0,
+        metavar='S',
+        help='sending before each timed part',
+    )
+    group.add_argument(
+        '--count',
+        type=_positive_int,
+        metavar='N',
+        help='end each timed part after N operations, not after --seconds',
+    )
+    group.add_argument(
+        '--rounds',
+        type=_positive_int,
+        metavar='N',
+        help='turns of each contestant '
+             '(default: 1, or 3 if there are several)',
+    )
     group.add_argument('--timeout', type=_positive, default=30.0, metavar='S',
                        help='RPC timeout of each call')
-    group.add_argument('--drain', type=_positive, default=15.0, metavar='S',
-                       help='give up casts that are still missing after S without an arrival')
-    group.add_argument('--start-timeout', type=_positive, default=15.0, metavar='S',
-                       help='time for servers to start and be reached')
+    group.add_argument(
+        '--drain',
+        type=_positive,
+        default=15.0,
+        metavar='S',
+        help='give up casts that are still missing after S without an arrival',
+    )
+    group.add_argument(
+        '--start-timeout',
+        type=_positive,
+        default=15.0,
+        metavar='S',
+        help='time for servers to start and be reached',
+    )
 
 
 def _add_output_options(group):
-    group.add_argument('--raw', action='store_true',
-                       help='add a contestant "raw": a pyzmq REQ-ROUTER echo over ipc, '
-                            'without oslo.messaging')
-    group.add_argument('--baseline', metavar='NAME|URL',
-                       help='contestant the others are divided by (default: the last URL)')
-    group.add_argument('--pin', action='store_true',
-                       help='run the client on the first core, and the servers on others')
-    group.add_argument('--json', metavar='FILE', help='write all figures there; - is stdout')
-    group.add_argument('--plot', metavar='FILE.png', help='draw the latency distributions')
+    group.add_argument(
+        '--raw',
+        action='store_true',
+        help='add a contestant "raw": a pyzmq REQ-ROUTER echo over ipc, '
+        'without oslo.messaging',
+    )
+    group.add_argument(
+        '--baseline',
+        metavar='NAME|URL',
+        help='contestant the others are divided by (default: the last URL)',
+    )
+    group.add_argument(
+        '--pin',
+        action='store_true',
+        help='run the client on the first core, and the servers on others',
+    )
+    group.add_argument(
+        '--json', metavar='FILE', help='write all figures there; - is stdout'
+    )
+    group.add_argument(
+        '--plot', metavar='FILE.png', help='draw the latency distributions'
+    )
     group.add_argument('--verbose', action='store_true',
                        help='let the logs of all processes through to stderr')
 
@@ -183,9 +217,13 @@ def _add_output_options(group):
 def _entries(texts):
     entries = []
     for text in texts:
-        name, url = re.fullmatch(r'(?:([\w.-]+)=(?=[\w.+-]+://))?(.*)', text, re.DOTALL).groups()
+        name, url = re.fullmatch(
+            r'(?:([\w.-]+)=(?=[\w.+-]+://))?(.*)', text, re.DOTALL
+        ).groups()
         if '://' not in url:
-            raise errors.UsageError(f'"{text}" is not a transport URL like {DEFAULT_URL}')
+            raise errors.UsageError(
+                f'"{text}" is not a transport URL like {DEFAULT_URL}'
+            )
         name = name or re.sub(r'[^/,@]*@', '', url)
         taken = {entry.name for entry in entries} | {RAW_NAME}
         if name in taken:
@@ -196,14 +234,22 @@ def _entries(texts):
 
 
 def _baseline(wanted, entries):
-    """Return the name of the contestant to divide by; None if no URL is meant."""
+    """Return the name of the contestant to divide by.
+
+    None means that no URL or name of a contestant is `wanted`.
+    """
     if wanted is None:
         return entries[-1].name
-    return next((entry.name for entry in entries if wanted in (entry.name, entry.url)), None)
+    return next(
+        (entry.name for entry in entries if wanted in (entry.name, entry.url)),
+        None,
+    )
 
 
 def _check_writable(path):
-    if path not in (None, '-') and not os.access(os.path.dirname(path) or '.', os.W_OK):
+    if path not in (None, '-') and not os.access(
+        os.path.dirname(path) or '.', os.W_OK
+    ):
         raise errors.UsageError(f'{path}: cannot write there')
 
 
@@ -217,7 +263,9 @@ def _size(text):
 
 def _at_least(least, text):
     if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from {least} up')
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no whole number from {least} up'
+        )
     return int(text)
 
 

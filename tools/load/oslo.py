@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Both ends of a contestant that is an oslo.messaging transport URL.
 
-Both sides use the global cfg.CONF: oslo.messaging registers its tracing options
-only there, and RPC with a private ConfigOpts fails with NoSuchOptError.
+Both sides use the global cfg.CONF: oslo.messaging registers its tracing
+options only there, and RPC with a private ConfigOpts fails with
+NoSuchOptError.
 """
 
 import logging
@@ -28,22 +29,35 @@ _NO_CONTEXT = {}
 
 def configure(verbose, warnings_to_stderr):
     """Set up cfg.CONF and logging, once in each process."""
-    cfg.CONF([], project='rpc_load', default_config_files=[], default_config_dirs=[])
+    cfg.CONF(
+        [], project='rpc_load', default_config_files=[], default_config_dirs=[]
+    )
     if verbose:
-        logging.basicConfig(level=logging.INFO, format='%(process)d %(name)s: %(message)s')
+        logging.basicConfig(
+            level=logging.INFO, format='%(process)d %(name)s: %(message)s'
+        )
         return
     warnings.simplefilter('ignore')
-    handler = logging.StreamHandler() if warnings_to_stderr else logging.NullHandler()
-    logging.basicConfig(level=logging.WARNING, format='%(message)s', handlers=[handler])
+    handler = (
+        logging.StreamHandler()
+        if warnings_to_stderr
+        else logging.NullHandler()
+    )
+    logging.basicConfig(
+        level=logging.WARNING, format='%(message)s', handlers=[handler]
+    )
 
 
-def open_transport(url, exchange, get_transport=oslo_messaging.get_rpc_transport):
+def open_transport(
+    url, exchange, get_transport=oslo_messaging.get_rpc_transport
+):
     """Return a transport; raises UsageError for a URL that no driver takes."""
     try:
         parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
         if parsed.transport in ('rabbit', 'kombu'):
-            # Leave nothing behind in the broker. This is why the exchange must be one that
-            # nobody else uses: it goes too, and others may have declared theirs to stay.
+            # Leave nothing behind in the broker. This is why the exchange must
+            # be one that nobody else uses: it goes too, and others may have
+            # declared theirs to stay.
             parsed.query.setdefault('amqp_auto_delete', 'true')
         # A notifier cannot name one; the driver reads it while it is made.
         cfg.CONF.set_override('control_exchange', exchange)
@@ -53,9 +67,10 @@ def open_transport(url, exchange, get_transport=oslo_messaging.get_rpc_transport
 
 
 def check_broker(url):
-    """Raise StartError if the URL names a broker and none of its hosts takes connections.
+    """Raise StartError if the URL names a broker that cannot be reached.
 
-    The rabbit driver would try again for ever. For a URL that open_transport() took.
+    A broker is reached if one of its hosts takes connections. The rabbit
+    driver would try again for ever. The URL is one that open_transport() took.
     """
     parsed = oslo_messaging.TransportURL.parse(cfg.CONF, url)
     default_port = _BROKER_PORTS.get(parsed.transport)
@@ -87,10 +102,19 @@ def make_server(spec, receiver):
     """The receiving end for a mode."""
     if spec['mode'] == 'notify':
         transport = open_transport(
-            spec['url'], spec['topic'], oslo_messaging.get_notification_transport)
-        return OsloServer(spec, transport, oslo_messaging.get_notification_listener(
-            transport, [oslo_messaging.Target(topic=spec['topic'])],
-            [_NotificationEndpoint(receiver)]))
+            spec['url'],
+            spec['topic'],
+            oslo_messaging.get_notification_transport,
+        )
+        return OsloServer(
+            spec,
+            transport,
+            oslo_messaging.get_notification_listener(
+                transport,
+                [oslo_messaging.Target(topic=spec['topic'])],
+                [_NotificationEndpoint(receiver)],
+            ),
+        )
     transport = open_transport(spec['url'], spec['topic'])
     target = oslo_messaging.Target(topic=spec['topic'], server=spec['name'])
     return OsloServer(spec, transport, oslo_messaging.get_rpc_server(
@@ -106,14 +130,23 @@ class NotifyingClient:
         self._transport = open_transport(
             url, topic, oslo_messaging.get_notification_transport)
         self._notifier = oslo_messaging.Notifier(
-            self._transport, 'rpc_load', driver='messagingv2', topics=[topic], retry=-1)
+            self._transport,
+            'rpc_load',
+            driver='messagingv2',
+            topics=[topic],
+            retry=-1,
+        )
 
     def operation(self, thread):
         """Return operation(ident, payload) -> True."""
         notify, token = self._notifier.info, self._token
 
         def operation(ident, payload):
-            notify(_NO_CONTEXT, 'take', {'id': ident, 'token': token, 'payload': payload})
+            notify(
+                _NO_CONTEXT,
+                'take',
+                {'id': ident, 'token': token, 'payload': payload},
+            )
             return True
         return operation
 
@@ -134,7 +167,9 @@ class RpcClient:
         self._mode = mode
         self._token = token
         self._transport = open_transport(url, topic)
-        target = oslo_messaging.Target(topic=topic, fanout=mode.every_server or None)
+        target = oslo_messaging.Target(
+            topic=topic, fanout=mode.every_server or None
+        )
         client = oslo_messaging.get_rpc_client(self._transport, target)
         # prepare() costs time, and client.call() would do it each time.
         self._context = client.prepare(timeout=timeout)
@@ -172,7 +207,11 @@ def _cast_operation(context, token):
     return operation
 
 
-_OPERATIONS = {'call': _call_operation, 'cast': _cast_operation, 'fanout': _cast_operation}
+_OPERATIONS = {
+    'call': _call_operation,
+    'cast': _cast_operation,
+    'fanout': _cast_operation,
+}
 
 
 class _Endpoint:
@@ -198,11 +237,13 @@ class _NotificationEndpoint:
         if event_type == 'probe':
             self._receiver.probed()
         else:
-            self._receiver.accept(payload['id'], payload['token'], payload['payload'])
+            self._receiver.accept(
+                payload['id'], payload['token'], payload['payload']
+            )
 
 
 class OsloServer:
-    """The receiving end in a process of its own: an RPC server or a listener."""
+    """The receiving end in its own process: an RPC server or a listener."""
 
     def __init__(self, spec, transport, server):
         self._transport = transport
@@ -211,15 +252,16 @@ class OsloServer:
         cfg.CONF.set_override('executor_thread_pool_size', spec['workers'])
 
     def start(self):
-        """Start listening; a driver may block here for as long as its broker is away.
+        """Start listening.
 
+        A driver may block here for as long as its broker is away.
         Raises what the driver raised, if it cannot listen.
         """
         try:
             self._server.start()
         except AttributeError as error:
-            # oslo.messaging 18.3 fails while it tells of a driver's error: its RPC
-            # server has no attribute `target`.
+            # oslo.messaging 18.3 fails while it tells of a driver's error: its
+            # RPC server has no attribute `target`.
             raise error.__context__ or error from None
 
     def stop(self):

@@ -22,16 +22,27 @@ _ALPHABET = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _'
 
 
 def real_sizes(length):
-    """Return that many sizes in bytes, evenly spaced over the lognormal distribution."""
+    """Return that many sizes in bytes.
+
+    The sizes are evenly spaced over the lognormal distribution.
+    """
     normal = statistics.NormalDist()
     mean = math.log(REAL_MEDIAN_BYTES)
-    deviation = math.log(REAL_P90_BYTES / REAL_MEDIAN_BYTES) / normal.inv_cdf(0.9)
+    deviation = math.log(REAL_P90_BYTES / REAL_MEDIAN_BYTES) / normal.inv_cdf(
+        0.9
+    )
     quantiles = ((index + 0.5) / length for index in range(length))
-    return [round(math.exp(mean + deviation * normal.inv_cdf(q))) for q in quantiles]
+    return [
+        round(math.exp(mean + deviation * normal.inv_cdf(q)))
+        for q in quantiles
+    ]
 
 
 def make_pool(size, seed=1):
-    """Return a list of ASCII strings of `size` bytes each, or of REAL sizes, by seed."""
+    """Return a list of ASCII strings, the same ones for the same seed.
+
+    Each string has `size` bytes, or one of the REAL sizes.
+    """
     source = random.Random(seed)
     if size == REAL:
         sizes = real_sizes(_POOL_LENGTH)
@@ -45,5 +56,8 @@ def make_pool(size, seed=1):
 
 
 def pool_index(thread, sequence, length):
-    """Return which entry of a pool of that length this operation of a thread carries."""
+    """Return which entry of a pool an operation of a thread carries.
+
+    The length is that of the pool.
+    """
     return (sequence + thread * _THREAD_STRIDE) % length

@@ -13,12 +13,18 @@ _LEVELS = (0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999)
 
 
 def draw(contestants, report, path):
-    """Draw a line for each contestant with latencies: percentile, and latency in ms."""
+    """Draw a line for each contestant that has latencies.
+
+    The axes are the percentile, and the latency in milliseconds.
+    """
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout='constrained')
     longest = 2.0
     for contestant in contestants:
-        points = [(_position(level), value) for level, value in contestant.latencies.curve()
-                  if level < 100]
+        points = [
+            (_position(level), value)
+            for level, value in contestant.latencies.curve()
+            if level < 100
+        ]
         if points:
             axes.plot(*zip(*points), label=contestant.name, linewidth=1.8)
             longest = max(longest, points[-1][0])
@@ -28,7 +34,7 @@ def draw(contestants, report, path):
 
 
 def _position(level):
-    """Return where a percentile goes: each nine is as wide as the one before."""
+    """Return where a percentile goes: all nines are equally wide."""
     return 1 / (1 - level / 100)
 
 

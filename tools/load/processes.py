@@ -11,24 +11,33 @@ import time
 
 from load import errors
 
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'server.py')
+_PROGRAM = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), 'server.py'
+)
 _ANSWER_SECONDS = 10
 _EXIT_SECONDS = 5
 _QUOTED_LOG_BYTES = 4096
 
 
 class ServerProcess:
-    """One server process: started by the constructor, gone after stop() or kill()."""
+    """One server process.
+
+    The constructor starts the process. It is gone after stop() or kill().
+    """
 
     def __init__(self, spec):
         self.name = spec['name']
         self._unread = b''
         self._log = None if spec['verbose'] else tempfile.TemporaryFile()
-        # A process group of its own: Ctrl-C in the terminal must reach only the client,
-        # which then stops the servers in order.
+        # A process group of its own: Ctrl-C in the terminal must reach only
+        # the client, which then stops the servers in order.
         self._process = subprocess.Popen(
-            [sys.executable, _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, process_group=0)
+            [sys.executable, _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            process_group=0,
+        )
         self._tell(spec)
 
     @property
@@ -37,29 +46,40 @@ class ServerProcess:
         return self._process.pid
 
     def wait_ready(self, deadline):
-        """Wait until it listens; raises StartError at that time.monotonic() deadline."""
+        """Wait until it listens.
+
+        Raises StartError at the deadline, a time of time.monotonic().
+        """
         try:
             answer = self._read(deadline)
         except errors.ServerDied as error:
             raise errors.StartError(f'server {self.name}: {error}') from error
         if answer is None:
             raise errors.StartError(
-                f'server {self.name} did not start in time{self._last_log_line()}')
+                f'server {self.name} did not start in time'
+                f'{self._last_log_line()}'
+            )
         if 'error' in answer:
             raise errors.StartError(f'server {self.name}: {answer["error"]}')
 
     def ask(self, command, seconds=_ANSWER_SECONDS):
-        """Return the answer to a command; raises ServerDied if none comes in that time."""
+        """Return the answer to a command.
+
+        Raises ServerDied if no answer comes in that time.
+        """
         self._tell({'do': command})
         answer = self._read(time.monotonic() + seconds)
         if answer is None:
-            raise errors.ServerDied(f'server {self.name} did not answer "{command}"')
+            raise errors.ServerDied(
+                f'server {self.name} did not answer "{command}"'
+            )
         return answer
 
     def stop(self, seconds):
-        """Stop the server in order within that time, else kill it; returns its last answer.
+        """Stop the server in order within that time, else kill it.
 
-        Raises ServerDied, after the process is gone, if it did not stop by itself.
+        Returns its last answer. Raises ServerDied, after the process is gone,
+        if it did not stop by itself.
         """
         try:
             answer = self.ask('stop', seconds)
@@ -67,7 +87,8 @@ class ServerProcess:
             return answer
         except subprocess.TimeoutExpired as error:
             raise errors.ServerDied(
-                f'server {self.name} stopped but its process did not exit') from error
+                f'server {self.name} stopped but its process did not exit'
+            ) from error
         finally:
             self.kill()
 
@@ -82,7 +103,9 @@ class ServerProcess:
 
     def _tell(self, message):
         try:
-            self._process.stdin.write(json.dumps(message).encode('ascii') + b'\n')
+            self._process.stdin.write(
+                json.dumps(message).encode('ascii') + b'\n'
+            )
             self._process.stdin.flush()
         except OSError as error:
             raise errors.ServerDied(self._obituary()) from error
@@ -105,16 +128,24 @@ class ServerProcess:
         try:
             code = self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f'server {self.name} closed its control channel{self._last_log_line()}'
-        return f'server {self.name} ended with exit code {code}{self._last_log_line()}'
+            end = 'closed its control channel'
+        else:
+            end = f'ended with exit code {code}'
+        return f'server {self.name} {end}{self._last_log_line()}'
 
     def _last_log_line(self):
         if self._log is None:
             return ''
         length = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), _QUOTED_LOG_BYTES, max(0, length - _QUOTED_LOG_BYTES))
+        tail = os.pread(
+            self._log.fileno(),
+            _QUOTED_LOG_BYTES,
+            max(0, length - _QUOTED_LOG_BYTES),
+        )
         lines = tail.decode('utf-8', 'replace').split('\n')
-        quoted = next((line.strip() for line in reversed(lines) if line.strip()), '')
+        quoted = next(
+            (line.strip() for line in reversed(lines) if line.strip()), ''
+        )
         return f': {quoted[:300]}' if quoted else ''
 
 

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user sees while it runs: a bar on a terminal, else a line for each round."""
+"""What the user sees while the load tool runs.
+
+On a terminal this is a bar, else a line for each round.
+"""
 
 import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn
+from rich.progress import Progress
+from rich.progress import TextColumn
+from rich.progress import TimeElapsedColumn
 
 # Each refresh takes time from the client threads, which share the interpreter.
 _REFRESH_SECONDS = 0.5
@@ -47,9 +53,14 @@ class BarProgress(LineProgress):
 
     def __init__(self):
         self._bar = Progress(
-            TextColumn('{task.description}', markup=False), BarColumn(), TimeElapsedColumn(),
-            TextColumn('{task.fields[note]}'), transient=True, auto_refresh=False,
-            console=Console(stderr=True, highlight=False))
+            TextColumn('{task.description}', markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn('{task.fields[note]}'),
+            transient=True,
+            auto_refresh=False,
+            console=Console(stderr=True, highlight=False),
+        )
         self._task = None
         self._stage = ''
         self._refreshed = 0.0
@@ -79,7 +90,9 @@ class BarProgress(LineProgress):
 
     def draining(self, missing):
         if self._due():
-            self._bar.update(self._task, completed=1.0, note=f'{missing:,} on their way')
+            self._bar.update(
+                self._task, completed=1.0, note=f'{missing:,} on their way'
+            )
             self._show()
 
     def say(self, text):

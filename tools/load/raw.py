@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ends of the raw contestant: a pyzmq REQ-ROUTER echo without oslo.messaging.
+"""Both ends of the raw contestant.
 
-Its sockets are in Linux's abstract namespace (ipc://@...), which leaves no files.
+The raw contestant is a pyzmq REQ-ROUTER echo without oslo.messaging. Its
+sockets are in Linux's abstract namespace (ipc://@...), which leaves no files.
 """
 
 import struct
@@ -29,7 +30,9 @@ class RawClient:
         self.pool = [text.encode('ascii') for text in payloads.make_pool(size)]
         self._token = token.encode('ascii')
         self._timeout = timeout
-        self._endpoints = [endpoint(topic, number) for number in range(servers)]
+        self._endpoints = [
+            endpoint(topic, number) for number in range(servers)
+        ]
         self._context = zmq.Context()
 
     def operation(self, thread):
@@ -44,7 +47,10 @@ class RawClient:
         return operation
 
     def probe(self):
-        """Send every server one message that it only counts; may raise zmq.Again."""
+        """Send every server a message that it only counts.
+
+        May raise zmq.Again.
+        """
         for place in self._endpoints:
             exchange = _Exchange(self._context, place, _PROBE_TIMEOUT_SECONDS)
             try:
@@ -58,7 +64,10 @@ class RawClient:
 
 
 class _Exchange:
-    """One request and its reply on a REQ socket, which is renewed after a failure."""
+    """One request and its reply on a REQ socket.
+
+    The socket is renewed after a failure.
+    """
 
     def __init__(self, context, place, timeout):
         self._context = context

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server process keeps of the messages it gets, whatever brought them."""
+"""What a server process keeps of its messages, whatever brought them."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ class Receiver:
         self._lock = threading.Lock()
 
     def accept(self, ident, token, payload):
-        """Record a delivery, or count it as wrong if it is not what was sent."""
+        """Record a delivery; it is wrong if it is not what was sent."""
         thread, sequence = ledger.split_ident(ident)
         pool = self._pool
         expected = pool[payloads.pool_index(thread, sequence, len(pool))]
@@ -37,7 +37,14 @@ class Receiver:
             self.probes += 1
 
     def status(self):
-        """Return the counts so far; last_delivery is in seconds of the monotonic clock."""
-        return {'delivered': self.ledger.delivered, 'duplicated': self.ledger.duplicated,
-                'wrong': self.wrong, 'probes': self.probes,
-                'last_delivery': self.last_delivery}
+        """Return the counts so far.
+
+        last_delivery is in seconds of the monotonic clock.
+        """
+        return {
+            'delivered': self.ledger.delivered,
+            'duplicated': self.ledger.duplicated,
+            'wrong': self.wrong,
+            'probes': self.probes,
+            'last_delivery': self.last_delivery,
+        }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory, descriptors, CPU time and context switches, as Linux reports them."""
+"""Memory, descriptors, CPU time and context switches, as Linux says."""
 
 import glob
 import os
@@ -11,8 +11,10 @@ _SWITCHES = {'voluntary_ctxt_switches': 'voluntary_switches',
 
 
 def sample():
-    """Return what this process uses, all threads included, as a dict: 'rss_bytes', 'fds',
-    'cpu_seconds', 'voluntary_switches', 'involuntary_switches'.
+    """Return what this process uses, all threads included, as a dict.
+
+    The keys are 'rss_bytes', 'fds', 'cpu_seconds', 'voluntary_switches' and
+    'involuntary_switches'.
     """
     with open('/proc/self/statm', encoding='ascii') as statm:
         resident_pages = int(statm.read().split()[1])
@@ -26,9 +28,14 @@ def sample():
 
 
 def sample_of(pid):
-    """Return the CPU time and the switches of another process; None if it is gone."""
+    """Return the CPU time and the switches of another process.
+
+    None means that the process is gone.
+    """
     try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
+        with open(
+            f'/proc/{pid}/stat', encoding='utf-8', errors='replace'
+        ) as stat:
             # The name of the program, in brackets, may contain anything.
             ticks = stat.read().rpartition(')')[2].split()[11:13]
     except OSError:
@@ -46,5 +53,9 @@ def _switches(path):
         with open(path, encoding='utf-8', errors='replace') as status:
             fields = [line.split(':') for line in status]
     except OSError:
-        return []   # the thread has ended
-    return [(_SWITCHES[each[0]], int(each[1])) for each in fields if each[0] in _SWITCHES]
+        return []  # the thread has ended
+    return [
+        (_SWITCHES[each[0]], int(each[1]))
+        for each in fields
+        if each[0] in _SWITCHES
+    ]

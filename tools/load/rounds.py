@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One round of one contestant: warm up, send, wait for what is still on its way."""
+"""One round of one contestant: warm up, send, wait for the rest."""
 
 import dataclasses
 import math
@@ -41,15 +41,25 @@ class RoundResult:
 
     @property
     def delivered_per_second(self):
-        """Deliveries, at all servers together, a second from first send to last arrival."""
-        return self.delivered / self.delivery_seconds if self.delivery_seconds else 0.0
+        """Deliveries a second, at all servers together.
+
+        The time runs from the first send to the last arrival.
+        """
+        return (
+            self.delivered / self.delivery_seconds
+            if self.delivery_seconds
+            else 0.0
+        )
 
     def client_cpu_seconds(self):
         """CPU time of the client process in the timed part."""
-        return self.client_after['cpu_seconds'] - self.client_before['cpu_seconds']
+        return (
+            self.client_after['cpu_seconds']
+            - self.client_before['cpu_seconds']
+        )
 
     def servers_cpu_seconds(self):
-        """CPU time of all server processes in the timed part and while draining."""
+        """CPU time of all servers in the timed part and while draining."""
         return (sum(status['cpu_seconds'] for status in self.servers_after)
                 - sum(status['cpu_seconds'] for status in self.servers_before))
 
@@ -66,7 +76,9 @@ class RoundResult:
             before, after = [before], [after]
         if not all(each and what in each for each in (*before, *after)):
             return None
-        return sum(each[what] for each in after) - sum(each[what] for each in before)
+        return sum(each[what] for each in after) - sum(
+            each[what] for each in before
+        )
 
 
 def run_round(contestant, progress):
@@ -75,7 +87,9 @@ def run_round(contestant, progress):
     Raises ServerDied or ThreadsStuck.
     """
     options = contestant.options
-    warm_up = worker.Phase(threading.Event(), time.perf_counter() + options.warmup)
+    warm_up = worker.Phase(
+        threading.Event(), time.perf_counter() + options.warmup
+    )
     progress.stage('warming up')
     _run_phase(contestant, warm_up, options.warmup, None, progress)
     _drain(contestant, progress)
@@ -97,7 +111,7 @@ def _run_timed(contestant, progress):
     client_after = resources.sample()
     after = _drain(contestant, progress)
     seconds = max(thread.finished for thread in contestant.workers) - started
-    last_delivery = max((status['last_delivery'] or began for status in after))
+    last_delivery = max(status['last_delivery'] or began for status in after)
     measured, records_bytes = _collect_latencies(contestant)
     return RoundResult(
         operations=len(measured), seconds=seconds,
@@ -117,37 +131,60 @@ def _run_phase(contestant, phase, seconds, count, progress):
     try:
         for done, elapsed in _wait_idle(contestant):
             done -= done_before
-            progress.update(done / count if count else elapsed / max(seconds, 1e-9), done, elapsed)
+            progress.update(
+                done / count if count else elapsed / max(seconds, 1e-9),
+                done,
+                elapsed,
+            )
     finally:
         phase.stop.set()
 
 
 def share(count, threads):
-    """Return how many operations each thread does of `count` (None: no limit)."""
+    """Return how many of `count` operations each thread does.
+
+    None stands for no limit.
+    """
     if count is None:
         return [math.inf] * threads
-    return [count // threads + (number < count % threads) for number in range(threads)]
+    return [
+        count // threads + (number < count % threads)
+        for number in range(threads)
+    ]
 
 
 def _wait_idle(contestant):
-    """Yield (operations begun, seconds) until all threads are idle; raise if they are stuck."""
+    """Yield (operations begun, seconds) until all threads are idle.
+
+    Raises ThreadsStuck if the threads are stuck.
+    """
     patience = contestant.options.timeout + _STUCK_SECONDS
     began = moved = time.monotonic()
     known = None
-    while busy := [thread for thread in contestant.workers if not thread.idle.is_set()]:
+    while busy := [
+        thread for thread in contestant.workers if not thread.idle.is_set()
+    ]:
         busy[0].idle.wait(_POLL_SECONDS)
-        begun, now = sum(thread.sequence for thread in contestant.workers), time.monotonic()
+        begun, now = (
+            sum(thread.sequence for thread in contestant.workers),
+            time.monotonic(),
+        )
         if begun != known:
             known, moved = begun, now
         elif now - moved > patience:
             for thread in busy:
                 thread.give_up()
-            raise errors.ThreadsStuck(f'{len(busy)} threads are stuck in the transport')
+            raise errors.ThreadsStuck(
+                f'{len(busy)} threads are stuck in the transport'
+            )
         yield begun, now - began
 
 
 def _drain(contestant, progress):
-    """Wait until all messages arrived, or none for options.drain seconds; returns statuses."""
+    """Wait until all messages arrived, or none for options.drain seconds.
+
+    Returns the servers' statuses.
+    """
     if contestant.mode.replies:
         return contestant.statuses()
     moved, known = time.monotonic(), None
@@ -172,9 +209,11 @@ def _still_due(contestant, counts):
 
 
 def _complete(contestant, counts):
-    # Counts alone could hide a lost message behind one that arrived twice, or that
-    # arrived although it had raised in the client.
-    return not _still_due(contestant, counts) and not contestant.take_tally().lost
+    # Counts alone could hide a lost message behind one that arrived twice, or
+    # that arrived although it had raised in the client.
+    return (
+        not _still_due(contestant, counts) and not contestant.take_tally().lost
+    )
 
 
 def _delivered(statuses):
@@ -182,7 +221,10 @@ def _delivered(statuses):
 
 
 def _collect_latencies(contestant):
-    """Move the threads' records to the contestant; returns this round's, and their bytes."""
+    """Move the threads' records to the contestant.
+
+    Returns the records of this round, and the bytes that they took.
+    """
     measured, size = latency.Latencies(), 0
     for thread in contestant.workers:
         size += thread.latencies.buffer_info()[1] * thread.latencies.itemsize

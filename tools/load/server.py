@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server process of the load tool, started by load.processes.
 
-Its control channel is its stdin and stdout, one JSON object a line, so that the
-counting does not depend on the transport under test. The first line in says what
-to serve; the first line out says {"ready": true} or {"error": text}. Then each
-{"do": "status" | "ledger" | "stop"} gets one answer. At end of file it stops too:
-nothing survives a client that was killed.
+Its control channel is its stdin and stdout, one JSON object a line, so that
+the counting does not depend on the transport under test. The first line in
+says what to serve; the first line out says {"ready": true} or {"error": text}.
+Then each {"do": "status" | "ledger" | "stop"} gets one answer. At end of file
+it stops too: nothing survives a client that was killed.
 """
 
 import json
@@ -13,7 +13,8 @@ import os
 import sys
 import threading
 
-# Python put the folder of this file first, where its names would hide others' modules.
+# Python put the folder of this file first, where its names would hide others'
+# modules.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from load import errors  # noqa: E402
@@ -64,13 +65,20 @@ def _obey(answers, service, receiver):
             # Only now is it certain that nothing more will arrive.
             _answer(answers, _everything(receiver))
             return 0
-        _answer(answers, _status(receiver) if command == 'status' else _everything(receiver))
+        _answer(
+            answers,
+            _status(receiver)
+            if command == 'status'
+            else _everything(receiver),
+        )
     _stop_as_orphan(service)
     return errors.EXIT_INTERRUPTED
 
 
 def _stop_as_orphan(service):
-    guard = threading.Timer(_ORPHAN_SECONDS, os._exit, [errors.EXIT_INTERRUPTED])
+    guard = threading.Timer(
+        _ORPHAN_SECONDS, os._exit, [errors.EXIT_INTERRUPTED]
+    )
     guard.daemon = True
     guard.start()
     service.stop()

@@ -16,39 +16,67 @@ _WIDTH_WITHOUT_TERMINAL = 120
 
 def print_report(report, stream):
     """Print the report of load.report as tables."""
-    console = Console(file=stream, highlight=False,
-                      width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
+    console = Console(
+        file=stream,
+        highlight=False,
+        width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL,
+    )
     console.print(title(report['settings']), style='italic', soft_wrap=True)
     console.print(_results(report))
     console.print(_costs(report))
     if len(report['contestants']) > 1:
         baseline = report['settings']['baseline']
-        console.print(f'times that of {baseline}', style='italic', markup=False)
+        console.print(
+            f'times that of {baseline}', style='italic', markup=False
+        )
         console.print(_ratios(report))
     for contestant in report['contestants']:
         for line in _footer(contestant):
             console.print(line, markup=False, soft_wrap=True)
-    console.print('[green]nothing lost, duplicated, failed or wrong[/]' if report['sound']
-                  else '[bold red]NOT SOUND: messages lost, duplicated, failed or wrong[/]')
+    console.print(
+        '[green]nothing lost, duplicated, failed or wrong[/]'
+        if report['sound']
+        else ('[bold red]NOT SOUND: '
+              'messages lost, duplicated, failed or wrong[/]')
+    )
 
 
 def title(settings):
     """Return one line that says what was run."""
-    size = settings['size'] if settings['size'] == 'real' else f'{settings["size"]} byte'
+    size = (
+        settings['size']
+        if settings['size'] == 'real'
+        else f'{settings["size"]} byte'
+    )
     amount = (f'{settings["count"]:,} operations' if settings['count']
               else f'{settings["seconds"]:g} s')
-    return (f'{settings["mode"]}, {_plural(settings["threads"], "thread")}, '
-            f'{_plural(settings["servers"], "server")}, {size} payloads, '
-            f'{_plural(settings["rounds"], "round")} of {amount}'
-            + (', client and servers on cores of their own' if settings['pin'] else ''))
+    return (
+        f'{settings["mode"]}, {_plural(settings["threads"], "thread")}, '
+        f'{_plural(settings["servers"], "server")}, {size} payloads, '
+        f'{_plural(settings["rounds"], "round")} of {amount}'
+        + (
+            ', client and servers on cores of their own'
+            if settings['pin']
+            else ''
+        )
+    )
 
 
 def _results(report):
     deliveries = report['settings']['mode'] != 'call'
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption='latencies in ms')
+    table = Table(
+        box=box.SIMPLE, padding=(0, 1, 0, 0), caption='latencies in ms'
+    )
     table.add_column('', overflow='fold', min_width=8)
-    for heading in ('ops/s', *(['delivered/s'] * deliveries), *_LATENCIES, 'lost', 'dup',
-                    'fail', 'wrong'):
+    for heading in (
+        'ops/s',
+        *(['delivered/s'] * deliveries),
+        *_LATENCIES,
+        'lost',
+        'dup',
+        'fail',
+        'wrong',
+    ):
         table.add_column(heading, justify='right', no_wrap=True)
     for contestant in report['contestants']:
         table.add_row(*_result_cells(contestant, deliveries))
@@ -67,16 +95,24 @@ def _result_cells(contestant, deliveries):
 
 
 def _costs(report):
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=(
-        'CPU in us, and context switches that a thread asked for + those forced on it, '
-        'of one operation'))
+    table = Table(
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        caption=(
+            'CPU in us, and context switches that a thread asked for '
+            '+ those forced on it, of one operation'
+        ),
+    )
     table.add_column('', overflow='fold', min_width=8)
     for party in PARTIES:
         table.add_column(f'{party} CPU', justify='right')
         table.add_column('switches', justify='right')
     table.add_column('all CPU', justify='right')
     for contestant in report['contestants']:
-        table.add_row(escape(contestant['name']), *_cost_cells(contestant['cost_per_operation']))
+        table.add_row(
+            escape(contestant['name']),
+            *_cost_cells(contestant['cost_per_operation']),
+        )
     return table
 
 
@@ -106,8 +142,13 @@ def _ratios(report):
         table.add_column(heading, justify='right')
     for contestant in report['contestants']:
         if contestant['name'] != baseline:
-            table.add_row(escape(contestant['name']),
-                          *(_figures(contestant['ratio'][key]) for key in columns.values()))
+            table.add_row(
+                escape(contestant['name']),
+                *(
+                    _figures(contestant['ratio'][key])
+                    for key in columns.values()
+                ),
+            )
     return table
 
 
@@ -118,7 +159,8 @@ def _footer(contestant):
     if contestant['trouble']:
         yield f'{name}: ended early: {contestant["trouble"]}'
     for kind, failures in contestant['failures'].items():
-        yield f'{name}: {failures["count"]:,} x {kind}, such as: {failures["example"]}'
+        yield (f'{name}: {failures["count"]:,} x {kind}, '
+               f'such as: {failures["example"]}')
 
 
 def _resources(contestant):
@@ -126,19 +168,28 @@ def _resources(contestant):
     used = contestant['resources']
     client = used['client']
     records = client['latency_records_bytes'] / 1e6
-    servers = '; '.join('server ' + _before_and_after(each) for each in used['servers'])
-    text = (f'client {_before_and_after(client)} ({records:.1f} MB of it latency records); '
-            f'{servers}')
+    servers = '; '.join(
+        'server ' + _before_and_after(each) for each in used['servers']
+    )
+    text = (
+        f'client {_before_and_after(client)} '
+        f'({records:.1f} MB of it latency records); {servers}'
+    )
     if cpu['client'] is not None:
-        text += (f'; CPU per operation {_figures(cpu["client"] * 1000)} ms client '
-                 f'+ {_figures(cpu["servers"] * 1000)} ms servers')
+        text += (
+            f'; CPU per operation {_figures(cpu["client"] * 1000)} ms client '
+            f'+ {_figures(cpu["servers"] * 1000)} ms servers'
+        )
     return text
 
 
 def _before_and_after(used):
     before, after = used['after_warmup'], used['end']
-    return (f'RSS {before["rss_bytes"] / 1e6:.1f} -> {after["rss_bytes"] / 1e6:.1f} MB, '
-            f'{before["fds"]} -> {after["fds"]} fds')
+    return (
+        f'RSS {before["rss_bytes"] / 1e6:.1f} '
+        f'-> {after["rss_bytes"] / 1e6:.1f} MB, '
+        f'{before["fds"]} -> {after["fds"]} fds'
+    )
 
 
 def _spread(values):
@@ -156,7 +207,13 @@ def _figures(value):
         return '-'
     if value >= 100:
         return f'{value:,.0f}'
-    return f'{value:.1f}' if value >= 10 else f'{value:.2f}' if value >= 1 else f'{value:.3f}'
+    return (
+        f'{value:.1f}'
+        if value >= 10
+        else f'{value:.2f}'
+        if value >= 1
+        else f'{value:.3f}'
+    )
 
 
 def _plural(number, noun):

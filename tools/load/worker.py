@@ -13,13 +13,14 @@ from load import errors
 from load import ledger
 from load import payload as payloads
 
-# A transport that fails at once would otherwise be asked thousands of times a second.
+# A transport that fails at once would otherwise be asked thousands of times a
+# second.
 _AFTER_FAILURE_SECONDS = 0.01
 
 
 @dataclasses.dataclass
 class Failures:
-    """How often one class of exception was raised, with the text of the first."""
+    """How often a class of exception was raised, with the first text."""
 
     count: int = 0
     example: str = ''
@@ -27,7 +28,10 @@ class Failures:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of sending: until a time.perf_counter() deadline, a limit or stop."""
+    """A stretch of sending, until a deadline, a limit or stop.
+
+    The deadline is a time of time.perf_counter().
+    """
 
     stop: threading.Event
     deadline: float = math.inf
@@ -36,7 +40,7 @@ class Phase:
 
 
 class Worker(threading.Thread):
-    """A client thread that lives as long as its contestant and sends in phases."""
+    """A client thread that sends in phases while its contestant lives."""
 
     def __init__(self, number, operation, pool):
         # A daemon, for the transport may never come back from a send.
@@ -87,7 +91,9 @@ class Worker(threading.Thread):
         while now < deadline and self.sequence < last and not stopped():
             sequence = self.sequence
             self.sequence = sequence + 1
-            payload = pool[payloads.pool_index(self.number, sequence, len(pool))]
+            payload = pool[
+                payloads.pool_index(self.number, sequence, len(pool))
+            ]
             started = clock()
             try:
                 right = operation(first_ident + sequence, payload)

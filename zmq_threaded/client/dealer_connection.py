@@ -1,64 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DEALER connection: to an instance, or to the receiver of many."""
 
-import functools
 import time
+from typing import Any
 
 import zmq
 
+from zmq_threaded import endpoints
+from zmq_threaded import timings
+from zmq_threaded.client import dialer
+from zmq_threaded.client import send_queue
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
-from zmq_threaded.client import send_queue
-from zmq_threaded.client import dialer
+from zmq_threaded.net import multiparts
+from zmq_threaded.registry import record
 
-# A lost connection that is not back by then is not waited for. libzmq tries
-# again within twice its RECONNECT_IVL, so a second would be the toss of a coin
-# when it was this process that was paused.
-_GRACE = 2.0
+_GRACE = timings.GRACE
 # A receiver knows when its instance is gone, so it is asked often. Elsewhere
 # the connection tells, and only what is late for other reasons is asked for.
-_ASK_RECEIVER_EVERY, _ASK_AT_MOST_EVERY = 1.0, 10.0
+_ASK_RECEIVER_EVERY = timings.ASK_RECEIVER_EVERY
+_ASK_AT_MOST_EVERY = timings.ASK_AT_MOST_EVERY
 
 
 class Connection:
-    """The way from the outbox to one endpoint.
+    """The connection from the outbox to one endpoint.
 
     While the name in the endpoint is being resolved it has no socket, and
     what is to be sent waits in its queues.
 
+    :param socket_factory: sockets.Sockets
     :param endpoints: of the records of its instances
     :param endpoint: the one of them that is used
     :param to_receiver: whether instances can come and go behind it
-    :param unsettled: client.unsettled.Unsettled
+    :param doubt: in_doubt.InDoubt, which notes the messages that were sent
     :param on_message: called with each multipart that arrives
-    :param watch: called with the connection and the fd that it had before, or None,
-        when it has a new socket and before the old one is closed
+    :param watch: called with the connection and the fd that it had before, or
+        None, when it has a new socket and before the old one is closed
     :param tell: runs a callable in the outbox thread, later
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
-    :raises: sockets.BadEndpoint
+    :raises: endpoints.BadEndpoint
 
     Thread: outbox.
     """
 
-    def __init__(self, context, settings, endpoints, endpoint, to_receiver,
-                 counters, unsettled, on_message, watch=lambda connection, fd: None,
-                 tell=lambda task: None):
+    def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
+                 counters, doubt, on_message,
+                 watch=lambda connection, fd: None, tell=lambda task: None):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
         self._counters = counters
-        self._unsettled = unsettled
+        self._in_doubt = doubt
         self._watch = watch
-        self._connect = functools.partial(sockets.dealer_socket, context,
-                                          settings)
-        self._socket = self._inbox = self.fd = None
+        self._sockets = socket_factory
+        self._socket: Any = None
+        self._inbox: Any = None
+        self.fd: int | None = None
         self._is_closed = False
-        self._queues = {}
-        # Those with something to send, in turn.
-        self._ready = {}
+        self._queues: dict[bytes, send_queue.SendQueue] = {}
+        # The queues with something to send, in turn.
+        self._ready: dict[send_queue.SendQueue, None] = {}
         self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
@@ -73,7 +76,7 @@ class Connection:
     def _try_to_open(self, address):
         try:
             self._open(address)
-        except (sockets.BadEndpoint, descriptors.Short,
+        except (endpoints.BadEndpoint, descriptors.Short,
                 zmq.ZMQError) as error:
             self._dialer.failed(str(error))
 
@@ -81,49 +84,52 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._connect(address)
+        socket = self._sockets.dealer(address)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
         self._socket = socket
         self._inbox = inbox.Inbox(socket, self._counters)
-        self._counters.add('sockets')
 
-    def queue(self, instance):
-        """The Lane to an instance, a new one if there is none."""
+    def queue(self, instance: record.Instance) -> send_queue.SendQueue:
+        """The send queue to an instance, a new one if there is none."""
         queue = self._queues.get(instance.id)
         if queue is None:
-            queue = self._queues[instance.id] = send_queue.SendQueue(instance, self)
+            queue = send_queue.SendQueue(instance, self)
+            self._queues[instance.id] = queue
         return queue
 
-    def queue_of(self, instance_id):
-        """The Lane to the instance with this id, or None."""
+    def queue_of(self, instance_id: bytes) -> send_queue.SendQueue | None:
+        """The send queue to the instance with this id, or None."""
         return self._queues.get(instance_id)
 
-    def queues(self):
+    def queues(self) -> list[send_queue.SendQueue]:
+        """The send queues of all its instances."""
         return list(self._queues.values())
 
-    def remove(self, queue):
+    def remove(self, queue: send_queue.SendQueue) -> None:
+        """Forget a send queue."""
         self._queues.pop(queue.instance.id, None)
         self._ready.pop(queue, None)
 
-    def has_work(self, queue):
+    def has_work(self, queue: send_queue.SendQueue) -> None:
+        """Note that there is something to send."""
         self._ready[queue] = None
 
-    def pump_queued(self):
+    def pump_queued(self) -> None:
         """Send what was just queued."""
         if self._ready:
             self.pump()
 
-    def pump(self):
+    def pump(self) -> None:
         """Receive and send all that is possible now. ZMQ_FD signals changes
         only once, so this ends when nothing is left to do.
         """
         if self._socket is None:
             return
-        events = sockets.events(self._socket)
+        events = multiparts.events(self._socket)
         while True:
-            if events & sockets.POLLIN:
+            if events & multiparts.POLLIN:
                 self._heard_at = time.monotonic()
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -131,10 +137,10 @@ class Connection:
                 elif self._inbox.is_behind:
                     # The others on this thread go first; check() goes on.
                     break
-            elif not (events & sockets.POLLOUT and self._send()):
+            elif not (events & multiparts.POLLOUT and self._send()):
                 break
-            events = sockets.events(self._socket)
-        self._note_connection(bool(events & sockets.POLLOUT))
+            events = multiparts.events(self._socket)
+        self._note_connection(bool(events & multiparts.POLLOUT))
 
     def _send(self):
         """:returns: whether anything was sent"""
@@ -162,19 +168,21 @@ class Connection:
         if not abreast:
             return True
         try:
-            sockets.send(self._socket, [b'', self._frame(delivery, abreast)])
+            multiparts.send(
+                self._socket, [b'', self._frame(delivery, abreast)]
+            )
         except zmq.Again:
             delivery.group = copies
             return False
         self._counters.add('sent')
         self.used_at = now
         for each in abreast:
-            self._unsettled.sent(each.queue[0])
+            self._in_doubt.sent(each.queue[0])
             each.head_was_sent(now)
         return True
 
     def _frame(self, delivery, abreast):
-        settled = self._unsettled.settled(delivery.id)
+        settled = self._in_doubt.settled(delivery.id)
         several = len(abreast) > 1
         return delivery.frame(self._endpoint, settled, [
             queue.instance.id for queue in abreast] if several else ())
@@ -184,7 +192,8 @@ class Connection:
 
         :returns: list of the queues that now have theirs as the next
         """
-        queues_of = {copy: self._queues.get(copy.instance.id) for copy in copies}
+        queues_of = {copy: self._queues.get(copy.instance.id)
+                     for copy in copies}
         for copy, queue in queues_of.items():
             while (queue and copy in queue.queue and queue.queue[0] is not copy
                    and queue.may_send(now) and self._send_head(queue, now)):
@@ -204,7 +213,7 @@ class Connection:
             for queue in self._queues.values():
                 queue.connection_changed()
 
-    def check(self, now):
+    def check(self, now: float) -> bool:
         """Look after the connection; to be called a few times a second.
 
         :returns: False when it is lost
@@ -217,7 +226,7 @@ class Connection:
         if self._dialer.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not sockets.is_gone(self._endpoint))
+                and not endpoints.is_gone(self._endpoint))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What
@@ -226,57 +235,61 @@ class Connection:
         """
         self._try_to_open(self._dialer.check(now, self._changed_at))
 
-    def why(self):
+    def why(self) -> str:
         """Why it is not connected, as text."""
         return self._dialer.why or f'{self._endpoint}: {self._trouble()}'
 
     def _trouble(self):
-        if not sockets.is_there(self._endpoint):
+        if not endpoints.is_there(self._endpoint):
             return 'its socket file is missing (No such file or directory)'
-        if sockets.is_dead(self._endpoint):
+        if endpoints.is_dead(self._endpoint):
             return 'nobody listens there any more'
         return 'the connection is lost' if self._was_connected else 'no answer'
 
-    def was_paused(self, now):
-        """What is not connected gets its time anew."""
+    def had_stalled(self, now: float) -> None:
+        """This process stood still: if the connection is lost, its peer gets
+        the time to come back anew.
+        """
         if not self.connected:
             self._changed_at = now
 
-    def is_closing(self):
+    def is_closing(self) -> bool:
         """Whether its instance is about to close: what is sent to it now may
         be lost.
         """
         return (not self.to_receiver
-                and sockets.is_closing(self._endpoint, self._heard_at))
+                and endpoints.is_closing(self._endpoint, self._heard_at))
 
-    def is_dead(self):
+    def is_dead(self) -> bool:
         """Whether its instance is certain never to come back."""
-        return not self.to_receiver and sockets.is_gone(self._endpoint)
+        return not self.to_receiver and endpoints.is_gone(self._endpoint)
 
     def _ask(self, now):
-        pause = _ASK_RECEIVER_EVERY if self.to_receiver else _ASK_AT_MOST_EVERY
+        longest = (_ASK_RECEIVER_EVERY if self.to_receiver
+                   else _ASK_AT_MOST_EVERY)
         for queue in self._queues.values():
-            for question in queue.questions(now, self._changed_at, pause):
+            for question in queue.questions(now, self._changed_at, longest):
                 try:
-                    sockets.send(self._socket, [b'', question])
+                    multiparts.send(self._socket, [b'', question])
                 except zmq.Again:
                     return
 
-    def idle_since(self, then):
+    def idle_since(self, then: float) -> list[send_queue.SendQueue]:
         """The queues that nobody has used since then, in monotonic seconds."""
         return [queue for queue in self._queues.values()
                 if queue.is_idle() and queue.used_at < then]
 
-    def is_idle(self):
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way, and no call is watched."""
         return all(queue.is_idle() for queue in self._queues.values())
 
-    def close(self):
+    def close(self) -> None:
+        """Close the socket."""
         self._is_closed = True
         self._dialer.close()
         self._close_socket()
 
     def _close_socket(self):
         if self._socket is not None:
-            self._socket.close(linger=0)
+            self._sockets.close(self._socket)
             self._socket = None
-            self._counters.add('sockets', -1)

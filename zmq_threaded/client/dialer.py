@@ -3,13 +3,17 @@
 
 import time
 
-from zmq_threaded.net import resolver
+from zmq_threaded import timings
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
+from zmq_threaded.net import resolver
 
-# What a handshake takes at the most between processes that run; after it the
-# addresses are tried. Then how long for, and how long until they are again.
-_RACE_AFTER, _RACE_LIMIT, _RACE_AGAIN = 0.2, 1.0, 2.0
+# Between processes that run a handshake takes less than _TRY_AFTER; after that
+# time happy eyeballs tries the addresses, for at most _TRY_LIMIT, and again
+# after _TRY_AGAIN.
+_TRY_AFTER = timings.ADDRESSES_AFTER
+_TRY_LIMIT = timings.ADDRESSES_LIMIT
+_TRY_AGAIN = timings.ADDRESSES_AGAIN
 _LOOK_AGAIN = 0.5
 
 
@@ -31,10 +35,10 @@ class Dialer:
         self._done = done
         self._is_tcp = not endpoint.startswith('ipc://')
         self._addresses = addresses.of_process()
-        self._happy_eyeballs = None
-        self._race_at = time.monotonic() + _RACE_AFTER
-        self._race_until = 0.0
-        self._tried = ()
+        self._happy_eyeballs: happy_eyeballs.HappyEyeballs | None = None
+        self._try_at = time.monotonic() + _TRY_AFTER
+        self._try_until = 0.0
+        self._tried: tuple[tuple[str, int], ...] = ()
         self.address = None if self._is_tcp else endpoint
         self.is_hopeless = False
         self.why = ''
@@ -42,13 +46,13 @@ class Dialer:
     def look(self):
         """Find an address, if there is none yet.
 
-        :raises: sockets.BadEndpoint
-        :returns: it, or None
+        :raises: endpoints.BadEndpoint
+        :returns: the address, or None
         """
         if self.address is None:
             found = self._found()
             if found:
-                self._race_at = time.monotonic() + _RACE_AFTER
+                self._try_at = time.monotonic() + _TRY_AFTER
                 self.address = addresses.as_endpoint(found[0])
         return self.address
 
@@ -61,7 +65,7 @@ class Dialer:
             return ()
         if found is None:
             self.why = f'{self._endpoint}: its name is being resolved'
-            self._race_at = time.monotonic() + _LOOK_AGAIN
+            self._try_at = time.monotonic() + _LOOK_AGAIN
             return ()
         self.is_hopeless, self.why = False, ''
         return found
@@ -75,10 +79,10 @@ class Dialer:
         if not self._is_tcp:
             return None
         if self._happy_eyeballs is None:
-            if now < max(self._race_at, lost_at + _RACE_AFTER):
+            if now < max(self._try_at, lost_at + _TRY_AFTER):
                 return None
             self._begin(now)
-        return self._happy_eyeballs and self._judge(now)
+        return self._happy_eyeballs and self._judge(self._happy_eyeballs, now)
 
     def connected(self):
         """There is a connection: no need to look for another address."""
@@ -86,20 +90,19 @@ class Dialer:
         self.is_hopeless, self.why = False, ''
 
     def _begin(self, now):
-        self._race_at = now + _RACE_AGAIN
+        self._try_at = now + _TRY_AGAIN
         self._tried = self._found()
         if self._tried:
             self.why = (addresses.describe(self._endpoint, self._tried[0])
                         + ': no answer yet')
             self._happy_eyeballs = happy_eyeballs.HappyEyeballs(self._tried)
-            self._race_until = now + _RACE_LIMIT
+            self._try_until = now + _TRY_LIMIT
 
-    def _judge(self, now):
-        if not self._happy_eyeballs.advance() and now < self._race_until:
+    def _judge(self, tried, now):
+        if not tried.advance() and now < self._try_until:
             return None
-        tried = self._happy_eyeballs
         self._end()
-        self._race_at = now + _RACE_AGAIN
+        self._try_at = now + _TRY_AGAIN
         if tried.winner is None:
             self.is_hopeless = not tried.is_blind
             self.why = addresses.problems(self._endpoint, tried)
@@ -122,7 +125,10 @@ class Dialer:
             self._happy_eyeballs = None
 
     def failed(self, why):
-        """It could not even be tried."""
+        """The address could not even be tried.
+
+        :param why: as text
+        """
         self.is_hopeless, self.why = True, why
 
     def close(self):

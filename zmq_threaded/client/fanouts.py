@@ -3,11 +3,18 @@
 
 import dataclasses
 
+from zmq_threaded.client import delivery as deliveries
+
 
 @dataclasses.dataclass
 class _Copies:
-    """:ivar left: how many are under way; reached: how many others were not
-    lost with their server; gone: the instances of those that were
+    """The copies of one fanout.
+
+    :ivar left: how many have not ended
+    :ivar reached: how many have ended in another way than with their server
+    :ivar gone: the instances of the copies that ended with their server
+
+    Thread: outbox.
     """
 
     left: int
@@ -16,26 +23,28 @@ class _Copies:
 
 
 class Fanouts:
-    """Keeps, of each fanout that is under way, whose copies are where.
+    """Knows of each fanout how many copies have not ended, and which ended
+    because their server is gone.
 
     Thread: outbox.
     """
 
-    def __init__(self):
-        self._by_id = {}
+    def __init__(self) -> None:
+        self._by_id: dict[bytes, _Copies] = {}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._by_id)
 
-    def spread(self, message_id, count):
-        """Copies of a fanout begin their way."""
+    def spread(self, message_id: bytes, count: int) -> None:
+        """Note how many copies of a fanout there are."""
         if count:
             self._by_id[message_id] = _Copies(count)
 
-    def ended(self, copy, is_gone):
-        """A copy is at its end.
+    def ended(self, copy: deliveries.Delivery, is_gone: bool) -> list:
+        """Note that a copy has ended.
 
-        :param is_gone: its server is, and had certainly not acknowledged it
+        :param is_gone: whether its server is gone, and has certainly not
+            acknowledged the copy
         :returns: the instances of all copies if this was the last one and
             every server is gone, else an empty list
         """

@@ -3,6 +3,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 _POLL = 0.002
 # Seconds between two looks for services, and at what is left, while somebody
@@ -15,17 +16,20 @@ class Flush:
 
     :param deadline: monotonic seconds; nobody waits any longer
     :param until: only for what was posted before, in monotonic seconds
+    :ivar has_ended: whether it has left, or nobody waits any longer
 
     Thread: outbox; any for wait().
     """
 
-    def __init__(self, deadline, until=math.inf):
+    def __init__(self, deadline: float, until: float = math.inf):
         self.deadline = deadline
         self._until = until
         self.has_ended = False
 
-    def wait(self, deadline):
-        """:param deadline: monotonic seconds
+    def wait(self, deadline: float) -> bool:
+        """Wait for the end.
+
+        :param deadline: monotonic seconds
         :returns: False at the deadline
         """
         # Not with get(timeout): that of CPython waits for ever when a signal
@@ -36,8 +40,10 @@ class Flush:
             time.sleep(_POLL)
         return True
 
-    def ends_with(self, oldest):
-        """:param oldest: when the oldest message that is left was posted; None
+    def ends_with(self, oldest: float | None) -> bool:
+        """Whether all that it waits for has left.
+
+        :param oldest: when the oldest message that is left was posted; None
             if none is left
         """
         return oldest is None or oldest > self._until
@@ -53,19 +59,20 @@ class Flushes:
     Thread: outbox.
     """
 
-    def __init__(self, custody, pending):
+    def __init__(self, custody, pending: Callable[[], int]):
         self._custody = custody
         self._pending = pending
-        self._waiting = []
+        self._waiting: list[Flush] = []
         self._next_haste = self._next_look = 0.0
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, flush):
+    def add(self, flush: Flush) -> None:
+        """Somebody waits from now on."""
         self._waiting.append(flush)
 
-    def look(self, now):
+    def look(self, now: float) -> None:
         """To be called often."""
         if self._waiting:
             self._waiting = [flush for flush in self._waiting
@@ -86,5 +93,6 @@ class Flushes:
                 self._waiting.remove(flush)
                 flush.has_ended = True
 
-    def end_all(self):
+    def end_all(self) -> None:
+        """Nobody waits any longer."""
         self._end_some(None)

@@ -9,9 +9,14 @@ them are in the log at level DEBUG.
 import dataclasses
 import time
 
+from zmq_threaded import counters as counting
 from zmq_threaded import logs
+from zmq_threaded import topic as topics
+from zmq_threaded.client import delivery as deliveries
 
 LOG = logs.get(__name__)
+
+Where = deliveries.Where
 
 _EVERY = 60.0
 # Topics and causes with lines of their own; the rest shares one for a cause.
@@ -22,6 +27,8 @@ _REST = 'all other topics'
 @dataclasses.dataclass(frozen=True)
 class Cause:
     """Why messages are given up.
+
+    Thread: any, for it does not change.
 
     :ivar name: of its counter, after 'dropped_'
     :ivar why: what happened, for the sender and the log
@@ -44,10 +51,11 @@ NOT_LOOKED_UP = Cause(
     '(rpc_message_ttl)', 'see to the registry')
 NOT_SENT = Cause(
     'not_sent', 'it could not be sent in time',
-    'see to the service: it is too slow, paused or cut off')
+    'see to the service: it is too slow, stands still or is cut off')
 NOT_ACKNOWLEDGED = Cause(
     'not_acknowledged', 'it was not acknowledged in time; it may have been '
-    'executed', 'see to the service: it is too slow, paused or cut off')
+    'executed',
+    'see to the service: it is too slow, stands still or is cut off')
 NOT_BEGUN = Cause(
     'not_begun', 'it expired before a worker began it',
     'the service has too few workers, or they are held up')
@@ -67,6 +75,15 @@ NOBODY_THERE = Cause(
     'nobody_there', 'nobody is registered any more',
     'if it was not stopped, see to the registry and to the clocks')
 
+_LATE = {Where.WAITING: NOBODY_TOOK, Where.SPREADING: NOT_LOOKED_UP,
+         Where.HELD_UP: NOT_SENT, Where.QUEUED: NOT_SENT,
+         Where.IN_FLIGHT: NOT_ACKNOWLEDGED}
+
+
+def late(delivery: deliveries.Delivery) -> Cause:
+    """Why a message is not delivered when its time is over."""
+    return _LATE.get(delivery.where, FAULT)
+
 
 @dataclasses.dataclass
 class _Sum:
@@ -75,9 +92,11 @@ class _Sum:
     :ivar since: when the last line was written, in monotonic seconds; None
         before the first
     :ivar count: of those that no line has told of
+
+    Thread: outbox.
     """
 
-    topic: object
+    topic: topics.Topic | str
     cause: Cause
     since: float | None = None
     count: int = 0
@@ -89,11 +108,12 @@ class Losses:
     Thread: outbox.
     """
 
-    def __init__(self, counters):
+    def __init__(self, counters: counting.Counters):
         self._counters = counters
-        self._sums = {}
+        self._sums: dict[tuple, _Sum] = {}
 
-    def dropped(self, delivery, cause, reason):
+    def dropped(self, delivery: deliveries.Delivery, cause: Cause,
+                reason: str) -> None:
         """A message is given up.
 
         :param reason: cause.why, or more exactly what happened
@@ -106,12 +126,14 @@ class Losses:
         else:
             LOG.debug('%s was dropped: %s', delivery, reason)
 
-    def copy_for_gone(self, delivery, reason):
+    def copy_for_gone(self, delivery: deliveries.Delivery,
+                      reason: str) -> None:
         """The server of a fanout's copy is gone; that is no loss."""
         self._counters.add('copies_for_gone')
         LOG.debug('%s was dropped: %s', delivery, reason)
 
-    def nobody_there(self, delivery, missing, known):
+    def nobody_there(self, delivery: deliveries.Delivery, missing: str,
+                     known: list) -> None:
         """A message went to nobody where somebody was known a moment before.
 
         :param missing: what was done without them
@@ -141,17 +163,17 @@ class Losses:
         kept.count += 1
         return False
 
-    def tick(self, now):
+    def tick(self, now: float) -> None:
         """Write the sums that are due; to be called now and then."""
         for key, each in list(self._sums.items()):
-            if now - each.since < _EVERY:
+            if each.since is None or now - each.since < _EVERY:
                 continue
             if each.count:
                 self._write(each, now)
             else:
                 del self._sums[key]
 
-    def close(self):
+    def close(self) -> None:
         """Write what is left."""
         for each in self._sums.values():
             if each.count:

@@ -4,11 +4,12 @@
 import contextlib
 import time
 
-from zmq_threaded.net import resolver
+from zmq_threaded import endpoints
+from zmq_threaded.client import reasons
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
-from zmq_threaded import sockets
-from zmq_threaded.client import reasons
+from zmq_threaded.net import multiparts
+from zmq_threaded.net import resolver
 
 # A handshake takes less than a millisecond between processes that run.
 _CONNECT_WAIT = 1.0
@@ -19,57 +20,56 @@ class Unreachable(Exception):
     """Nobody answers; the text says which addresses were tried, and why."""
 
 
-_PROBLEMS = (Unreachable, resolver.Unresolved, sockets.BadEndpoint)
+_PROBLEMS = (Unreachable, resolver.Unresolved, endpoints.BadEndpoint)
 
 
 class Opening:
     """Opens sockets whose peer has answered.
 
-    :param connect: called with an endpoint; returns a socket that connects
-        to it
+    :param socket_factory: sockets.Sockets
 
     Thread: any.
     """
 
-    def __init__(self, connect):
-        self._connect = connect
+    def __init__(self, socket_factory):
+        self._sockets = socket_factory
         self._addresses = addresses.of_process()
 
-    def open(self, endpoints, deadline):
+    def open(self, candidates, deadline):
         """
-        :param endpoints: of a record
+        :param candidates: the endpoints of a record
         :param deadline: monotonic seconds; _CONNECT_WAIT at most is waited
         :raises: Unreachable
         :returns: (the endpoint of them that is used, socket)
         """
         limit = min(deadline, time.monotonic() + _CONNECT_WAIT)
-        endpoint = sockets.reachable(endpoints)
+        endpoint = endpoints.reachable(candidates)
         try:
             if endpoint is None:
-                raise Unreachable(reasons.unusable(endpoints))
+                raise Unreachable(reasons.unusable(candidates))
             way = (self._ipc if endpoint.startswith('ipc://') else self._tcp)
             return endpoint, way(endpoint, limit)
         except _PROBLEMS as problem:
-            also = endpoint and reasons.unusable(endpoints, True)
+            also = endpoint and reasons.unusable(candidates, True)
             raise Unreachable(f'{problem}; {also}' if also
                               else str(problem)) from None
 
     def _ipc(self, endpoint, limit):
-        socket = self._connect(endpoint)
-        with _closed_on_error(socket):
+        socket = self._sockets.request(endpoint)
+        with self._closed_on_error(socket):
             if (_poll_out(socket, _soon(limit))
-                    or not sockets.is_dead(endpoint)
+                    or not endpoints.is_dead(endpoint)
                     and _poll_out(socket, limit)):
                 return socket
             raise Unreachable(f'{endpoint}: ' + (
-                'nobody listens there any more' if sockets.is_dead(endpoint)
+                'nobody listens there any more' if endpoints.is_dead(endpoint)
                 else 'no answer, its process is paused or overloaded'))
 
     def _tcp(self, endpoint, limit):
         found = self._addresses.wait(endpoint, limit)
         first = found[0]
-        socket = self._connect(addresses.as_endpoint(first))
-        with _closed_on_error(socket):
+        socket = self._sockets.request(addresses.as_endpoint(first))
+        with self._closed_on_error(socket):
             if _poll_out(socket, _soon(limit)):
                 return socket
             tried = happy_eyeballs.HappyEyeballs(found)
@@ -77,7 +77,7 @@ class Opening:
             if (winner == first or tried.is_blind) and _poll_out(socket,
                                                                  limit):
                 return socket
-        socket.close(linger=0)
+        self._sockets.close(socket)
         if winner not in (None, first):
             return self._to_another(endpoint, winner, limit)
         self._addresses.failed(endpoint)
@@ -85,21 +85,20 @@ class Opening:
 
     def _to_another(self, endpoint, address, limit):
         """Of several addresses not the first one answers."""
-        socket = self._connect(addresses.as_endpoint(address))
-        with _closed_on_error(socket):
+        socket = self._sockets.request(addresses.as_endpoint(address))
+        with self._closed_on_error(socket):
             if _poll_out(socket, limit):
                 self._addresses.worked(endpoint, address)
                 return socket
             raise Unreachable(addresses.mute(endpoint, address))
 
-
-@contextlib.contextmanager
-def _closed_on_error(socket):
-    try:
-        yield
-    except BaseException:
-        socket.close(linger=0)
-        raise
+    @contextlib.contextmanager
+    def _closed_on_error(self, socket):
+        try:
+            yield
+        except BaseException:
+            self._sockets.close(socket)
+            raise
 
 
 def _found(endpoint, tried):
@@ -116,4 +115,4 @@ def _soon(limit):
 
 def _poll_out(socket, deadline):
     left = max(0.0, deadline - time.monotonic())
-    return bool(socket.poll(int(left * 1000) + 1, sockets.POLLOUT))
+    return bool(socket.poll(int(left * 1000) + 1, multiparts.POLLOUT))

@@ -2,38 +2,34 @@
 """The outbox: one thread that keeps every message until it is acknowledged.
 
 Casts, fanouts and calls that may get more than one message go over DEALER
-sockets, one for each instance, all owned by this thread.
-
-A sender's only act is to append to the inbox, which is one step: a message is
-there or not, whatever exception ends the sender. Only this thread counts.
+sockets, all owned by this thread. A sender only appends to the inbox, in one
+step: whatever exception ends the sender, a message is there or not.
 """
 
-import collections
 import contextlib
 import functools
 import math
-import queue
-import select
 import time
+from collections.abc import Iterator
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import errors
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
+from zmq_threaded.client import room
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import record
 
-_TICK = 0.2
-_IDLE_TICK = 5.0
-_FORGET_EVERY = 60.0
-_POLL = 0.002
+_TICK, _IDLE_TICK = timings.OUTBOX_TICK, timings.OUTBOX_IDLE_TICK
+_FORGET_EVERY, _POLL = 60.0, 0.002
 # Senders without the time to wait could ask for room faster than the thread
 # can answer. Who has waited for so many seconds gets into the line anyway.
 _INBOX_LIMIT, _INBOX_WAIT = 1000, 1.0
-# A turn that takes longer than it should, in seconds: the process was paused.
-_PAUSED = 1.0
+_STALLED = timings.OUTBOX_STALL
 # Senders in full spate must not keep the thread from reading what arrives:
 # acknowledgements that lie unread when a connection breaks are lost with it.
 _TASKS_PER_TURN = 100
@@ -45,63 +41,61 @@ _CLOSED = 'the driver was closed'
 class Outbox:
     """The sending thread of one driver in one process.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
+    :param name: of the thread
 
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, context, settings, registry, counters, name):
+    def __init__(self, socket_factory, settings, registry, counters, name):
         self._limit = settings.outbox_limit
         self._registry = registry
-        # Its own: settled ids speak for the messages of one outbox.
+        # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
-        # Deliveries that were accepted, and what else is to be done.
-        self._inbox = collections.deque()
-        self._destinations = {}
-        self._refusal = None
+        self._destinations = room.Destinations()
+        self._refusal: str | None = None
         self._finished = False
         self._next_tick = self._next_forgetting = self._turned_at = 0.0
+        self._mailbox = mailbox.PolledMailbox()
+        self._inbox = self._mailbox.items
         with contextlib.ExitStack() as undo:
-            self._wakeup = mailbox.Wakeup()
-            undo.callback(self._wakeup.close)
-            self._epoll = select.epoll()
-            undo.callback(self._epoll.close)
-            self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-            self._custody = custody.Custody(context, settings, registry,
-                                            counters, self._epoll, self._tell)
+            undo.callback(self._mailbox.close)
+            self._custody = custody.Custody(
+                socket_factory, settings, registry, counters, self._mailbox,
+                self._tell)
             undo.pop_all()
         self._flushers = flushes.Flushes(self._custody, self.pending)
-        self._loop = threads.Loop(name, self._turn, self._wakeup.set,
+        self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
-    def post(self, delivery, room_deadline):
+    def post(self, delivery: deliveries.Delivery,
+             room_deadline: float) -> None:
         """Take a message into custody.
 
         :param room_deadline: monotonic seconds for which to wait for room
             when a living service is slow
-        :raises: descriptors.Short when there are no threads to be had for it
-        :returns: None, or why it was not taken
+        :raises: errors.NotAccepted; descriptors.Short when there are no
+            threads to be had for it
         """
         if self._refusal:
-            return self._refusal
+            raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
         self._start()
         if self._has_room(delivery.topic):
             self._tell(delivery)
-            problem = None
         else:
-            problem = self._post_when_there_is_room(delivery, room_deadline)
+            self._post_when_there_is_room(delivery, room_deadline)
         # Looked at last, so that nothing is posted behind the thread's end.
-        return self._refusal or _CLOSED if self._finished else problem
+        if self._finished:
+            raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def _start(self):
-        # The directory's as well, before anything is accepted: this thread
-        # must not find that there is none to be had.
+        # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
 
     def _has_room(self, topic):
-        pending = self._pending_for(topic)
+        pending = self._destinations.pending_for(topic)
         # The inbox is counted only near the limit.
         return (pending + len(self._inbox) < self._limit
                 or pending < self._limit and pending + sum(
@@ -110,33 +104,20 @@ class Outbox:
 
     def _post_when_there_is_room(self, delivery, deadline):
         if not threads.may_wait():
-            return (f'no room in the outbox: {self._limit} messages wait for '
-                    f'{delivery.topic}, and this thread of the driver must '
-                    'not wait for them')
+            raise errors.NotAccepted(room.may_not_wait(delivery.topic,
+                                                       self._limit))
         if not self._gets_into_the_line(deadline):
-            return ('no room in the outbox within rpc_cast_timeout: it is '
-                    f'behind itself, {len(self._inbox)} messages and '
-                    'questions wait for its thread')
-        admission = deliveries.Admission(functools.partial(self._call_again,
+            raise errors.NotAccepted(room.outbox_is_behind(len(self._inbox)))
+        admission = room.Admission(functools.partial(self._ask_for_room,
                                                      delivery))
-        self._tell(functools.partial(self._admit, delivery, admission))
-        if admission.wait(deadline):
-            return admission.refusal
-        return ('no room in the outbox within rpc_cast_timeout: '
-                f'{self._pending_for(delivery.topic)} messages wait for '
-                f'{delivery.topic}, its services are too slow'
-                f'{self._who_is_behind(delivery.topic)} '
-                '(rpc_zmq_outbox_limit)')
-
-    def _who_is_behind(self, topic):
-        """The services for which the most messages wait, as text."""
-        answer = queue.SimpleQueue()
-        self._tell(lambda: answer.put(self._custody.behind(topic)))
-        try:
-            found = answer.get(timeout=_BEHIND_LIMIT)
-        except queue.Empty:
-            return ''       # its thread is behind as well
-        return f': {found}' if found else ''
+        admission.call()
+        if not admission.wait(deadline):
+            raise errors.NotAccepted(room.services_are_slow(
+                delivery.topic, self._destinations.pending_for(delivery.topic),
+                mailbox.ask(self._tell, lambda: self._custody.behind(
+                    delivery.topic), _BEHIND_LIMIT, '')))
+        if admission.refusal:
+            raise errors.NotAccepted(admission.refusal)
 
     def _gets_into_the_line(self, deadline):
         in_line_at = time.monotonic() + _INBOX_WAIT
@@ -147,15 +128,16 @@ class Outbox:
             time.sleep(_POLL)
         return True
 
-    def withdraw(self, delivery):
-        """Nobody waits for this message any more; forget it."""
+    def withdraw(self, delivery: deliveries.Delivery) -> None:
+        """Forget a message: nobody waits for it any more."""
         self._tell(functools.partial(self._custody.withdraw, delivery))
 
     @contextlib.contextmanager
-    def watch(self, instance, message_id):
+    def watch(self, instance: record.Instance, message_id: bytes
+              ) -> Iterator[deliveries.Watch]:
         """Ask an instance now and then whether it still has a call.
 
-        :returns: a context manager; entered it gives a delivery.Watch
+        :returns: a context manager that gives a delivery.Watch
         """
         watch = deliveries.Watch(instance, message_id)
         with contextlib.suppress(descriptors.Short):
@@ -166,7 +148,7 @@ class Outbox:
         finally:
             self._tell(functools.partial(self._custody.unwatch, watch))
 
-    def survey(self, timeout):
+    def survey(self, timeout: float) -> dict[str, dict]:
         """What is not acknowledged; see Custody.survey().
 
         :param timeout: seconds to wait for the thread
@@ -176,23 +158,20 @@ class Outbox:
             return {}
         if self._loop.is_current():
             return self._custody.survey()
-        answer = queue.SimpleQueue()
-        self._tell(lambda: answer.put(self._custody.survey()))
-        try:
-            return answer.get(timeout=timeout)
-        except queue.Empty:
+        found = mailbox.ask(self._tell, self._custody.survey, timeout)
+        if found is None:
             raise errors.MessagingTimeout(
                 f'The outbox, which holds {self.pending()} messages, did not '
-                f'say within {timeout} s which') from None
+                f'say within {timeout} s which')
+        return found
 
-    def pending(self):
+    def pending(self) -> int:
         """How many messages are in custody."""
-        # In this order: whoever leaves the inbox was counted before.
-        in_inbox = sum(1 for _ in self._posted())
-        return in_inbox + sum(destination.pending for destination
-                              in list(self._destinations.values()))
+        # In this order: what leaves the inbox was counted before.
+        return len(self._posted()) + self._destinations.pending()
 
-    def begin_flush(self, deadline, until=math.inf):
+    def begin_flush(self, deadline: float, until: float = math.inf
+                    ) -> flushes.Flush:
         """Hurry to deliver what is in custody.
 
         :param deadline: monotonic seconds, when the hurry ends
@@ -205,27 +184,24 @@ class Outbox:
         with contextlib.suppress(descriptors.Short):
             if self.pending():
                 self._start()
-        # Nobody waits for a thread that has nothing to do, was never started,
-        # has ended, or would wait for itself.
-        if (not self.pending() or self._finished or self._loop.is_current()):
+        # Nobody waits for a thread that has nothing to do, has ended, or would
+        # wait for itself.
+        if not self.pending() or self._finished or self._loop.is_current():
             flush.has_ended = True
         return flush
 
-    def refuse(self, reason):
+    def refuse(self, reason: str) -> None:
         """Take no more messages, also of those who wait for room."""
         self._refusal = reason
         self._tell(self._refuse_all)
 
-    def stop(self):
+    def stop(self) -> None:
+        """End the thread soon."""
         self._loop.stop()
 
-    def join(self, deadline):
-        """:param deadline: monotonic seconds"""
+    def join(self, deadline: float) -> bool:
+        """Whether the thread has ended by then, in monotonic seconds."""
         return self._loop.join(deadline)
-
-    def _pending_for(self, topic):
-        destination = self._destinations.get(topic.key)
-        return destination.pending if destination else 0
 
     def _posted(self):
         # One step, which no other thread can interrupt: list() of a deque.
@@ -233,35 +209,32 @@ class Outbox:
                 if type(each) is deliveries.Delivery]
 
     def _tell(self, task):
-        self._inbox.append(task)
-        self._wakeup.set()
+        self._mailbox.put(task)
 
     # The outbox thread
 
     def _turn(self):
         wait = self._time_to_wait()
-        ready = self._epoll.poll(wait)
-        self._wakeup.clear_if(ready)
-        self._custody.pump(ready)
+        self._custody.pump(self._mailbox.wait(wait))
         for _ in range(min(len(self._inbox), _TASKS_PER_TURN)):
             self._do_next()
         self._custody.pump_queued()
         now = time.monotonic()
-        if now - self._turned_at > wait + _PAUSED:
-            self._custody.was_paused(now)
+        if now - self._turned_at > wait + _STALLED:
+            self._custody.had_stalled(now)
         self._turned_at = now
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._custody.tick(now)
         if now >= self._next_forgetting:
             self._next_forgetting = now + _FORGET_EVERY
-            self._forget_idle_destinations()
+            self._destinations.forget_idle()
         self._flushers.look(now)
 
     def _do_next(self):
         task = self._inbox[0]
         if type(task) is deliveries.Delivery:
-            # Before it leaves the inbox, so that pending() knows it always.
+            # Before the message leaves the inbox: pending() always knows it.
             self._count(task)
             self._inbox.popleft()
             self._custody.route(task)
@@ -269,23 +242,17 @@ class Outbox:
             self._inbox.popleft()()
 
     def _count(self, delivery):
-        delivery.destination = self._destination(delivery.topic)
+        delivery.destination = self._destinations.of(delivery.topic,
+                                                     self._limit)
         delivery.destination.add(1)
 
-    def _destination(self, topic):
-        destination = self._destinations.get(topic.key)
-        if destination is None:
-            destination = deliveries.Destination(self._limit)
-            self._destinations[topic.key] = destination
-        return destination
-
-    def _call_again(self, delivery, admission):
+    def _ask_for_room(self, delivery, admission):
         # Later: this is called wherever a message ends.
         self._tell(functools.partial(self._admit, delivery, admission))
 
     def _admit(self, delivery, admission):
         """A sender wants room for this message."""
-        destination = self._destination(delivery.topic)
+        destination = self._destinations.of(delivery.topic, self._limit)
         if self._refusal or self._finished:
             admission.refuse(self._refusal or _CLOSED)
         elif destination.is_full():
@@ -298,8 +265,7 @@ class Outbox:
             destination.call_next()
 
     def _refuse_all(self):
-        for destination in self._destinations.values():
-            destination.refuse_all(self._refusal or _CLOSED)
+        self._destinations.refuse_all(self._refusal or _CLOSED)
 
     def _time_to_wait(self):
         if self._inbox:
@@ -308,11 +274,6 @@ class Outbox:
             return flushes.LOOK_EVERY
         return _IDLE_TICK if self._custody.is_empty() else _TICK
 
-    def _forget_idle_destinations(self):
-        for key, destination in list(self._destinations.items()):
-            if destination.is_idle():
-                del self._destinations[key]
-
     def _finish(self):
         self._finished = True
         while self._inbox:
@@ -320,5 +281,4 @@ class Outbox:
         self._refuse_all()
         self._custody.close()
         self._flushers.end_all()
-        self._epoll.close()
-        self._wakeup.close()
+        self._mailbox.close()

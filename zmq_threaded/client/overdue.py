@@ -2,22 +2,28 @@
 """Says which messages have been waiting for long, and for whom (pure)."""
 
 import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+
+from zmq_threaded.client import delivery as deliveries
 
 # Destinations that are named, and services of a topic.
 _PLACES, _SERVICES = 10, 3
 
 
-def report(deliveries, now, limit, listed):
+def report(held: Iterable[deliveries.Delivery], now: float, limit: float,
+           listed: Callable) -> str | None:
     """Text about the messages that are older than the limit.
 
-    :param deliveries: iterable of Delivery
+    :param held: the messages in custody
     :param now: monotonic seconds
     :param limit: seconds
     :param listed: gives the instances that are registered for a topic
     :returns: None if there are none
     """
-    count, oldest, places = 0, None, collections.Counter()
-    for each in deliveries:
+    places: collections.Counter = collections.Counter()
+    count, oldest = 0, None
+    for each in held:
         if now - each.since > limit:
             count += 1
             places[each.topic, each.instance] += 1

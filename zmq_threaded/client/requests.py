@@ -4,44 +4,32 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
-import functools
 import os
 import time
 
 import zmq
 
-from zmq_threaded.net import descriptors
+from zmq_threaded import endpoints
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
-from zmq_threaded import sockets
 from zmq_threaded import texts
+from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
-from zmq_threaded.registry import registry as registries
 from zmq_threaded.client import opening
 from zmq_threaded.client import pool
 from zmq_threaded.client import reasons
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import multiparts
 
 LOG = logs.get(__name__)
 
-_WATCH_AFTER = 1.0
+_WATCH_AFTER = timings.ASK_AFTER
 
 
 class _NotTaken(Exception):
     """The request certainly did not reach the instance: choose another."""
-
-
-class NeedsOutbox(Exception):
-    """A server replies in more than one message, and a REQ takes only one; or
-    a connection for each thread is too many, for it or for this process.
-
-    :ivar instance: the one that was chosen
-    """
-
-    def __init__(self, instance):
-        self.instance = instance
-        super().__init__()
 
 
 class _Connection:
@@ -54,21 +42,21 @@ class _Connection:
     """
 
     __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_counters', '_receive_timeout', '_pid')
+                 '_sockets', '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, endpoints, endpoint, socket, counters):
+    def __init__(self, endpoints, endpoint, socket, socket_factory, counters):
         self.endpoints = endpoints
         self.endpoint = endpoint
         self.socket = socket
+        self._sockets = socket_factory
         self._counters, self._pid = counters, os.getpid()
-        counters.add('sockets')
         self.idle_since = 0.0
         self._receive_timeout = None
 
     def send(self, frame):
         """False when there is no peer to take it."""
         try:
-            sockets.send(self.socket, [frame])
+            multiparts.send(self.socket, [frame])
         except zmq.Again:
             return False
         self._counters.add('sent')
@@ -85,10 +73,10 @@ class _Connection:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._set_timeout(min(left, sockets.CALL_SLICE))
+            self._set_timeout(min(left, timings.CALL_SLICE))
             try:
-                return sockets.receive(self.socket, flags=0)[0]
-            except sockets.TooManyFrames:
+                return multiparts.receive(self.socket, flags=0)[0]
+            except multiparts.TooManyFrames:
                 # The connection is of no more use.
                 raise errors.ServerGone() from None
             except zmq.Again:
@@ -101,7 +89,7 @@ class _Connection:
 
     def is_lost(self):
         """Whether there is no peer any more."""
-        return not sockets.events(self.socket) & sockets.POLLOUT
+        return not multiparts.events(self.socket) & multiparts.POLLOUT
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -112,13 +100,8 @@ class _Connection:
     def close(self):
         # In a forked child all is the parent's, and a thread that the child
         # does not have may hold the locks.
-        if self._counters is None or self._pid != os.getpid():
-            return
-        # First, and more than once if an exception comes in between.
-        self.socket.close(linger=0)
-        counters, self._counters = self._counters, None
-        if counters is not None:
-            counters.add('sockets', -1)
+        if self._pid == os.getpid():
+            self._sockets.close(self.socket)
 
     # An exception may end the thread that has it at any line.
     __del__ = close
@@ -127,18 +110,23 @@ class _Connection:
 class Requests:
     """Calls that need one reply and nothing else.
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param watch: Outbox.watch()
+    :param call_by_outbox: OutboxCalls.call(), for a server that replies in
+        more than one message, of which a REQ takes only one; and when a
+        connection for each thread is too many, for it or for this process
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, registry, counters, watch):
-        self._opening = opening.Opening(functools.partial(
-            sockets.request_socket, context, settings))
+    def __init__(self, socket_factory, settings, registry, counters, watch,
+                 call_by_outbox):
+        self._sockets = socket_factory
+        self._opening = opening.Opening(socket_factory)
         self._registry = registry
         self._counters = counters
         self._watch = watch
+        self._call_by_outbox = call_by_outbox
         self._new_id = wire.id_maker()
         self._pool = pool.Pool(settings.pool_size, settings.pool_ttl)
 
@@ -151,20 +139,26 @@ class Requests:
         :param body: context and message, encoded
         :param deadline: monotonic seconds
         :param attempts: look-ups that may find nobody; None for any number
-        :raises: directory.Nobody, MessagingTimeout, NeedsOutbox
+        :raises: errors.Nobody, MessagingTimeout, MessageDeliveryFailure
         :returns: wire.Message, a REPLY
         """
         message_id = self._new_id()
         while True:
             instance = self._registry.resolve(topic, deadline, attempts)
             if instance.two_messages or instance.sparing:
-                raise NeedsOutbox(instance)
+                return self._call_by_outbox(topic, body, flags, deadline,
+                                            attempts, chosen=instance)
             if instance.limit:
                 sizes.check(body, instance.limit,
                             f'Call {message_id.hex()} for', instance)
             try:
                 return self._exchange(instance, topic, message_id, body,
                                       flags, deadline)
+            except descriptors.Short:
+                # The outbox needs one for all callers, and waits for it.
+                self._pool.shed()
+                return self._call_by_outbox(topic, body, flags, deadline,
+                                            attempts, chosen=instance)
             except _NotTaken as reason:
                 LOG.debug('Call %s was not taken by %s: %s',
                           message_id.hex(), instance, reason)
@@ -177,7 +171,7 @@ class Requests:
     def _stop_at(self, deadline, topic):
         """However many others there are."""
         if time.monotonic() >= deadline:
-            raise registries.Nobody(False, self._registry.cache.explain(topic))
+            raise errors.Nobody(False, self._registry.cache.explain(topic))
 
     def _exchange(self, instance, topic, message_id, body, flags, deadline):
         connection = self._send(instance, message_id, body, flags, deadline)
@@ -243,7 +237,7 @@ class Requests:
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and sockets.is_closing(connection.endpoint,
+        if connection and endpoints.is_closing(connection.endpoint,
                                              connection.idle_since):
             connection.close()
             return None
@@ -253,15 +247,11 @@ class Requests:
         try:
             endpoint, socket = self._opening.open(instance.endpoints,
                                                   deadline)
-        except descriptors.Short:
-            # The outbox needs one for all callers, and waits for it.
-            self._pool.shed()
-            raise NeedsOutbox(instance) from None
         except opening.Unreachable as problem:
             self._registry.cache.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
         return _Connection(instance.endpoints, endpoint, socket,
-                           self._counters)
+                           self._sockets, self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:

@@ -3,53 +3,48 @@
 
 import collections
 import functools
+from collections.abc import Callable
 
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import fanouts
 
+Delivery = deliveries.Delivery
+_SPREADING, _MOVING = deliveries.Where.SPREADING, deliveries.Where.MOVING
 COPY_IS_GONE = 'its instance is gone'
 
 
 class Spreading:
-    """The messages whose receivers are being looked up, and then their
-    copies.
+    """Makes the copies of a message, as soon as the registry has said who is
+    to have one.
 
-    :param tell: runs a callable in the outbox thread, later
+    :param registry: registry.registry.Registry
+    :param counters: counters.Counters
     :param losses: client.losses.Losses
-    :param custody: client.custody.Custody, which has the copies
+    :param tell: runs a callable in the outbox thread, later
+    :param custody: client.custody.Custody, which gets the copies
 
     Thread: outbox.
     """
 
-    def __init__(self, registry, counters, losses, tell, custody):
+    def __init__(self, registry, counters, losses, tell: Callable, custody):
         self._registry = registry
         self._counters = counters
         self._losses = losses
         self._tell = tell
         self._custody = custody
-        self._looked_up = set()
         self._fanouts = fanouts.Fanouts()
 
-    def __len__(self):
-        return len(self._looked_up)
-
-    def __iter__(self):
-        return iter(list(self._looked_up))
-
-    def add(self, original):
+    def add(self, original: Delivery) -> None:
         """Copy a message as soon as the registry says for whom."""
-        self._looked_up.add(original)
+        original.where = _SPREADING
         self._registry.ask(original.topic, lambda looked_at: self._tell(
             functools.partial(self._spread, original, looked_at)))
 
-    def remove(self, original):
-        """:returns: False if its receivers are not being looked up"""
-        if original not in self._looked_up:
-            return False
-        self._looked_up.discard(original)
-        return True
+    def remove(self, original: Delivery) -> None:
+        """Make no copies of this message."""
+        original.where = _MOVING
 
     def _spread(self, original, looked_at):
         """Copy a message for all who are to have it, now that they are known.
@@ -57,8 +52,9 @@ class Spreading:
         :param looked_at: None if the registry did not answer; then those
             who are known count
         """
-        if not self.remove(original):
-            return      # it expired meanwhile
+        if original.where is not _SPREADING:
+            return      # the message expired meanwhile
+        original.where = _MOVING
         try:
             copies = self._copies(original)
         except Exception as error:
@@ -91,12 +87,15 @@ class Spreading:
                 for instance in self._registry.cache.listed(topic)}
 
     def _copies_for_instances(self, original):
-        groups, copies = collections.defaultdict(list), []
+        groups: dict[tuple, list] = collections.defaultdict(list)
+        copies = []
         for instance in self._registry.cache.listed(original.topic):
-            group = groups[instance.endpoints] if instance.receiver else ()
-            copies.append(original.copy_for(instance, group))
             if instance.receiver:
-                group.append(copies[-1])
+                group = groups[instance.endpoints]
+                group.append(original.copy_for(instance, group))
+                copies.append(group[-1])
+            else:
+                copies.append(original.copy_for(instance))
         return copies
 
     # Who had none
@@ -111,7 +110,7 @@ class Spreading:
             self._losses.nobody_there(original, 'reached nobody', missing)
 
     def _report_lost_pools(self, original, missing):
-        """One whose listeners the registry has lost has no copy."""
+        """A pool whose listeners the registry has lost has no copy."""
         listed = missing and self._pools(original.topic)
         missing = [each for each in missing if each[0].pool not in listed]
         if missing:
@@ -121,12 +120,16 @@ class Spreading:
                 original, 'has no copy for the pools '
                 f'{", ".join(map(repr, pools[:3]))}', missing)
 
-    def drop_copy(self, copy):
-        """The server of a fanout's copy is gone."""
+    def drop_copy(self, copy: Delivery) -> None:
+        """End a fanout's copy whose server is gone."""
         self._losses.copy_for_gone(copy, COPY_IS_GONE)
         self._custody.end(copy, deliveries.FAILED, COPY_IS_GONE)
 
-    def copy_ended(self, copy, is_gone):
+    def copy_ended(self, copy: Delivery, is_gone: bool) -> None:
+        """Note the end of a fanout's copy.
+
+        :param is_gone: whether it ended because its server is gone
+        """
         gone = self._fanouts.ended(copy, is_gone)
         if gone:
             self._counters.add('fanouts_to_nobody')

@@ -3,73 +3,86 @@
 
 import collections
 import functools
+from collections.abc import Callable
+from collections.abc import Iterator
 
+from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import room
 from zmq_threaded.registry import registry as registries
+
+Delivery = deliveries.Delivery
+Queue = collections.deque[Delivery]
+_WAITING, _MOVING = deliveries.Where.WAITING, deliveries.Where.MOVING
 
 
 class Waiting:
-    """What waits for a service; each topic is looked for until there is one.
+    """The messages that wait for a service, in their order. Each topic is
+    looked for until there is a service.
 
-    :param directory: client.directory.Directory
+    :param registry: registry.registry.Registry
     :param tell: runs a callable in the outbox thread, later
-    :param route: called with each delivery when there is an instance
-    :param give_up: called with each whose look-ups are used up
+    :param route: called with each message when there is an instance
+    :param end: called with each message whose look-ups are used up, and with
+        the event that its sender is told
 
     Thread: outbox.
     """
 
-    def __init__(self, registry, tell, route, give_up):
+    def __init__(self, registry, tell: Callable, route: Callable,
+                 end: Callable):
         self._registry = registry
         self._tell = tell
         self._route = route
-        self._give_up = give_up
-        self._by_key = {}
-        # Where look-ups found nobody.
-        self._stranded = set()
+        self._end = end
+        self._by_key: dict[str, Queue] = {}
+        # Keys of the topics for which look-ups found nobody.
+        self._stranded: set[str] = set()
 
-    def __len__(self):
+    def __len__(self) -> int:
+        """How many topics are looked for."""
         return len(self._by_key)
 
-    def __iter__(self):
-        return iter([delivery for waiting in self._by_key.values()
-                     for delivery in waiting])
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter([delivery for queue in self._by_key.values()
+                     for delivery in queue])
 
-    def __contains__(self, topic):
+    def __contains__(self, topic: topics.Topic) -> bool:
         return topic.key in self._by_key
 
-    def add(self, delivery):
-        waiting = self._by_key.get(delivery.topic.key)
-        if waiting is None:
+    def add(self, delivery: Delivery) -> None:
+        """Let a message wait behind those of its topic."""
+        delivery.where = _WAITING
+        queue = self._by_key.get(delivery.topic.key)
+        if queue is None:
             self._by_key[delivery.topic.key] = collections.deque([delivery])
             self._ask(delivery.topic, registries.AT_ONCE)
         else:
-            waiting.append(delivery)
+            queue.append(delivery)
             if delivery.waiter is not None:
-                # Those before it may have time.
+                # The messages before it may have time, its sender has not.
                 self._registry.ask(delivery.topic, lambda looked_at: None)
 
-    def remove(self, delivery):
-        """:returns: False if it does not wait here"""
-        try:
-            self._by_key.get(delivery.topic.key, ()).remove(delivery)
-        except (ValueError, AttributeError):
-            return False
-        return True
+    def remove(self, delivery: Delivery) -> None:
+        """Take out a message that waits here."""
+        self._by_key[delivery.topic.key].remove(delivery)
+        delivery.where = _MOVING
 
     def _ask(self, topic, within):
         self._registry.ask(topic, lambda looked_at: self._tell(
             functools.partial(self._looked_up, topic, looked_at)), within)
 
     def _looked_up(self, topic, looked_at):
-        """:param looked_at: monotonic seconds; None when the registry is
-        down: that says nothing of who is there, and uses up no look-ups
+        """Route or keep the messages of a topic, now that it was looked up.
+
+        :param looked_at: monotonic seconds; None when the registry is
+            down: that says nothing of who is there, and uses up no look-ups
         """
         if self._registry.cache.live(topic):
             return self._route_all(topic)
-        waiting = self._by_key.pop(topic.key, ())
-        remaining = [delivery for delivery in waiting
+        queue = self._by_key.pop(topic.key, ())
+        remaining = [delivery for delivery in queue
                      if looked_at is None
                      or self._may_wait(delivery, looked_at)]
         if remaining:
@@ -77,21 +90,28 @@ class Waiting:
         else:
             self._stranded.discard(topic.key)
 
-    def go_on(self, delivery):
-        """There may be somebody for it, but this turn was long enough."""
+    def go_on(self, delivery: Delivery) -> None:
+        """Try the next instances for a message soon: there may be one that
+        can be reached, but this turn was long enough.
+        """
+        delivery.where = _WAITING
         self._by_key[delivery.topic.key] = collections.deque([delivery])
         self._tell(functools.partial(self._route_all, delivery.topic))
 
     def _route_all(self, topic):
-        """In their order, until one has to wait again."""
+        """Route the messages of a topic in their order, until one of them has
+        to wait again.
+        """
         self._stranded.discard(topic.key)
-        waiting = self._by_key.pop(topic.key, ())
-        while waiting:
-            self._route(waiting.popleft())
+        queue = self._by_key.pop(topic.key, ())
+        while queue:
+            delivery = queue.popleft()
+            delivery.where = _MOVING
+            self._route(delivery)
             again = self._by_key.get(topic.key)
             if again is not None:
-                waiting.extendleft(reversed(again))
-                self._by_key[topic.key] = waiting
+                queue.extendleft(reversed(again))
+                self._by_key[topic.key] = queue
                 return
 
     def _found_nobody(self, topic, remaining):
@@ -104,8 +124,11 @@ class Waiting:
                   else registries.AT_LEISURE)
 
     def _may_wait(self, delivery, looked_at):
+        """Whether a message waits on after a look-up that found nobody."""
         if delivery.kind == wire.FANOUT and delivery.spread:
-            # It waited only for the registry; who comes later is not meant.
+            # The fanout waited only for the registry. Services that come
+            # later are not meant.
+            delivery.where = _MOVING
             self._route(delivery)
             return False
         if delivery.attempts is None or delivery.since > looked_at:
@@ -113,25 +136,26 @@ class Waiting:
         delivery.attempts -= 1
         if delivery.attempts > 0:
             return True
-        self._give_up(delivery, deliveries.NOBODY)
+        delivery.where = _MOVING
+        self._end(delivery, deliveries.NOBODY)
         return False
 
-    def hasten(self):
+    def hasten(self) -> None:
         """Look for all topics soon, and not when it is convenient."""
-        for waiting in list(self._by_key.values()):
-            if waiting:
-                self._registry.ask(waiting[0].topic, lambda looked_at: None)
+        for queue in list(self._by_key.values()):
+            if queue:
+                self._registry.ask(queue[0].topic, lambda looked_at: None)
 
-    def pop_stranded(self, destination):
-        """Take out the oldest message of a destination for which nobody was
-        found, be the registry up or down; None if there is somebody for all.
+    def oldest_stranded(self, destination: room.Destination
+                        ) -> Delivery | None:
+        """The oldest message of a destination for which nobody was found, be
+        the registry up or down; None if there is somebody for all.
         """
-        stranded = [self._by_key[key] for key in self._stranded
+        stranded = [self._by_key[key][0] for key in self._stranded
                     if self._is_stranded(key, destination)]
-        if not stranded:
-            return None
-        return min(stranded, key=lambda waiting: waiting[0].id).popleft()
+        return min(stranded, key=lambda delivery: delivery.id, default=None)
 
     def _is_stranded(self, key, destination):
-        waiting = self._by_key.get(key)
-        return bool(waiting) and waiting[0].destination is destination
+        queue = self._by_key.get(key)
+        return queue is not None and len(queue) > 0 and (
+            queue[0].destination is destination)

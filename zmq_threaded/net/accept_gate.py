@@ -1,45 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A door: one IPC address, and how clients are let in.
+"""An accept gate: one IPC address, and how clients are let in.
 
 libzmq 4.3.5 aborts the process when accept() on an IPC socket finds no free
 descriptor (ipc_listener.cpp; its TCP listener bears that). The kernel takes
 the descriptor before it looks for a connection, so the only help is that
-libzmq does not call accept() while they are short. Therefore clients connect
-to a queue of ours::
+libzmq does not call accept() while descriptors are short. Therefore clients
+connect to a queue of ours::
 
     clients --> queue (a listening socket, bound to the address)
-                  |  the thread zmq-doors: enough descriptors left?
+                  |  the thread zmq-accept: enough descriptors left?
                   v
-    libzmq's descriptor, which normally is the bell: a listening socket to
-    which only we can connect
+    libzmq's descriptor, which normally is the placeholder: a listening
+    socket to which only we can connect
 
 To let clients in, the thread makes libzmq's descriptor a duplicate of the
-queue (dup2), and rings the bell. The bell is what libzmq's epoll watches, so
-libzmq accepts until the queue is empty. Then its descriptor becomes the bell
-again, and the thread takes its ring back. If descriptors are not plenty, the
-thread binds a new queue to the address before, so that no more can enter the
-old one: it holds no more clients than are sure to find descriptors, however
-fast they come.
+queue (dup2), and connects a socket, the ring, to the placeholder. libzmq's
+epoll watches the placeholder, so libzmq accepts until the queue is empty.
+Then the thread makes libzmq's descriptor the placeholder again, and takes the
+ring back. If descriptors are not plenty, the thread first binds a new queue to
+the address, so that no more clients can enter the old queue. The old queue
+holds no more clients than are sure to find descriptors, however fast they
+come.
 
 libzmq takes its descriptor out of its epoll when its socket is closed, and
-aborts the process if it is another than it put in. So the address is unbound
-first; and whenever nobody is being let in, the descriptor is what it was. If
-the file of the address is gone, a new queue makes it anew: neither libzmq nor
-the bell notices.
+aborts the process if the descriptor is another than libzmq put in. So the
+address is unbound first; and whenever nobody is being let in, the descriptor
+is what it was. If the file of the address is gone, a new queue makes the file
+anew: neither libzmq nor the placeholder notices.
 """
 
 import contextlib
 import functools
 import os
 import select
-import socket as sockets
+import socket as system_socket
 import time
 
-from zmq_threaded.net import placeholder
-from zmq_threaded.net import descriptors
 from zmq_threaded import logs
-from zmq_threaded.net import paths
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
+from zmq_threaded.net import paths
+from zmq_threaded.net import placeholder
 
 LOG = logs.get(__name__)
 
@@ -51,7 +52,8 @@ _LET_IN_LIMIT, _LET_IN_POLL = 0.1, 0.00005
 _PLENTY = 4096
 _LATE = 0.01
 _FOR_ALL = 0o770
-BELL, NEXT = '.bell', '.next'
+# The name on the disk is of earlier releases, which clear such files away.
+PLACEHOLDER, NEXT = '.bell', '.next'
 
 
 class AcceptGate:
@@ -67,11 +69,13 @@ class AcceptGate:
 
     def __init__(self, path):
         self._path = path
-        bell_path, self._next_path = beside(path)
-        self._queue = self._former = self._identity = None
+        placeholder_path, self._next_path = beside(path)
+        self._queue: system_socket.socket | None = None
+        self._former: system_socket.socket | None = None
+        self._identity = None
         self._capacity = self._former_capacity = 0
         self._is_handed_over = False
-        self._placeholder = placeholder.Placeholder(bell_path)
+        self._placeholder = placeholder.Placeholder(placeholder_path)
         try:
             self.listener = os.dup(self._placeholder.fileno())
         except OSError:
@@ -114,7 +118,7 @@ class AcceptGate:
         :param bind: called with the descriptor
         :raises: OSError, and what bind() raises
         """
-        with sockets.socket(sockets.AF_UNIX) as ring:
+        with system_socket.socket(system_socket.AF_UNIX) as ring:
             ring.settimeout(_WATCHED_LIMIT)
             # Before, for it may fail: to libzmq nothing can be given twice.
             self._placeholder.ring(ring)
@@ -124,8 +128,10 @@ class AcceptGate:
             ring.recv(1)
 
     def fileno(self):
-        """Readable when clients wait."""
-        return (self._former or self._queue).fileno()
+        """Of an open gate: readable when clients wait."""
+        queue = self._former or self._queue
+        assert queue is not None, f'{self._path} is not open'
+        return queue.fileno()
 
     def answer(self):
         """Let those in who wait.
@@ -186,19 +192,21 @@ class AcceptGate:
         if not self._libzmq_listens():
             return
         with contextlib.ExitStack() as stack:
-            ring = stack.enter_context(sockets.socket(sockets.AF_UNIX))
+            ring = stack.enter_context(
+                system_socket.socket(system_socket.AF_UNIX))
             ring.setblocking(False)
             stack.callback(self._take_back, ring)
             stack.callback(os.dup2, self._placeholder.fileno(), self.listener,
                            inheritable=False)
-            # In this order: with the bell libzmq would accept the ring.
+            # In this order: from the placeholder libzmq would accept the ring.
             os.dup2(queue.fileno(), self.listener, inheritable=False)
             self._placeholder.ring(ring)
             _wait_until_empty(queue)
 
     def _libzmq_listens(self):
         """Whether its descriptor is still what libzmq was given."""
-        return self._is_handed_over and _is_same(self.listener, self._placeholder)
+        return self._is_handed_over and _is_same(self.listener,
+                                                 self._placeholder)
 
     def _take_back(self, ring):
         # First: so there is a descriptor for it.
@@ -236,22 +244,23 @@ class AcceptGate:
         return [queue for queue in (self._former, self._queue) if queue]
 
     def abandon(self):
-        """The door is the parent's, of which this process is a fork."""
+        """The gate is the parent's, of which this process is a fork."""
         # Forked while clients were let in: they would queue here for ever,
         # for libzmq closes its descriptor in the parent only.
         if any(_is_same(self.listener, queue) for queue in self._queues()):
-            os.dup2(self._placeholder.fileno(), self.listener, inheritable=False)
+            os.dup2(self._placeholder.fileno(), self.listener,
+                    inheritable=False)
         for queue in self._queues():
             queue.close()
         self._placeholder.abandon()
 
 
 def beside(path):
-    """The paths of the bell and of the next queue of an address: as long as
-    that of a service, which may be as long as is allowed.
+    """The paths of the placeholder and of the next queue of an address. They
+    are as long as the path of a service, which may be as long as is allowed.
     """
     stem = os.path.splitext(path)[0]
-    return stem + BELL, stem + NEXT
+    return stem + PLACEHOLDER, stem + NEXT
 
 
 def _is_same(descriptor, listening):
@@ -266,7 +275,10 @@ def _is_same(descriptor, listening):
 
 
 def has_visitors(queue):
-    """:param queue: a Door, or a listening socket"""
+    """Whether a client waits.
+
+    :param queue: an AcceptGate, or a listening socket
+    """
     poll = select.poll()
     poll.register(queue, select.POLLIN)
     return bool(poll.poll(0))

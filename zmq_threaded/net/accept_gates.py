@@ -8,11 +8,11 @@ import threading
 import time
 
 from zmq_threaded import counters
-from zmq_threaded.net import descriptors
-from zmq_threaded.net import accept_gate
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded.net import accept_gate
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
@@ -21,7 +21,8 @@ _JOIN_LIMIT = 5.0
 
 
 class AcceptGates:
-    """The doors of this process, and the thread that answers them.
+    """The accept gates of this process, and the thread zmq-accept, which lets
+    clients in.
 
     Thread: any; the lock is reentrant for the sake of signal handlers.
     """
@@ -31,7 +32,8 @@ class AcceptGates:
         self._gates = {}
         self._is_short = False
         self._may_warn = counters.Seldom()
-        self._wakeup = self._loop = None
+        self._wakeup: mailbox.Wakeup | None = None
+        self._loop: threads.Loop | None = None
 
     def bind(self, path, bind):
         """Bind a ZeroMQ socket to an IPC address.
@@ -53,7 +55,7 @@ class AcceptGates:
             former, self._gates[path] = self._gates.get(path), gate
             if former is not None:
                 former.abandon()
-            self._wakeup.set()
+            self._wake()
 
     def reopen(self, path):
         """Make the file of an address anew.
@@ -66,7 +68,7 @@ class AcceptGates:
             if gate is None:
                 return False
             gate.reopen()
-            self._wakeup.set()
+            self._wake()
         return True
 
     def holds(self, path):
@@ -94,13 +96,17 @@ class AcceptGates:
         if loop is not None:
             loop.join(time.monotonic() + _JOIN_LIMIT)
 
+    def _wake(self):
+        if self._wakeup is not None:
+            self._wakeup.set()
+
     def _start(self):
         """:raises: OSError, descriptors.Short"""
         if self._loop is not None:
             return
         wakeup = mailbox.Wakeup()
         loop = threads.Loop(
-            'zmq-doors', functools.partial(self._turn, wakeup), wakeup.set,
+            'zmq-accept', functools.partial(self._turn, wakeup), wakeup.set,
             counters.Counters(), finish=wakeup.close)
         try:
             loop.start()
@@ -174,20 +180,20 @@ os.register_at_fork(after_in_child=_forget_the_parents)
 
 
 def bind(path, bind):
-    """See Doors.bind()."""
+    """See AcceptGates.bind()."""
     _gates.bind(path, bind)
 
 
 def reopen(path):
-    """See Doors.reopen()."""
+    """See AcceptGates.reopen()."""
     return _gates.reopen(path)
 
 
 def holds(path):
-    """See Doors.holds()."""
+    """See AcceptGates.holds()."""
     return _gates.holds(path)
 
 
 def unbind(path):
-    """See Doors.unbind()."""
+    """See AcceptGates.unbind()."""
     _gates.unbind(path)

@@ -7,19 +7,19 @@ import ipaddress
 import os
 import threading
 
+from zmq_threaded import endpoints
 from zmq_threaded.net import resolver
-from zmq_threaded import sockets
 
 _KEPT = 8192
 
 
 def of_process():
-    """The Places of this process. A forked child has its own."""
+    """The Addresses of this process. A forked child has its own."""
     pid = os.getpid()
     return _by_pid.get(pid) or _by_pid.setdefault(pid, Addresses())
 
 
-_by_pid = {}
+_by_pid: dict[int, 'Addresses'] = {}
 
 
 class Addresses:
@@ -42,7 +42,7 @@ class Addresses:
         :param done: see Names.look()
         :returns: tuple of (host, port) in numbers, the best first; None while
             its name is being resolved
-        :raises: sockets.BadEndpoint, names.Unresolved
+        :raises: endpoints.BadEndpoint, resolver.Unresolved
         """
         host, port, is_number = split(endpoint)
         if is_number:
@@ -91,14 +91,14 @@ class Addresses:
 @functools.lru_cache(maxsize=8192)
 def split(endpoint):
     """:returns: (host, port, whether the host is a number)
-    :raises: sockets.BadEndpoint
+    :raises: endpoints.BadEndpoint
     """
     scheme, _, where = endpoint.partition('://')
     host, _, port = where.rpartition(':')
     host = host.removeprefix('[').removesuffix(']')
     if (scheme != 'tcp' or not host or not (port.isascii() and port.isdigit())
             or not 0 < int(port[:6]) < 65536):
-        raise sockets.BadEndpoint(f'{endpoint!r:.200} is no endpoint of the '
+        raise endpoints.BadEndpoint(f'{endpoint!r:.200} is no endpoint of the '
                                   'form tcp://host:port')
     return host, int(port), is_number(host)
 
@@ -128,10 +128,13 @@ def describe(endpoint, address):
     return number if is_a_number else f'{number} ({host:.200})'
 
 
-def problems(endpoint, race):
-    """What a race for an endpoint found out, as text."""
+def problems(endpoint, tried):
+    """Why no address of an endpoint answered, as text.
+
+    :param tried: happy_eyeballs.HappyEyeballs
+    """
     return '; '.join(f'{describe(endpoint, address)}: {problem}'
-                     for address, problem in race.problems.items())
+                     for address, problem in tried.problems.items())
 
 
 def mute(endpoint, address):

@@ -13,7 +13,7 @@ import resource
 
 from zmq_threaded import logs
 
-# They are counted while doors.py holds its lock.
+# Deferred, for descriptors are counted while accept_gates.py holds its lock.
 LOG = logs.get(__name__, is_deferred=True)
 
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}

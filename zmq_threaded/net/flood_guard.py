@@ -16,11 +16,11 @@ import math
 import queue
 import time
 
-from zmq_threaded.net import tcp_connections
-from zmq_threaded.net import ledger
 from zmq_threaded import logs
-from zmq_threaded.net import memory
 from zmq_threaded import threads
+from zmq_threaded.net import ledger
+from zmq_threaded.net import memory
+from zmq_threaded.net import tcp_connections
 
 LOG = logs.get(__name__)
 
@@ -32,6 +32,13 @@ _SHARE = 0.2
 _WORTH_A_LOOK, _LONGEST_WATCH = 4 * _MEGABYTE, 5.0
 # From this growth on the guard watches, and from this one on it acts.
 _WATCH_FROM, MOST_GROWTH = 48 * _MEGABYTE, 128 * _MEGABYTE
+# While memory is short, a receiver refuses what is bigger, and says why.
+SMALL = 64 * 1024
+SHORT_OF_MEMORY = (
+    f'short of memory: it has grown by more than {MOST_GROWTH >> 20} MiB, and '
+    f'takes no message over {SMALL >> 10} KiB until that passes. See whether '
+    'a service behind it does not read, and whether its log tells of '
+    'connections that were ended')
 # What nobody has to answer for: an ordinary message may be on its way.
 _INNOCENT = 16 * 1024
 # An empty frame has two bytes on the wire and 64 in memory, and malloc has
@@ -66,7 +73,7 @@ class FloodGuard:
         self._next = self._since = 0.0
         self._forget()
         self.is_watching = self.is_short = False
-        self._wakeup = queue.SimpleQueue()
+        self._wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._loop = threads.Loop('zmq-guard', self._turn, self._wake,
                                   counters, finish=self._memory.close)
 

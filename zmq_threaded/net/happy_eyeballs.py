@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several TCP addresses answers, and why the others do not.
+"""Happy eyeballs (RFC 8305): which of several TCP addresses answers, and why
+the others do not.
 
 libzmq says nothing about a connection that it cannot make, and tries for ever.
 """
@@ -16,7 +17,7 @@ from zmq_threaded.net import descriptors
 
 # Until the next address is tried beside one that does not answer (RFC 8305).
 _STAGGER = 0.25
-# Of this process, and nothing that the other end could mend.
+# Errors of this process, which the other end could not mend.
 _OURS = descriptors.SHORTAGES | {errno.EADDRNOTAVAIL, errno.EAGAIN}
 _PENDING = {0, errno.EINPROGRESS}
 

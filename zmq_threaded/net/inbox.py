@@ -7,10 +7,10 @@ many is thrown away in slices, and whoever else needs the socket, or the
 thread, gets a turn in between.
 """
 
-from zmq_threaded.net import tcp_connections
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
-from zmq_threaded import sockets
+from zmq_threaded.net import multiparts
+from zmq_threaded.net import tcp_connections
 
 LOG = logs.get(__name__)
 
@@ -21,7 +21,7 @@ _SLICE = 1000
 class Inbox:
     """What arrives at a socket.
 
-    :param receive: sockets.receive() or sockets.receive_uncopied()
+    :param receive: multiparts.receive() or multiparts.receive_uncopied()
     :param guard: flood_guard.FloodGuard of a bound socket
     :param local: set of ports and paths; who came to one of them, and sends
         too many frames, loses the connection
@@ -32,8 +32,8 @@ class Inbox:
     Thread: the reader's of the socket.
     """
 
-    def __init__(self, socket, counters, receive=sockets.receive, guard=None,
-                 local=frozenset()):
+    def __init__(self, socket, counters, receive=multiparts.receive,
+                 guard=None, local=frozenset()):
         self._socket = socket
         self._counters = counters
         self._receive = receive
@@ -49,13 +49,13 @@ class Inbox:
         :returns: list of frames; None for what was thrown away
         """
         if self.is_behind:
-            self.is_behind = not sockets.skip(self._socket, _SLICE)
+            self.is_behind = not multiparts.skip(self._socket, _SLICE)
             return None
         try:
             if self._guard and self._guard.is_watching:
                 return self._watched()
             return self._receive(self._socket)
-        except sockets.TooManyFrames as error:
+        except multiparts.TooManyFrames as error:
             self.is_behind = True
             self._refuse(error)
             return None

@@ -7,16 +7,17 @@ connections that exist live on, but nobody new can connect. So the owner looks
 at the file about once a second, and makes it anew when it is gone.
 
 A missing file therefore says nothing. An owner that closes says so by another
-name of the file, for which clients look (sockets.is_closing()).
+name of the file, for which clients look (endpoints.is_closing()).
 """
 
 import contextlib
 import os
 
 from zmq_threaded import counters as counts
+from zmq_threaded import endpoints
 from zmq_threaded import logs
+from zmq_threaded.net import binding
 from zmq_threaded.net import paths
-from zmq_threaded import sockets
 
 LOG = logs.get(__name__)
 
@@ -35,7 +36,7 @@ class IpcPath:
 
     def __init__(self, path, owner, is_shared=False):
         self.path = path
-        self._marker = sockets.closing_marker(path)
+        self._marker = endpoints.closing_marker(path)
         self._owner = owner
         self._is_shared = is_shared
         self._folder = None
@@ -49,14 +50,14 @@ class IpcPath:
         If the disk is full, it is bound as soon as there is room: see
         restore().
 
-        :raises: sockets.BindError
+        :raises: binding.BindError
         :returns: the endpoint
         """
         endpoint = f'ipc://{self.path}'
         self._folder = _status(os.path.dirname(self.path))
         try:
-            sockets.bind_ipc(socket, self.path)
-        except sockets.BindError as error:
+            binding.bind_ipc(socket, self.path)
+        except binding.BindError as error:
             if not error.is_full:
                 raise
             self._tell_of_failure(error)
@@ -68,7 +69,7 @@ class IpcPath:
 
     def is_lost(self):
         """Whether the file is gone, or is another one's."""
-        return not self._is_closing and not sockets.holds_ipc(self.path)
+        return not self._is_closing and not binding.holds_ipc(self.path)
 
     def restore(self, socket):
         """Make the file anew, and bind the socket if it never was.
@@ -79,15 +80,15 @@ class IpcPath:
             return False
         try:
             if self._is_shared and _is_listened_to(self.path):
-                raise sockets.BindError('another process listens there now')
+                raise binding.BindError('another process listens there now')
             self._make_folder()
-            if not sockets.reopen_ipc(self.path):
-                sockets.bind_ipc(socket, self.path)
-        except sockets.FAILURES as error:
+            if not binding.reopen_ipc(self.path):
+                binding.bind_ipc(socket, self.path)
+        except binding.FAILURES as error:
             self._tell_of_failure(error)
             return False
         if self._is_closing:
-            sockets.unbind_ipc(self.path)   # began in between
+            binding.unbind_ipc(self.path)   # began in between
         self._tell()
         return True
 
@@ -140,11 +141,11 @@ class IpcPath:
         finally:
             # However often an exception came by: the socket may be closed
             # only when nobody is being let in.
-            sockets.unbind_ipc(self.path)
+            binding.unbind_ipc(self.path)
 
     def _mark(self):
         try:
-            if not sockets.holds_ipc(self.path):
+            if not binding.holds_ipc(self.path):
                 raise FileNotFoundError
             os.rename(self.path, self._marker)
             os.utime(self._marker)      # by which sweep.py knows its age
@@ -159,7 +160,7 @@ class IpcPath:
     def remove(self):
         """Take away what is left of it, when no connection is left."""
         self._is_closing = self._is_marked = True
-        sockets.unbind_ipc(self.path)
+        binding.unbind_ipc(self.path)
         paths.remove(self._marker)
 
 
@@ -172,4 +173,4 @@ def _status(path):
 
 def _is_listened_to(path):
     endpoint = f'ipc://{path}'
-    return sockets.is_there(endpoint) and not sockets.is_dead(endpoint)
+    return endpoints.is_there(endpoint) and not endpoints.is_dead(endpoint)

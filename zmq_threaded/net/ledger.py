@@ -10,8 +10,8 @@ one of a number and a key that the kernel never gives twice.
 import dataclasses
 import math
 
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import tcp_connections
-from zmq_threaded import sockets
 
 # Ended clients that are remembered: a bound, not a need.
 _MOST_ENDED = 100_000
@@ -58,12 +58,13 @@ class Ledger:
     """
 
     def __init__(self):
-        self._clients, self._by_key = {}, {}
+        self._clients: dict[bytes, _Client] = {}
+        self._by_key: dict[int | None, _Client] = {}
         self._ended = set()
         # Who is not known, and who is not known any more.
         self._nobody, self._latest = _Client(), _Client()
         self._answering = None
-        self._marks = None
+        self._marks: dict[int, tuple[int, int]] | None = None
         self.grown_before = 0
 
     def note(self, fd, client):
@@ -77,15 +78,15 @@ class Ledger:
         self._latest.read += _on_wire(frames)
         return frames[0] not in self._ended
 
-    def answer(self, socket, frames, send=sockets.send):
-        """As sockets.answer()."""
+    def answer(self, socket, frames, send=multiparts.send):
+        """As multiparts.answer()."""
         known = self._clients.get(frames[0])
         if known is None:
-            return sockets.answer(socket, frames, send)
+            return multiparts.answer(socket, frames, send)
         self._answering = known
         try:
-            outcome = sockets.answer(socket, frames, send)
-            if outcome is sockets.SENT:
+            outcome = multiparts.answer(socket, frames, send)
+            if outcome is multiparts.SENT:
                 known.written += _on_wire(frames)
             return outcome
         finally:
@@ -145,9 +146,10 @@ class Ledger:
 
     def _drop_all_but(self, keys, candidates):
         for client, known in candidates.items():
-            if known.key not in keys and self._clients.get(client) is known:
+            key = known.key
+            if key not in keys and self._clients.get(client) is known:
                 self._clients.pop(client, None)
-                self._by_key.pop(known.key, None)
+                self._by_key.pop(key, None)
 
 
 def _on_wire(frames):

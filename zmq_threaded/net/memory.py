@@ -25,7 +25,7 @@ class Memory:
     def __init__(self, most_accepted):
         self._most_accepted = most_accepted
         self._accepted = 0
-        self._calm = None
+        self._calm: int | None = None
         self._resident = 0
         self._sockets = self._most_sockets = self._sockets_then = 0
         self.descriptors = 0
@@ -54,7 +54,7 @@ class Memory:
 
     def _unexplained(self):
         more = self._most_sockets - self._sockets_then
-        return self._resident - self._calm - more * _FOR_A_SOCKET
+        return self._resident - (self._calm or 0) - more * _FOR_A_SOCKET
 
     def has_sockets(self, count):
         """So many there are now. Memory of those that have gone may stay."""

@@ -3,7 +3,7 @@
 
 import io
 import os
-import socket as sockets
+import socket as system_socket
 
 from zmq_threaded.net import paths
 
@@ -11,11 +11,13 @@ _FOR_US = 0o600
 
 
 class Placeholder:
-    """Who connects rings it: then epoll finds it readable.
+    """A listening socket that stands in libzmq's epoll for a queue of
+    clients. A connection to it, the ring, makes epoll find it readable.
 
-    Its file is removed at once, so that nobody else can remove or replace
-    it. To an inode without a name leads a descriptor of the kind O_PATH, by
-    its name in /proc. Without /proc the file stays.
+    The file of the socket is removed at once, so that nobody else can remove
+    or replace it. A descriptor of the kind O_PATH then leads to the inode
+    without a name, by the name of the descriptor in /proc. Without /proc the
+    file stays.
 
     :param path: in a directory in which a file can be made
     :raises: OSError
@@ -24,7 +26,7 @@ class Placeholder:
     """
 
     def __init__(self, path):
-        self._path = self._dialer = path
+        self._path = self._connect_path = path
         self._socket = listening(path, 1, _FOR_US)
         try:
             self._inode = io.FileIO(os.open(
@@ -32,19 +34,21 @@ class Placeholder:
         except OSError:
             close(self._socket, path)
             raise
-        way = f'/proc/self/fd/{self._inode.fileno()}'
-        if os.path.exists(way):
-            self._dialer = way
+        in_proc = f'/proc/self/fd/{self._inode.fileno()}'
+        if os.path.exists(in_proc):
+            self._connect_path = in_proc
             paths.remove(path)
 
     def fileno(self):
         return self._socket.fileno()
 
     def ring(self, ring):
-        """:param ring: a Unix socket, which is connected
+        """Connect, so that epoll finds the placeholder readable.
+
+        :param ring: a Unix socket that is not connected yet
         :raises: OSError
         """
-        ring.connect(self._dialer)
+        ring.connect(self._connect_path)
 
     def silence(self):
         """Take back one ring.
@@ -55,7 +59,7 @@ class Placeholder:
 
     def close(self):
         self.abandon()
-        if self._dialer == self._path:
+        if self._connect_path == self._path:
             paths.remove(self._path)
 
     def abandon(self):
@@ -71,7 +75,7 @@ def listening(path, backlog, mode):
     :raises: OSError
     """
     paths.remove(path)
-    listening = sockets.socket(sockets.AF_UNIX)
+    listening = system_socket.socket(system_socket.AF_UNIX)
     try:
         listening.setblocking(False)
         listening.bind(path)

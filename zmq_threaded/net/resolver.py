@@ -12,9 +12,9 @@ import socket
 import threading
 import time
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import logs
 from zmq_threaded import threads
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
@@ -74,8 +74,9 @@ class Resolver:
     def __init__(self, resolve=None):
         self._resolve = resolve or _system
         self._lock = threading.RLock()
-        self._resolver = collections.OrderedDict()
-        self._queue = collections.deque()
+        self._names: collections.OrderedDict[str, _Name] = (
+            collections.OrderedDict())
+        self._queue: collections.deque[str] = collections.deque()
         self._threads = self._slow_threads = 0
 
     def look(self, name, done=None):
@@ -105,7 +106,7 @@ class Resolver:
         :param deadline: monotonic seconds; at most PATIENCE is waited
         :raises: Unresolved
         """
-        answered = queue.SimpleQueue()
+        answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
         addresses = self.look(name, lambda: answered.put(True))
         if addresses is None:
             limit = min(deadline, time.monotonic() + PATIENCE)
@@ -119,7 +120,7 @@ class Resolver:
     def doubt(self, name):
         """The addresses of a name lead nowhere: ask for them anew soon."""
         with self._lock:
-            entry = self._resolver.get(name)
+            entry = self._names.get(name)
             if entry and (time.monotonic() - entry.resolved_at
                           > _MAY_DOUBT_AFTER):
                 entry.is_doubted = True
@@ -139,18 +140,18 @@ class Resolver:
         return f'has not been resolved for {now - entry.began:.1f} s'
 
     def _entry(self, name):
-        entry = self._resolver.get(name)
+        entry = self._names.get(name)
         if entry is None:
-            if len(self._resolver) >= _KEPT:
+            if len(self._names) >= _KEPT:
                 self._forget_one()
-            entry = self._resolver[name] = _Name()
-        self._resolver.move_to_end(name)
+            entry = self._names[name] = _Name()
+        self._names.move_to_end(name)
         return entry
 
     def _forget_one(self):
-        for name, entry in self._resolver.items():
+        for name, entry in self._names.items():
             if entry.began is None:
-                del self._resolver[name]
+                del self._names[name]
                 return
 
     # The threads
@@ -189,7 +190,7 @@ class Resolver:
         """Take a name from the queue; the thread ends when there is none."""
         with self._lock:
             for name in self._queue:
-                entry = self._resolver[name]
+                entry = self._names[name]
                 if (not entry.is_slow
                         or self._slow_threads < _THREADS_FOR_SLOW):
                     self._queue.remove(name)

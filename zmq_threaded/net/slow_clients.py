@@ -5,7 +5,7 @@ import collections
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
-from zmq_threaded import sockets
+from zmq_threaded.net import multiparts
 
 LOG = logs.get(__name__)
 
@@ -25,7 +25,7 @@ class _Client:
     __slots__ = ('queue', 'size')
 
     def __init__(self):
-        self.queue = collections.deque()
+        self.queue: collections.deque[tuple] = collections.deque()
         self.size = 0
 
     def __len__(self):
@@ -50,7 +50,8 @@ class SlowClients:
     """Multiparts for the clients of a ROUTER whose pipes are full, in order;
     the others are not held up by them.
 
-    :param send: sends a multipart, and returns one of sockets.SENT, SLOW, GONE
+    :param send: sends a multipart, and returns one of multiparts.SENT, SLOW,
+        GONE
 
     Thread: that of the writer of the ROUTER.
     """
@@ -113,11 +114,11 @@ class SlowClients:
             frames, size = client.pop()
             self._size -= size
             outcome = self._send(frames)
-            if outcome is sockets.SLOW:
+            if outcome is multiparts.SLOW:
                 client.put_back(frames, size)
                 self._size += size
                 return
-            if outcome is sockets.GONE:
+            if outcome is multiparts.GONE:
                 self._counters.add('replies_to_vanished_clients',
                                    1 + len(client))
                 self._size -= client.size

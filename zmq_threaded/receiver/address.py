@@ -9,16 +9,16 @@ import re
 import stat
 import time
 
+from zmq_threaded import endpoints
 from zmq_threaded import logs
 from zmq_threaded.net import paths
-from zmq_threaded import sockets
 
 LOG = logs.get(__name__)
 
 COMMAND = 'oslo-messaging-zmq-receiver'
 
-# As it was bound: the address gets its name afterwards (door.py). Earlier
-# releases bound the address itself.
+# The path as it was bound: the socket file gets its name afterwards
+# (net/accept_gate.py). Earlier releases bound the name itself.
 _SOCKET = re.compile(r'(.*/receiver-[0-9a-f]{16})\.(next|sock)')
 # The flags of a Unix socket that takes connections, in /proc/net/unix.
 _ACCEPTS = '00010000'
@@ -75,7 +75,7 @@ def _socket_name(node):
 def receiver_endpoints(settings, ipc_dir):
     """The endpoints of the receiver, as a record has them."""
     return (f'ipc://{receiver_path(settings, ipc_dir)}',
-            sockets.tcp_endpoint(settings, settings.receiver_port))
+            endpoints.tcp_endpoint(settings, settings.receiver_port))
 
 
 def leave_note(settings, ipc_dir):
@@ -110,7 +110,7 @@ def other_receivers(settings, ipc_dir):
     """
     expected = os.path.basename(receiver_path(settings, ipc_dir))
     paths = glob.glob(os.path.join(glob.escape(ipc_dir), 'receiver-*.sock'))
-    living = {path for path in paths if not sockets.is_dead(f'ipc://{path}')}
+    living = {path for path in paths if not endpoints.is_dead(f'ipc://{path}')}
     there = living | set(_listening())
     return [_describe(path) for path in sorted(there, key=lambda path: (
         os.path.basename(path) != expected,
@@ -165,7 +165,7 @@ class Presence:
     def check(self):
         """:returns: whether the receiver listens"""
         endpoint, _ = receiver_endpoints(self._settings, self._ipc_dir)
-        is_there = not sockets.is_dead(endpoint)
+        is_there = not endpoints.is_dead(endpoint)
         now = time.monotonic()
         if is_there and self._others is not None:
             self._others, self._next_look = None, 0.0

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a receiver to one service of its node."""
+"""The connection from a receiver to one service of its node."""
 
 import collections
 import contextlib
-import functools
 import time
 
 import zmq
 
+from zmq_threaded import endpoints
+from zmq_threaded import timings
+from zmq_threaded import wire
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
-from zmq_threaded import sockets
-from zmq_threaded import wire
+from zmq_threaded.net import multiparts
+from zmq_threaded.receiver import route
 
 TAKEN = 'taken'
 BUSY, GONE, UNREACHABLE = wire.BUSY, wire.GONE, wire.UNREACHABLE
 
 # For the milliseconds of the first handshake.
-_EARLY_LIMIT = 1000
+_EARLY_LIMIT = timings.EARLY
 # A live service answers a QUERY at once, unless it is full; its I/O thread
 # shakes hands in any case.
-_ANSWER_LIMIT, _HANDSHAKE_LIMIT = 1.5, 2.0
+_ANSWER_LIMIT = timings.ANSWER
+_HANDSHAKE_LIMIT = timings.HANDSHAKE_PROBE
 
 
 class Backend:
@@ -29,20 +32,21 @@ class Backend:
     Its identity there is in the envelopes of all that the service has not
     answered yet, so it stays as long as the service does.
 
-    :raises: sockets.BadEndpoint
+    :param socket_factory: sockets.Sockets
+    :param path: of the Unix socket of the service
+    :raises: endpoints.BadEndpoint
 
     Thread: receiver.
     """
 
-    def __init__(self, context, settings, path, counters):
+    def __init__(self, socket_factory, path, counters):
         self._endpoint = f'ipc://{path}'
-        self._connect = functools.partial(
-            sockets.backend_socket, context, settings, self._endpoint)
-        self._socket = self._connect()
+        self._sockets = socket_factory
+        self._socket = socket_factory.backend(self._endpoint)
         self._inbox = inbox.Inbox(self._socket, counters,
-                                  sockets.receive_uncopied)
+                                  multiparts.receive_uncopied)
         self.fd = self._socket.fd
-        self._early = collections.deque()
+        self._early: collections.deque[route.Request] = collections.deque()
         self._was_connected = False
         self._asked_at = self._heard_at = 0.0
         self._probe = None
@@ -54,7 +58,7 @@ class Backend:
 
         :returns: TAKEN; or the reason of a NACK, and then it was not
         """
-        if sockets.is_closing(self._endpoint, self._heard_at):
+        if endpoints.is_closing(self._endpoint, self._heard_at):
             return GONE
         if self._is_unreachable:
             return UNREACHABLE
@@ -63,7 +67,7 @@ class Backend:
         if not self._early and self._send(request):
             return TAKEN
         if self._was_connected:
-            return GONE if sockets.is_dead(self._endpoint) else BUSY
+            return GONE if endpoints.is_dead(self._endpoint) else BUSY
         if len(self._early) >= _EARLY_LIMIT:
             return BUSY
         self._early.append(request)
@@ -71,7 +75,7 @@ class Backend:
 
     def _send(self, request):
         try:
-            sockets.forward(self._socket, request.frames)
+            multiparts.forward(self._socket, request.frames)
         except zmq.Again:
             return False
         self._was_connected = True
@@ -83,12 +87,12 @@ class Backend:
 
         :returns: list of multiparts
         """
-        received, events = [], sockets.events(self._socket)
-        while events & sockets.POLLOUT and self._early:
+        received, events = [], multiparts.events(self._socket)
+        while events & multiparts.POLLOUT and self._early:
             if self._send(self._early[0]):
                 self._early.popleft()
-            events = sockets.events(self._socket)
-        if events & sockets.POLLIN:
+            events = multiparts.events(self._socket)
+        if events & multiparts.POLLIN:
             self._heard_at = time.monotonic()
             with contextlib.suppress(zmq.Again):
                 while (frames := self._inbox.receive()) is not None:
@@ -115,7 +119,7 @@ class Backend:
             self._is_unreachable = False
         elif self._probe is None:
             with contextlib.suppress(descriptors.Short):
-                self._probe = self._connect()
+                self._probe = self._sockets.backend(self._endpoint)
                 self._probed_at = now
         elif now - self._probed_at > _HANDSHAKE_LIMIT:
             self._is_unreachable = True
@@ -129,22 +133,22 @@ class Backend:
 
     @staticmethod
     def _has_peer(socket):
-        return bool(sockets.events(socket) & sockets.POLLOUT)
+        return bool(multiparts.events(socket) & multiparts.POLLOUT)
 
     def _end_probe(self):
         if self._probe:
-            self._probe.close(linger=0)
+            self._sockets.close(self._probe)
             self._probe = None
 
     def is_lost(self):
         """Whether the service is certain not to come back."""
         return (not self._has_peer(self._socket)
-                and sockets.is_dead(self._endpoint))
+                and endpoints.is_dead(self._endpoint))
 
     def close(self, linger=0.0):
         """:param linger: seconds for the last requests to go
         :returns: the requests that were not passed on
         """
         self._end_probe()
-        self._socket.close(linger=int(linger * 1000))
+        self._sockets.close(self._socket, linger)
         return list(self._early)

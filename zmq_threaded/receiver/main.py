@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command oslo-messaging-zmq-receiver; what it is for is in its --help."""
 
-from importlib import metadata
 import logging
 import signal
 import sys
+from importlib import metadata
 
 from oslo_config import cfg
 from oslo_log import log
 
-from zmq_threaded.net import descriptors
+from zmq_threaded import ipc_directory
 from zmq_threaded import logs
 from zmq_threaded import options
-from zmq_threaded import sockets
 from zmq_threaded import wire
+from zmq_threaded.net import binding
+from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import receiver
 
@@ -59,7 +60,7 @@ def main(arguments=None):
     problem = None
     try:
         running = _started(conf)
-    except (options.InvalidOption, sockets.BindError, descriptors.Short,
+    except (options.InvalidOption, binding.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
     if problem:
@@ -151,7 +152,7 @@ def _open(conf):
               ('rpc_zmq_port', conf.receiver_command_line_port))
              if value is not None}
     settings = options.read(conf, query)
-    ipc_dir = options.ipc_directory(settings)
+    ipc_dir = ipc_directory.find(settings)
     opened = receiver.Receiver(settings, ipc_dir)
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,

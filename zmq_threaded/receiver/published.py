@@ -7,9 +7,9 @@ import socket
 import time
 
 from zmq_threaded import logs
-from zmq_threaded.net import resolver
 from zmq_threaded import options
 from zmq_threaded.net import addresses
+from zmq_threaded.net import resolver
 
 LOG = logs.get(__name__)
 

@@ -5,26 +5,29 @@ It keeps nothing that a restart would lose: what it has not passed on is still
 in the custody of its sender, and an answer finds its client by the envelope.
 """
 
-import os
 import select
 import time
 
 import zmq
 
 from zmq_threaded import counters as counts
+from zmq_threaded import endpoints
+from zmq_threaded import logs
+from zmq_threaded import mailbox
+from zmq_threaded import quotas
+from zmq_threaded import sockets
+from zmq_threaded import threads
+from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import ipc_path
-from zmq_threaded import logs
-from zmq_threaded import mailbox
-from zmq_threaded import quotas
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
-from zmq_threaded import sockets
-from zmq_threaded import threads
-from zmq_threaded import wire
 from zmq_threaded.receiver import address
-from zmq_threaded.receiver import backend as backends
+from zmq_threaded.receiver import backend
+from zmq_threaded.receiver import backends
 from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
 
@@ -35,16 +38,6 @@ _TICK = 0.5
 _READ_AT_ONCE = 100
 _ROUNDS = 20
 _FEWEST_DESCRIPTORS = 1024
-# Instances that are looked for one by one.
-_MANY = 64
-# What is bigger is refused while memory is short.
-_SMALL = 64 * 1024
-_SHORT_OF_MEMORY = (
-    'short of memory: it has grown by more than '
-    f'{flood_guard.MOST_GROWTH >> 20} MiB, and takes no message over '
-    f'{_SMALL >> 10} KiB until that passes. See whether a service behind it '
-    'does not read, and whether its log tells of connections that were ended'
-    )
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
 
@@ -54,7 +47,7 @@ class Receiver:
     its directory.
 
     :param settings: options.Settings
-    :raises: sockets.BindError, descriptors.Short
+    :raises: binding.BindError, descriptors.Short
 
     Thread: any for the public methods, receiver for the rest.
     """
@@ -69,23 +62,24 @@ class Receiver:
             f'the receiver of {settings.host}, port {settings.receiver_port}',
             is_shared=True)
         self._context = sockets.new_context(settings)
-        self._front = sockets.router_socket(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings)
+        self._front = self._sockets.router()
         try:
             # The port first: to bind the path would take it from a receiver
             # that runs.
-            sockets.bind_receiver_port(self._front, settings)
+            binding.bind_receiver_port(self._front, settings)
             self._bind_path()
             self._make_parts()
         except BaseException:
-            sockets.unbind_ipc(self._ipc.path)
-            self._front.close(linger=0)
+            binding.unbind_ipc(self._ipc.path)
+            self._sockets.close(self._front, linger=0)
             self._context.term()
             raise
 
     def _bind_path(self):
         endpoint = f'ipc://{self._ipc.path}'
-        if sockets.is_there(endpoint) and not sockets.is_dead(endpoint):
-            raise sockets.BindError(
+        if endpoints.is_there(endpoint) and not endpoints.is_dead(endpoint):
+            raise binding.BindError(
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
@@ -98,11 +92,9 @@ class Receiver:
             self._settings.receiver_port, self._settings.max_message_size,
             self.counters, is_alone=True)
         self._inbox = inbox.Inbox(
-            self._front, self.counters, sockets.receive_uncopied, self._guard,
-            sockets.own_addresses(self._settings.receiver_port,
-                                  self._ipc.path))
-        self._backends = {}
-        self._by_fd = {}
+            self._front, self.counters, multiparts.receive_uncopied,
+            self._guard, endpoints.own_addresses(self._settings.receiver_port,
+                                                self._ipc.path))
         self._active = set()
         self._is_busy = self._is_closing = False
         self._last_moved = self._next_tick = 0.0
@@ -114,7 +106,9 @@ class Receiver:
         self._wakeup = mailbox.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
-        self._epoll.register(self._front.fd, select.EPOLLIN)
+        self._epoll.register(self._front.fileno(), select.EPOLLIN)
+        self._backends = backends.Backends(
+            self._sockets, self._ipc_dir, self._epoll, self.counters)
         self._loop = threads.Loop('zmq-receiver', self._turn, self._wakeup.set,
                                   self.counters, finish=self._finish)
 
@@ -141,13 +135,13 @@ class Receiver:
             self._ipc.remove()
 
     def _finish(self):
-        for instance_id, backend in self._backends.items():
-            for request in backend.close(self._settings.linger):
-                self._refuse(request, instance_id, backends.UNREACHABLE)
+        for instance_id, each in self._backends:
+            for request in each.close(self._settings.linger):
+                self._refuse(request, instance_id, backend.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
         self._ipc.announce_end()
         address.remove_note(self._settings, self._ipc_dir)
-        self._front.close()
+        self._sockets.close(self._front)
         self._epoll.close()
         self._wakeup.close()
 
@@ -156,8 +150,7 @@ class Receiver:
     def _turn(self):
         ready = self._epoll.poll(self._time_to_wait())
         self._wakeup.clear_if(ready)
-        self._active.update(self._by_fd[fd] for fd, _ in ready
-                            if fd in self._by_fd)
+        self._active.update(self._backends.ready(ready))
         self._tick_when_due()
         self._is_busy = self._move()
 
@@ -175,12 +168,12 @@ class Receiver:
         self._published.check()
         if self._ipc.is_lost():
             self._ipc.restore(self._front)
-        for instance_id, backend in list(self._backends.items()):
-            if backend.is_lost():
-                self._drop(instance_id, backend)
+        for instance_id, each in self._backends:
+            if each.is_lost():
+                self._drop(instance_id, each)
             else:
-                backend.check()
-        self._active.update(self._backends.values())
+                each.check()
+        self._active.update(self._backends.all())
 
     def _move(self):
         """Read and write until nothing is left: a ZMQ_FD signals a change
@@ -193,11 +186,11 @@ class Receiver:
             if is_empty and not self._active:
                 return False
             active, self._active = self._active, set()
-            for backend in active:
-                self._read_backend(backend)
+            for each in active:
+                self._read_backend(each)
         return True
 
-    # The way to the services
+    # From the clients to the services
 
     def _read_front(self):
         """:returns: whether nothing is left"""
@@ -224,42 +217,30 @@ class Receiver:
             self.counters.add('queries_ignored')
             return
         is_late = self._is_closing and request.kind != wire.QUERY
-        for instance_id in self._known(request.instances):
+        for instance_id in self._backends.here(request.instances):
             try:
-                outcome = (backends.UNREACHABLE if is_late
+                outcome = (backend.UNREACHABLE if is_late
                            else self._forward_to(instance_id, request))
             except descriptors.Short as error:
                 self._refuse_for_shortage(request, instance_id, error)
                 continue
-            if outcome is backends.TAKEN:
+            if outcome is backend.TAKEN:
                 self.counters.add('forwarded')
             else:
                 self._refuse(request, instance_id, outcome)
 
-    def _known(self, instances):
-        """Of many instances those that are here. The others are not refused
-        one by one, which would take too long: who asks for them is told.
-        """
-        if len(instances) <= _MANY:
-            return instances
-        try:
-            here = address.listed(self._ipc_dir) | self._backends.keys()
-        except OSError:
-            return instances
-        return [each for each in instances if each in here]
-
     def _forward_to(self, instance_id, request):
-        backend = self._backend(instance_id)
-        if backend is None:
-            return backends.GONE
-        if self._guard.is_short and request.size() > _SMALL:
-            raise descriptors.Short(_SHORT_OF_MEMORY)
-        outcome = backend.forward(request)
-        self._active.add(backend)
-        if outcome == backends.GONE:
+        to_service = self._backends.to(instance_id)
+        if to_service is None:
+            return backend.GONE
+        if self._guard.is_short and request.size() > flood_guard.SMALL:
+            raise descriptors.Short(flood_guard.SHORT_OF_MEMORY)
+        outcome = to_service.forward(request)
+        self._active.add(to_service)
+        if outcome == backend.GONE:
             # Its last answers first: to be gone means that what it did not
             # answer goes to another one.
-            self._read_backend(backend)
+            self._read_backend(to_service)
         return outcome
 
     def _refuse_for_shortage(self, request, instance_id, error):
@@ -268,70 +249,45 @@ class Receiver:
         if self._may_warn_of_shortage.allows():
             LOG.warning('A message cannot be passed on for now, and its '
                         'sender has to wait: %s', text)
-        self._refuse(request, instance_id, backends.BUSY, text)
+        self._refuse(request, instance_id, backend.BUSY, text)
 
-    def _backend(self, instance_id):
-        backend = self._backends.get(instance_id)
-        return backend or self._new_backend(instance_id)
-
-    def _new_backend(self, instance_id):
-        path = address.service_path(self._ipc_dir, instance_id)
-        if not os.path.exists(path) or sockets.is_dead(f'ipc://{path}'):
-            return None
-        try:
-            backend = backends.Backend(self._context, self._settings, path,
-                                       self.counters)
-        except sockets.BadEndpoint as error:
-            LOG.warning('A service cannot be reached: %s', error)
-            return None
-        self._backends[instance_id] = self._by_fd[backend.fd] = backend
-        self._epoll.register(backend.fd, select.EPOLLIN)
-        LOG.debug('Service %s is there', instance_id.hex())
-        return backend
-
-    def _drop(self, instance_id, backend):
-        self._read_backend(backend)
-        self._active.discard(backend)
-        del self._backends[instance_id], self._by_fd[backend.fd]
-        self._epoll.unregister(backend.fd)
-        LOG.debug('Service %s is gone', instance_id.hex())
-        for request in backend.close():
-            self._refuse(request, instance_id, backends.GONE)
+    def _drop(self, instance_id, lost):
+        self._read_backend(lost)
+        self._active.discard(lost)
+        self._backends.remove(instance_id)
+        for request in lost.close():
+            self._refuse(request, instance_id, backend.GONE)
 
     def _refuse(self, request, instance_id, outcome, text=''):
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
-        if request.kind != wire.QUERY or outcome != backends.BUSY:
+        if request.kind != wire.QUERY or outcome != backend.BUSY:
             self._answer(route.refusal(request, instance_id, outcome, text))
 
-    # The way back
+    # From the services to the clients
 
-    def _read_backend(self, backend):
-        for frames in backend.receive():
+    def _read_backend(self, to_service):
+        for frames in to_service.receive():
             if route.is_answer(frames):
                 self.counters.add('answered')
                 self._answer(frames)
             else:
                 self._malformed('an answer to nobody')
-        if backend.is_behind():
-            self._active.add(backend)
+        if to_service.is_behind():
+            self._active.add(to_service)
 
     def _answer(self, frames):
         self._last_moved = time.monotonic()
-        if frames[0] in self._slow:
-            return self._keep(frames)
-        outcome = self._send_front(frames)
-        if outcome is sockets.SLOW:
-            self._keep(frames)
-        elif outcome is sockets.GONE:
+        outcome = (multiparts.SLOW if frames[0] in self._slow
+                   else self._send_front(frames))
+        if outcome is multiparts.SLOW:
+            self._slow.keep(frames, sum(map(len, frames)))
+        elif outcome is multiparts.GONE:
             self.counters.add('replies_to_vanished_clients')
-
-    def _keep(self, frames):
-        self._slow.keep(frames, sum(map(len, frames)))
 
     def _send_front(self, frames):
         answer = (self._guard.answer if self._guard.is_watching
-                  else sockets.answer)
-        return answer(self._front, frames, sockets.forward)
+                  else multiparts.answer)
+        return answer(self._front, frames, multiparts.forward)
 
     def _malformed(self, error):
         self.counters.add('malformed')

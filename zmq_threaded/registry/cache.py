@@ -215,8 +215,8 @@ class Cache:
                      if entry.doubted.get(instance.id, 0) > now)
 
     def tidy(self) -> None:
-        """End the pauses that are over, and forget those who are no longer
-        listed; for the registry thread.
+        """No longer pass over those whose time is over, and forget those who
+        are no longer listed; for the registry thread.
         """
         before = time.monotonic() - self._expire
         for instance_id, reached in list(self._reached.items()):

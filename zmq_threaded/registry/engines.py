@@ -16,10 +16,10 @@ from zmq_threaded import counters
 from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folders
-from zmq_threaded.registry import notices
+from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
-from zmq_threaded.registry import session
+from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import store
 from zmq_threaded.registry import tooz_url
 
@@ -72,7 +72,7 @@ def distributed(url: str, expire: float) -> store.Store:
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
         differs = {'keeps_sessions': True, 'release': _close_kazoo}
         stuck = _SESSION_STUCK
-    engine = session.Engine(
+    engine = sessions.Engine(
         functools.partial(_connect, url, expire), expire,
         reader=_readers(scheme, expire),
         place=tooz_url.place(url), **differs)
@@ -107,13 +107,13 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
     except OSError as error:
         if error.errno not in folders.PASSING:
             raise
-    engine = session.Engine(
+    engine = sessions.Engine(
         functools.partial(files.Driver, folder, expire), expire,
         forgets=False, place=f'files in {folder.registry}')
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
                                  min(_PATIENCE, expire / 2), _STUCK),
-        notices=notices.FolderNotices(folder.groups))
+        notices=noticing.FolderNotices(folder.groups))
 
 
 _kazoo = counters.Seldom()

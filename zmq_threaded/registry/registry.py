@@ -16,6 +16,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 
 from zmq_threaded import counters as counting
+from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
@@ -40,23 +41,6 @@ _UNREGISTER_TIMEOUT = 2.0
 # which the process stood still, if a third of the life of a record is not
 # longer.
 _LONGEST_TURN = 2.0
-
-
-class Nobody(Exception):
-    """No instance of the topic could be found in time, or in the number of
-    attempts that was asked for.
-
-    :ivar attempts_used_up: False when time was what ran out, or the driver
-        was closed
-    :ivar why: what is known of those who might have been found, as text
-
-    Thread: any.
-    """
-
-    def __init__(self, attempts_used_up: bool, why: str = '') -> None:
-        self.attempts_used_up = attempts_used_up
-        self.why = why
-        super().__init__()
 
 
 class Registry:
@@ -112,12 +96,12 @@ class Registry:
         :param deadline: monotonic seconds
         :param attempts: fresh look-ups allowed, None for any number; those
             that the registry did not answer do not count
-        :raises: Nobody
+        :raises: errors.Nobody
         """
         instance, within = self.cache.choose(topic), AT_ONCE
         while instance is None:
             if attempts == 0:
-                raise Nobody(True, self.cache.explain(topic))
+                raise errors.Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.cache.choose(topic), IN_HASTE
             if looked_at is not None and attempts:
@@ -132,11 +116,11 @@ class Registry:
         if self._closed:
             # Looked at last: what is asked behind the thread's end is never
             # answered, and a deadline may be years away.
-            raise Nobody(False, 'the driver was closed')
+            raise errors.Nobody(False, 'the driver was closed')
         try:
             return looked.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise Nobody(False, self.cache.explain(topic)) from None
+            raise errors.Nobody(False, self.cache.explain(topic)) from None
 
     def ask(self, topic: topics.Topic, done: look_ups.Done,
             within: float = AT_ONCE) -> None:

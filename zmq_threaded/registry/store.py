@@ -12,7 +12,7 @@ from zmq_threaded.registry import member
 from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
-from zmq_threaded.registry import session
+from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import troubles
 
 LOG = logs.get(__name__)
@@ -39,7 +39,7 @@ class Store:
     Thread: registry; any for hurry().
     """
 
-    def __init__(self, engine: session.Engine, runner: patience.Patient,
+    def __init__(self, engine: sessions.Engine, runner: patience.Patient,
                  hide: Callable[[str], str] = str,
                  notices: Notices | None = None) -> None:
         self.place = engine.place

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import paths
 from zmq_threaded.registry import record
@@ -70,12 +70,12 @@ def _sweep_sockets(ipc_dir: str, oldest: float) -> None:
     for entry in os.scandir(ipc_dir):
         if (entry.name.endswith(('.sock', '.closing'))
                 and _is_older(entry.path, oldest)
-                and sockets.is_dead(f'ipc://{entry.path}')):
+                and endpoints.is_dead(f'ipc://{entry.path}')):
             paths.remove(entry.path)
     for entry in os.scandir(ipc_dir):
         stem, kind = os.path.splitext(entry.path)
         # Without the address nobody can ring.
-        if (kind in (accept_gate.BELL, accept_gate.NEXT)
+        if (kind in (accept_gate.PLACEHOLDER, accept_gate.NEXT)
                 and _is_older(entry.path, oldest)
                 and not os.path.exists(stem + '.sock')):
             paths.remove(entry.path)

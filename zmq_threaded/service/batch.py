@@ -3,6 +3,8 @@
 
 import math
 import time
+from collections.abc import Sequence
+from typing import Any
 
 
 class Batch:
@@ -14,29 +16,38 @@ class Batch:
     Thread: poller.
     """
 
-    def __init__(self, size, timeout):
+    def __init__(self, size: int, timeout: float | None) -> None:
         self.size = size
         self._timeout = math.inf if timeout is None else timeout
-        self._messages = []
+        self._messages: list[Any] = []
         self._due_at = math.inf
 
-    def add(self, message):
-        """:returns: the batch that this message made full, else ()"""
+    def add(self, message: Any) -> Sequence[Any]:
+        """Put a message into the batch.
+
+        :returns: the batch that this message made full, else ()
+        """
         if not self._messages:
             self._due_at = time.monotonic() + self._timeout
         self._messages.append(message)
         return self.take() if len(self._messages) >= self.size else ()
 
-    def take_due(self):
-        """:returns: the batch whose time is over, else ()"""
+    def take_due(self) -> Sequence[Any]:
+        """Take the batch out if its time is over.
+
+        :returns: the batch, else ()
+        """
         return self.take() if self.time_left() <= 0 else ()
 
-    def time_left(self):
+    def time_left(self) -> float:
         """Seconds until a batch is due; inf while there is none."""
         return self._due_at - time.monotonic()
 
-    def take(self):
-        """:returns: what there is, and begins a new batch"""
+    def take(self) -> list[Any]:
+        """Take out what there is, and begin a new batch.
+
+        :returns: list of messages
+        """
         messages, self._messages = self._messages, []
         self._due_at = math.inf
         return messages

@@ -9,6 +9,7 @@ name of the exception. The name always arrives.
 
 import json
 import traceback
+from typing import Any
 
 from oslo_messaging._drivers import common
 
@@ -21,7 +22,7 @@ _LIMIT = 8 * _TEXT_LIMIT
 _REMOTE = '_Remote'
 
 
-def encode(failure):
+def encode(failure: Any) -> tuple[list[bytes], int]:
     """The result of a call that failed.
 
     :param failure: sys.exc_info() of the exception
@@ -37,7 +38,7 @@ def encode(failure):
     return [_name_only(failure).encode()], wire.FAILURE
 
 
-def named(name, text):
+def named(name: str, text: str) -> tuple[list[bytes], int]:
     """The result of a call that failed without an exception.
 
     :param name: for the caller, in place of the name of an exception
@@ -45,7 +46,7 @@ def named(name, text):
     return [_dump(name, __name__, text).encode()], wire.FAILURE
 
 
-def in_place_of(frame):
+def in_place_of(frame: bytes) -> bytes:
     """The frame of a failure for that of a reply which there is no memory to
     send; b'' for any other message.
     """
@@ -92,7 +93,7 @@ def _dump(name, module, text, trace=(), args=None):
                        'kwargs': {}})
 
 
-def _name(error):
+def _name(error: Any) -> tuple[str, str]:
     """Name and module; of an exception that came from another server, those
     of the original.
     """

@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 import weakref
+from typing import Any
 
 import futurist
 
@@ -38,10 +39,10 @@ class _Crew:
     Thread: any.
     """
 
-    def __init__(self):
-        self.queue = queue.SimpleQueue()
-        self.unfinished = collections.deque()
-        self.cancelled = collections.deque()
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.unfinished: collections.deque[None] = collections.deque()
+        self.cancelled: collections.deque[None] = collections.deque()
 
     def take(self):
         """The next task; None when there is none, and none will follow.
@@ -145,16 +146,17 @@ class FastExecutor(futurist.ThreadPoolExecutor):
 
     def __init__(self, max_workers=None, check_and_reject=None):
         super().__init__(max_workers, check_and_reject)
-        self._is_checked = check_and_reject is not None
+        self._check: Any = check_and_reject
         self._made_anew()
         _all.add(self)
 
     def _made_anew(self):
         """Without workers: in a child of a fork there are none."""
         self._shutdown_lock = threading.RLock()
-        self._workers = []
+        # futurist says that these are a queue.Queue and its own workers.
+        self._workers: Any = []
         self._crew = _Crew()
-        self._work_queue = self._crew.queue
+        self._work_queue: Any = self._crew.queue
         weakref.finalize(self, self._work_queue.put, None).atexit = False
 
     @property
@@ -171,14 +173,15 @@ class FastExecutor(futurist.ThreadPoolExecutor):
         """How many workers wait for a task."""
         return max(0, len(self._workers) - len(self._crew.unfinished))
 
-    def submit(self, fn, *args, **kwargs):
+    # mypy holds it against concurrent.futures, whose `fn` has no name.
+    def submit(self, fn, *args, **kwargs):  # type: ignore[override]
         """Have a function called by a worker.
 
         :raises: RuntimeError after shutdown(), or when a worker is needed
             and no thread can be started; RejectedSubmission
         :returns: Future
         """
-        future = futurist.Future()
+        future: Any = futurist.Future()
         future.add_done_callback(functools.partial(
             _note_cancelled, self._crew.cancelled))
         self._put(future, fn, args, kwargs)
@@ -197,8 +200,8 @@ class FastExecutor(futurist.ThreadPoolExecutor):
                 raise RuntimeError('The executor was shut down, and takes no '
                                    'more work')
             crew = self._crew
-            if self._is_checked:
-                self._check_and_reject(self, crew.queue.qsize())
+            if self._check is not None:
+                self._check(self, crew.queue.qsize())
             crew.unfinished.append(None)
             if len(crew.unfinished) > len(self._workers) < self._max_workers:
                 self._add_worker()
@@ -264,6 +267,6 @@ def _forget_the_parents():
         executor._made_anew()
 
 
-_all = weakref.WeakSet()
+_all: weakref.WeakSet[Any] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_forget_the_parents)
 atexit.register(_end)

@@ -9,6 +9,7 @@ to do with a message is run here, and what it did not answer is answered.
 """
 
 import sys
+from typing import Any
 
 import futurist
 from oslo_messaging import server as oslo_server
@@ -52,7 +53,7 @@ def equip(on_incoming, name):
     if name == executors.SERVER:
         return
     server = _server(on_incoming)
-    made = getattr(server, '_work_executor', None)
+    made: Any = getattr(server, '_work_executor', None)
     if not _is_new(made):
         LOG.debug('The executor of %s is not the new pool of threads that '
                   'oslo.messaging is known to make. It is left alone, and '
@@ -81,7 +82,7 @@ def _forget_threads_that_never_ran(executor):
     or by a limit: after as many as it has workers nothing is run any more,
     and its shutdown fails.
     """
-    threads = getattr(executor, '_workers', None)
+    threads: Any = getattr(executor, '_workers', None)
     for thread in list(threads or ()):
         if thread.ident is None:
             threads.remove(thread)

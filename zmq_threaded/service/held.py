@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which messages a service holds, and which it has acknowledged lately."""
+"""The requests that a service holds, and which it has acknowledged lately."""
 
 import collections
+import dataclasses
 import time
+from collections.abc import Container
 
+from zmq_threaded import timings
 from zmq_threaded import wire
 
 # About 25 MB of ids at the most; what senders have settled is forgotten
@@ -11,10 +14,54 @@ from zmq_threaded import wire
 _SEEN_LIMIT = 100_000
 # Copies of what was settled may still be on their way, over a connection that
 # was lost since; it is noticed in less time.
-_ON_ITS_WAY = 10.0
+_ON_ITS_WAY = timings.ON_ITS_WAY
 _MARK_EVERY = 1.0
-# The poller reads at least once a second, or this process was paused.
-_LONGEST_STEP = 2.0
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Request:
+    """What the service keeps of a message until it is answered.
+
+    A Request has no hold of the Incoming. The Incoming goes when nobody means
+    to run it any more, and then the poller thread answers in its place.
+
+    :ivar envelope: where the answers go
+    :ivar expires: when its sender gives up, in monotonic seconds
+    :ivar came: what Stalls.now() said when the message was read
+    :ivar is_begun: a worker has it
+    :ivar is_done: it has ended, and needs no other answer
+
+    Thread: any.
+    """
+
+    id: bytes
+    kind: int
+    envelope: list[bytes]
+    expires: float
+    came: int
+    is_begun: bool = False
+    is_done: bool = False
+
+    def is_expired(self) -> bool:
+        """Whether the sender has given up."""
+        return time.monotonic() >= self.expires
+
+    def is_notification(self) -> bool:
+        """Whether it is acknowledged after it was handled, and not before.
+        """
+        return self.kind == wire.NOTIFY
+
+
+def request_of(message: wire.Message, envelope: list[bytes],
+               came: int) -> Request:
+    """The Request that the service keeps of a decoded message.
+
+    :param envelope: where the answers go
+    :param came: what Stalls.now() said when the message was read
+    """
+    expires = (message.expiry if message.flags & wire.DEADLINE
+               else time.monotonic() + message.expiry)
+    return Request(message.id, message.kind, envelope, expires, came)
 
 
 class Held:
@@ -24,86 +71,94 @@ class Held:
     Dict and deque operations that are atomic under the GIL take the place of
     a lock, so that acknowledge() is cheap and safe anywhere.
 
-    Its clock goes only while everything that arrives is read: a copy that
-    lies unread, since this process is paused or full, does not grow old.
+    Its clock goes only while everything that arrives is read. A copy that
+    lies unread does not grow old, be it that this process stands still or that
+    flow control has stopped the reading.
 
     :param ttl: seconds for which acknowledged ids are remembered
 
     Thread: poller; any for begin(), delay(), release() and forget().
     """
 
-    def __init__(self, ttl):
+    def __init__(self, ttl: float) -> None:
         self._ttl = ttl
-        self._unacknowledged = {}
-        self._delayed = {}
-        self._running = {}
-        self._released = collections.deque(maxlen=_SEEN_LIMIT)
-        self._seen = {}
-        self._by_maker = {}
-        self._marks = {}
+        self._unacknowledged: dict[bytes, Request] = {}
+        self._delayed: dict[bytes, Request] = {}
+        self._running: dict[bytes, Request] = {}
+        # What was acknowledged since somebody looked: (id, by the clock).
+        self._released: collections.deque[tuple[bytes, float]] = (
+            collections.deque(maxlen=_SEEN_LIMIT))
+        # What was acknowledged: when, by id; and the ids of each maker.
+        self._seen: dict[bytes, float] = {}
+        self._by_maker: dict[bytes, collections.deque[bytes]] = {}
+        # Of each maker: (by the clock, settled id).
+        self._marks: dict[bytes, collections.deque[tuple[float, bytes]]] = {}
         self._clock, self._drained_at = 0.0, time.monotonic()
 
-    def __len__(self):
+    def __len__(self) -> int:
+        """How many requests are held unacknowledged."""
         return len(self._unacknowledged)
 
-    def unanswered(self):
-        """How many are held or being run."""
+    def unanswered(self) -> int:
+        """How many requests are held or being run."""
         return len(self._unacknowledged) + len(self._running)
 
-    def add(self, incoming):
-        self._unacknowledged[incoming.id] = incoming
+    def add(self, request: Request) -> None:
+        """Hold a request."""
+        self._unacknowledged[request.id] = request
 
-    def get(self, message_id):
-        """The message with this id, unacknowledged or being run or about to
-        be given back, or None.
+    def get(self, message_id: bytes) -> Request | None:
+        """The request with this id, be it unacknowledged, being run or about
+        to be given back; or None.
         """
         return (self._unacknowledged.get(message_id)
                 or self._running.get(message_id)
                 or self._delayed.get(message_id))
 
-    def handled(self):
-        """The unacknowledged ones that a worker has begun."""
+    def handled(self) -> list[Request]:
+        """The unacknowledged requests that a worker has begun."""
         return [each for each in list(self._unacknowledged.values())
                 if each.is_begun]
 
-    def begin(self, incoming):
+    def begin(self, request: Request) -> None:
         """A call is run now, and no longer counts as held."""
         # In this order, so that a look in between finds it twice, not never.
-        self._running[incoming.id] = incoming
-        self._unacknowledged.pop(incoming.id, None)
+        self._running[request.id] = request
+        self._unacknowledged.pop(request.id, None)
 
-    def delay(self, incoming):
-        """It is given back later, and no longer counts as held."""
-        self._delayed[incoming.id] = incoming
-        self._unacknowledged.pop(incoming.id, None)
+    def delay(self, request: Request) -> None:
+        """A notification is given back later, and no longer counts as held.
+        """
+        self._delayed[request.id] = request
+        self._unacknowledged.pop(request.id, None)
 
-    def release(self, incoming):
+    def release(self, request: Request) -> None:
         """A cast was acknowledged: no longer held, but remembered."""
-        self._released.append((incoming.id, self._clock))
-        self._unacknowledged.pop(incoming.id, None)
+        self._released.append((request.id, self._clock))
+        self._unacknowledged.pop(request.id, None)
 
-    def forget(self, incoming):
-        """Neither held, nor run, nor remembered any more."""
-        self._unacknowledged.pop(incoming.id, None)
-        self._running.pop(incoming.id, None)
-        self._delayed.pop(incoming.id, None)
+    def forget(self, request: Request) -> None:
+        """A request is neither held, nor run, nor remembered any more."""
+        self._unacknowledged.pop(request.id, None)
+        self._running.pop(request.id, None)
+        self._delayed.pop(request.id, None)
 
-    def was_seen(self, message_id):
+    def was_seen(self, message_id: bytes) -> bool:
         """Whether a message was acknowledged lately."""
         return message_id in self.seen()
 
-    def seen(self):
+    def seen(self) -> Container[bytes]:
         """The ids of what was acknowledged lately; only to be looked at."""
         self._remember()
         return self._seen
 
-    def drained(self):
+    def drained(self) -> None:
         """All that had arrived was read."""
         now = time.monotonic()
-        self._clock += min(now - self._drained_at, _LONGEST_STEP)
+        self._clock += min(now - self._drained_at, timings.LONGEST_STEP)
         self._drained_at = now
 
-    def settle(self, settled):
+    def settle(self, settled: bytes) -> None:
         """Forget, after a while, the smaller ids of the same maker: they will
         not be sent again.
 

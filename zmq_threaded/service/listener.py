@@ -3,8 +3,8 @@
 
 from oslo_messaging._drivers import base
 
-from zmq_threaded.net import descriptors
 from zmq_threaded import errors
+from zmq_threaded.net import descriptors
 from zmq_threaded.service import guard
 
 

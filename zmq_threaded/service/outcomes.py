@@ -3,12 +3,19 @@
 
 import functools
 import os
+from collections.abc import Callable
+from collections.abc import Sequence
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import wire
+from zmq_threaded.registry import record
 from zmq_threaded.service import failures
+from zmq_threaded.service import held
+from zmq_threaded.service import replies
 from zmq_threaded.service import requeues
+from zmq_threaded.service import stalls
 
 LOG = logs.get(__name__)
 
@@ -17,11 +24,10 @@ class Outcomes:
     """Brings each request to its end: it is acknowledged, answered, given
     back, or requeued. Each end is told to the sender, by the reply thread.
 
-    :param instance: the Instance that this service is
-    :param replies: service.replies.Replies
-    :param held: service.held.Held
-    :param stalls: service.stalls.Stalls
-    :param mailbox: of the poller thread; its items are called there
+    :param instance: what this service is
+    :param answers: writes to the senders
+    :param holding: the requests that are held
+    :param inbox: the mailbox of the poller thread; its items are called there
     :param made_room: called when a request no longer counts as held
     :param backlog: how many notifications may wait to be given back
 
@@ -29,14 +35,16 @@ class Outcomes:
     close().
     """
 
-    def __init__(self, instance, replies, held, stalls, counters, mailbox,
-                 made_room, backlog):
+    def __init__(self, instance: record.Instance, answers: replies.Replies,
+                 holding: held.Held, observed: stalls.Stalls,
+                 counters: counts.Counters, inbox: mailbox.PolledMailbox,
+                 made_room: Callable[[], None], backlog: int) -> None:
         self._instance = instance
-        self._replies = replies
-        self._held = held
-        self._stalls = stalls
+        self._replies = answers
+        self._held = holding
+        self._stalls = observed
         self._counters = counters
-        self._mailbox = mailbox
+        self._mailbox = inbox
         self._made_room = made_room
         self._requeues = requeues.Requeues(
             backlog, lambda request: self.give_back(request, wire.REQUEUED))
@@ -45,7 +53,7 @@ class Outcomes:
 
     # A worker has the request
 
-    def acknowledge(self, request):
+    def acknowledge(self, request: held.Request) -> None:
         """A worker runs this request now, or has handled this notification.
         A call counts as running from here on; any other request has ended.
         """
@@ -57,14 +65,15 @@ class Outcomes:
             self._replies.acknowledge(request.envelope, request.id)
         self._made_room()
 
-    def check_size(self, body, call_id):
+    def check_size(self, body: Sequence[bytes], call_id: str) -> None:
         """See that a result is not too big to be sent.
 
         :raises: MessageDeliveryFailure
         """
         self._replies.check_size(body, call_id)
 
-    def answer(self, request, body, flags):
+    def answer(self, request: held.Request, body: Sequence[bytes],
+               flags: int) -> None:
         """Send the result of a call, which ends the call.
 
         :param body: parts of a REPLY
@@ -73,13 +82,13 @@ class Outcomes:
         request.is_done = True
         self._held.forget(request)
 
-    def heartbeat(self, request):
+    def heartbeat(self, request: held.Request) -> None:
         """Tell the client of a call that the call is still being run."""
         self._replies.heartbeat(request.envelope, request.id)
 
     # The request is not run
 
-    def give_back_if_not_ours(self, request):
+    def give_back_if_not_ours(self, request: held.Request) -> str:
         """Give a request back for which nobody waits here any more.
 
         :returns: why it was given back, '' if it was not
@@ -95,7 +104,7 @@ class Outcomes:
                     'another server while this process stood still')
         return ''
 
-    def give_back(self, request, reason):
+    def give_back(self, request: held.Request, reason: int) -> None:
         """Let go of a request that is not run, and tell its sender why.
 
         :param reason: of a NACK
@@ -106,7 +115,7 @@ class Outcomes:
                              reason)
         self._made_room()
 
-    def requeue(self, request):
+    def requeue(self, request: held.Request) -> None:
         """Give a notification back after a while, the later the more often
         it came: the only listener would get it again at once.
         """
@@ -116,7 +125,7 @@ class Outcomes:
         self._requeues.put(request)
         self._mailbox.wake()
 
-    def abandon(self, request):
+    def abandon(self, request: held.Request) -> None:
         """Whoever was to answer a request has dropped it. May be called at
         any line of any thread.
         """
@@ -127,19 +136,19 @@ class Outcomes:
 
     # The poller thread
 
-    def turn(self):
+    def turn(self) -> None:
         """Give back what is due."""
         self._requeues.turn()
 
-    def time_left(self):
+    def time_left(self) -> float:
         """Seconds until turn() has something to do; inf for never."""
         return self._requeues.time_left()
 
-    def close(self):
+    def close(self) -> None:
         """Give back at once what waits, and what is requeued from now on."""
         self._requeues.close()
 
-    def let_go_of_expired(self):
+    def let_go_of_expired(self) -> None:
         """Let go of notifications whose senders have given up. One that no
         worker has begun stays: it lies in some queue, and takes its memory.
         """

@@ -2,17 +2,21 @@
 """The poller thread: the only reader of a service's ROUTER."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
+from zmq_threaded import timings
+from zmq_threaded.service import batch as batches
+from zmq_threaded.service import outcomes
+from zmq_threaded.service import reception
+from zmq_threaded.service import router
 
 LOG = logs.get(__name__)
 
-# The wake-ups are complete; the time-out only bounds the harm of a bug.
-_LONGEST_WAIT = 1.0
-_TICK = 0.9
 _READ_AT_ONCE = 64
 # Messages of one turn: those that are refused take no room, and may never end.
 _READ_PER_TURN = 1000
@@ -25,12 +29,11 @@ class Poller:
     Flow control: it stops reading while the service holds as many messages
     as it may, so that its senders wait or choose other services.
 
-    :param router: service.router.SharedRouter
-    :param inbox: the PolledMailbox of this thread; its items are called
-    :param reception: service.reception.Reception
-    :param outcomes: service.outcomes.Outcomes
+    :param inbox: the mailbox of this thread; its items are called
+    :param taking: takes or refuses what is read
+    :param ends: has requests that are given back by this thread
     :param backlog: how many messages may be held unacknowledged
-    :param batch: service.batch.Batch, which says how many go together
+    :param batch: says how many messages are handed over together
     :param tick: called about once a second
     :ivar was_full: it has stopped reading for want of room, until somebody
         else sets this back
@@ -38,34 +41,42 @@ class Poller:
     Thread: any for the public methods, poller for the rest.
     """
 
-    def __init__(self, router, inbox, reception, outcomes, backlog, batch,
-                 counters, name, tick=lambda: None):
-        self._router = router
+    def __init__(self, shared: router.SharedRouter,
+                 inbox: mailbox.PolledMailbox, taking: reception.Reception,
+                 ends: outcomes.Outcomes, backlog: int, batch: batches.Batch,
+                 counters: counts.Counters, name: str,
+                 tick: Callable[[], None] = lambda: None) -> None:
+        self._router = shared
         self._mailbox = inbox
-        self._reception = reception
-        self._outcomes = outcomes
+        self._reception = taking
+        self._outcomes = ends
         self._counters = counters
         self._may_warn = counts.Seldom()
         self._batch = batch
         # With less, no batch would ever be full.
         self.backlog = max(backlog, batch.size)
-        self._on_incoming = None
+        # Given by start(); nothing is read before.
+        self._on_incoming: Any = None
         self._has_stopped_reading = False
         # Whether there is more to read that ZMQ_FD says nothing of.
         self._has_more = False
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
-        inbox.watch(router.fd)
+        inbox.watch(shared.fd)
         self._loop = threads.Loop(name, self._turn, inbox.wake, counters,
                                   finish=self._finish)
 
-    def start(self, on_incoming):
-        """:param on_incoming: called with a list of Incoming"""
+    def start(self, on_incoming: Callable[[list], object]) -> None:
+        """Begin to read.
+
+        :param on_incoming: called with a list of Incoming
+        :raises: descriptors.Short when there is no thread to be had
+        """
         self._on_incoming = on_incoming
         self._loop.start()
 
-    def refuse_from_now_on(self):
+    def refuse_from_now_on(self) -> None:
         """Hand over what has arrived, refuse what still comes; returns when
         no callback can follow. Safe in a signal handler.
         """
@@ -81,7 +92,7 @@ class Poller:
         self._reception.accepting = False
         self._outcomes.close()
 
-    def made_room(self):
+    def made_room(self) -> None:
         """A message is no longer held: there may be room again.
 
         Thread: any.
@@ -89,11 +100,16 @@ class Poller:
         if self._has_stopped_reading and self._has_room_to_resume():
             self._mailbox.wake()
 
-    def stop(self):
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait."""
         self._loop.stop()
 
-    def join(self, deadline):
-        """:param deadline: monotonic seconds"""
+    def join(self, deadline: float) -> bool:
+        """Wait for the end of the thread.
+
+        :param deadline: monotonic seconds
+        :returns: False when it still runs
+        """
         return self._loop.join(deadline)
 
     def _finish(self):
@@ -101,7 +117,8 @@ class Poller:
         self._mailbox.close()
 
     def _turn(self):
-        wait = min(_LONGEST_WAIT, max(0.0, min(
+        # The wake-ups are complete; the limit only bounds the harm of a bug.
+        wait = min(timings.POLLER_WAIT, max(0.0, min(
             self._batch.time_left(), self._outcomes.time_left())))
         self._mailbox.wait(0 if self._has_more else wait)
         self._tick_when_due()
@@ -114,7 +131,7 @@ class Poller:
     def _tick_when_due(self):
         now = time.monotonic()
         if now >= self._next_tick:
-            self._next_tick = now + _TICK
+            self._next_tick = now + timings.POLLER_TICK
             self._tick()
 
     def _has_room_to_resume(self):
@@ -171,8 +188,8 @@ class Poller:
         # Who acknowledged before the flag was up has not woken us.
         self.made_room()
 
-    def is_full(self):
-        """Whether it reads nothing, for want of room."""
+    def is_full(self) -> bool:
+        """Whether flow control has stopped the reading, for want of room."""
         return self._has_stopped_reading
 
     def _handle(self, frames):

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a service makes of each multipart that reaches it."""
 
+from typing import Any
+
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import payload
 from zmq_threaded import quotas
 from zmq_threaded import wire
+from zmq_threaded.registry import record
+from zmq_threaded.service import held
 from zmq_threaded.service import incoming
+from zmq_threaded.service import outcomes
+from zmq_threaded.service import replies
+from zmq_threaded.service import stalls
 
 LOG = logs.get(__name__)
 
@@ -21,33 +28,34 @@ class Reception:
     """Decodes what arrives, takes or refuses requests, recognises duplicates,
     and answers queries.
 
-    :param instance: the Instance that this service is
-    :param outcomes: service.outcomes.Outcomes, for the requests that it takes
-    :param replies: service.replies.Replies, for all others
-    :param held: service.held.Held
-    :param stalls: service.stalls.Stalls
+    :param instance: what this service is
+    :param ends: brings the requests that are taken to their end
+    :param answers: writes to the senders of all other messages
     :ivar accepting: False when each new request is refused
     :ivar taken: how many requests were taken
 
     Thread: poller.
     """
 
-    def __init__(self, instance, outcomes, replies, held, stalls, counters):
+    def __init__(self, instance: record.Instance, ends: outcomes.Outcomes,
+                 answers: replies.Replies, holding: held.Held,
+                 observed: stalls.Stalls, counters: counts.Counters) -> None:
         self.instance = instance
-        self.held = held
-        self.stalls = stalls
+        self.held = holding
+        self.stalls = observed
         self.accepting = True
         self.taken = 0
-        self._outcomes = outcomes
-        self._replies = replies
+        self._outcomes = ends
+        self._replies = answers
         self._counters = counters
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
 
-    def admit(self, frames):
+    def admit(self, frames: list[Any]) -> incoming.Incoming | None:
         """The Incoming that a multipart is, or None if it needs no handling.
         """
-        envelope = frame = None
+        envelope: Any = None
+        frame: Any = None
         try:
             envelope, frame = wire.split_envelope(frames)
             frames.clear()
@@ -66,7 +74,7 @@ class Reception:
             self._failed(envelope, frame, error)
         return None
 
-    def drained(self):
+    def drained(self) -> None:
         """All that had arrived was read."""
         self.held.drained()
         self.stalls.drained()
@@ -136,7 +144,7 @@ class Reception:
             self._malformed(error)
             self._refuse_ours(envelope, message, wire.MALFORMED, str(error))
             return None
-        request = incoming.request_of(message, envelope, came)
+        request = held.request_of(message, envelope, came)
         if request.is_expired():
             self._refuse_ours(envelope, message, wire.EXPIRED)
             return None
@@ -154,10 +162,10 @@ class Reception:
     def _is_duplicate(self, envelope, message):
         if message.kind == wire.CALL:
             return False    # never sent twice to one instance
-        held = self.held.get(message.id)
-        if held is not None:
+        known = self.held.get(message.id)
+        if known is not None:
             # The connection on which it came first may be dead.
-            held.envelope = envelope
+            known.envelope = envelope
             return True
         if self.held.was_seen(message.id):
             self._replies.acknowledge(envelope, message.id)
@@ -176,10 +184,10 @@ class Reception:
         moves = not message.flags & wire.OBSERVE
         states = []
         for message_id in wire.queried_ids(message):
-            held = find(message_id)
-            if held is not None:
+            known = find(message_id)
+            if known is not None:
                 if moves:
-                    held.envelope = envelope
+                    known.envelope = envelope
                 states.append((message_id, wire.KNOWN))
             else:
                 states.append((message_id, wire.ACKNOWLEDGED

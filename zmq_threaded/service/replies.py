@@ -2,54 +2,63 @@
 """The reply thread: the only writer of a service's ROUTER."""
 
 import time
+from collections.abc import Sequence
 
+from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
-from zmq_threaded import sockets
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
+from zmq_threaded.registry import record
+from zmq_threaded.service import router
+from zmq_threaded.service import stalls
 
 LOG = logs.get(__name__)
 
 _BATCH = 64
-_LAST_LIMIT = 1.0
 
 
 class Replies:
     """Takes replies, acknowledgements and refusals from any thread and writes
     them, in order for each client.
 
-    :param router: service.router.SharedRouter
-    :param instance: the Instance that this service is
-    :param stalls: service.stalls.Stalls. No code of the user holds the reply
-        thread up, so it tells when the process stood still.
+    :param instance: what this service is
+    :param observed: the stalls. No code of the user holds the reply thread
+        up, so this thread tells when the process stood still.
     :param longest: bytes that a reply may have
 
     Thread: any for the public methods, reply for the rest.
     """
 
-    def __init__(self, router, instance, stalls, counters, name, longest):
-        self._stalls = stalls
-        self._router = router
+    def __init__(self, shared: router.SharedRouter, instance: record.Instance,
+                 observed: stalls.Stalls, counters: counts.Counters,
+                 name: str, longest: int) -> None:
+        self._stalls = observed
+        self._router = shared
         self._instance = instance
         self._counters = counters
         self._longest = longest
         self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
-        self._tick = stalls.TICK
         self._busy = False
         self._has_ended = False
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
-    def start(self):
+    def start(self) -> None:
+        """Start the thread, and the guard of the socket.
+
+        :raises: descriptors.Short when there are no threads to be had
+        """
         self._stalls.tick()
         self._loop.start()
         self._router.guard.start()
 
-    def check_size(self, body, call_id):
+    def check_size(self, body: Sequence[bytes], call_id: str) -> None:
         """Refuse a reply that is too big to be sent.
 
         :raises: MessageDeliveryFailure
@@ -58,7 +67,8 @@ class Replies:
 
     # What is to be sent
 
-    def result(self, envelope, call_id, body, flags):
+    def result(self, envelope: list[bytes], call_id: bytes,
+               body: Sequence[bytes], flags: int) -> None:
         """Send the result of a call.
 
         :param body: parts of a REPLY
@@ -71,18 +81,20 @@ class Replies:
         if self._instance.two_messages:
             self.put(envelope, wire.encode_ending(instance_id, call_id))
 
-    def heartbeat(self, envelope, call_id):
+    def heartbeat(self, envelope: list[bytes], call_id: bytes) -> None:
         """Send a HEARTBEAT: the call is still being run."""
         self.put(envelope, wire.encode_heartbeat(self._instance.id, call_id))
 
-    def status(self, envelope, states):
+    def status(self, envelope: list[bytes],
+               states: Sequence[tuple[bytes, int]]) -> None:
         """Send a STATUS.
 
         :param states: list of (message id, state)
         """
         self.put(envelope, wire.encode_status(self._instance.id, states))
 
-    def refuse(self, envelope, instance_id, message_id, reason, text=''):
+    def refuse(self, envelope: list[bytes], instance_id: bytes,
+               message_id: bytes, reason: int, text: str = '') -> None:
         """Send a NACK, and count it.
 
         :param instance_id: which service the message was for
@@ -93,7 +105,7 @@ class Replies:
         self.put(envelope, wire.encode_nack(instance_id, message_id, reason,
                                             text))
 
-    def put(self, envelope, frame):
+    def put(self, envelope: list[bytes], frame: bytes) -> None:
         """Send a message to where a request came from.
 
         :param envelope: the envelope of the request
@@ -101,7 +113,7 @@ class Replies:
         """
         self._put((envelope, frame, None))
 
-    def acknowledge(self, envelope, message_id):
+    def acknowledge(self, envelope: list[bytes], message_id: bytes) -> None:
         """Send an ACK; those for one client travel together."""
         self._put((envelope, None, message_id))
 
@@ -114,7 +126,7 @@ class Replies:
 
     # Its end
 
-    def wait_until_empty(self, deadline):
+    def wait_until_empty(self, deadline: float) -> None:
         """Wait until all replies are handed to libzmq.
 
         :param deadline: monotonic seconds
@@ -126,21 +138,24 @@ class Replies:
         return self._has_ended or not (
             len(self._mailbox) or self._busy or len(self._slow))
 
-    def stop(self):
+    def stop(self) -> None:
+        """Ask the thread to write what is left, and to end; does not wait."""
         self._router.guard.stop()
         self._loop.stop()
 
-    def join(self, deadline):
-        """:param deadline: monotonic seconds"""
+    def join(self, deadline: float) -> bool:
+        """Wait for the end of the thread.
+
+        :param deadline: monotonic seconds
+        :returns: False when it still runs
+        """
         self._router.guard.join(deadline)
         return self._loop.join(deadline)
 
     # The reply thread
 
     def _turn(self):
-        wait = slow_clients.TICK if len(self._slow) else self._tick
-        items = self._mailbox.take(wait, _BATCH)
-        self._busy = bool(items)
+        items = self._next_items()
         self._stalls.tick()
         try:
             self._slow.retry()
@@ -148,9 +163,15 @@ class Replies:
         finally:
             self._busy = False
 
+    def _next_items(self):
+        wait = slow_clients.TICK if len(self._slow) else timings.STALL_TICK
+        items = self._mailbox.take(wait, _BATCH)
+        self._busy = bool(items)
+        return items
+
     def _finish(self):
         """Write what is left, as far as clients take it."""
-        deadline = time.monotonic() + _LAST_LIMIT
+        deadline = time.monotonic() + timings.LAST_WRITE
         try:
             while len(self._mailbox) and time.monotonic() < deadline:
                 self._turn()
@@ -185,11 +206,11 @@ class Replies:
         ready = ([frames for frames in batch if frames[0] not in self._slow]
                  if behind else batch)
         for frames, outcome in zip(ready, self._router.send(ready)):
-            if outcome is sockets.SLOW:
+            if outcome is multiparts.SLOW:
                 self._keep(frames)
-            elif outcome is sockets.GONE:
+            elif outcome is multiparts.GONE:
                 self._counters.add('replies_to_vanished_clients')
-            elif outcome is not sockets.SENT:
+            elif outcome is not multiparts.SENT:
                 self._failed(outcome)
 
     def _keep(self, frames):
@@ -208,7 +229,8 @@ class Replies:
 
 
 def _multiparts(items, instance_id):
-    batch, acks = [], {}
+    batch: list[list[bytes]] = []
+    acks: dict[tuple, list[bytes]] = {}
     for envelope, frame, acknowledged in items:
         if acknowledged is None:
             batch.append([*envelope, frame])

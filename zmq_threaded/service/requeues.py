@@ -6,8 +6,10 @@ import heapq
 import itertools
 import math
 import time
+from collections.abc import Callable
 
 from zmq_threaded import backoff
+from zmq_threaded.service import held
 
 # Seconds, doubling with each time that the same message comes back.
 _FIRST_DELAY, _LAST_DELAY = 0.1, 5.0
@@ -26,22 +28,26 @@ class Requeues:
     Thread: any for put() and close(), poller for the rest.
     """
 
-    def __init__(self, limit, give_back):
+    def __init__(self, limit: int,
+                 give_back: Callable[[held.Request], None]) -> None:
         self._limit = limit
         self._give_back = give_back
-        self._new = collections.deque()
+        self._new: collections.deque[held.Request] = collections.deque()
         self._order = itertools.count()
-        self._delayed = []
-        self._waits = collections.OrderedDict()
+        self._delayed: list[tuple[float, int, held.Request]] = []
+        # By message id: its back-off, and when it came last.
+        self._waits: collections.OrderedDict[
+            bytes, tuple[backoff.Backoff, float]] = collections.OrderedDict()
         self._is_closed = False
 
-    def put(self, request):
+    def put(self, request: held.Request) -> None:
+        """Give a notification back when its wait is over."""
         self._new.append(request)
         # Looked at last, so that nothing is put behind the end.
         if self._is_closed:
             self._hand_back_new()
 
-    def turn(self):
+    def turn(self) -> None:
         """Give back what is due."""
         now = time.monotonic()
         while self._new:
@@ -52,7 +58,7 @@ class Requeues:
                                  or len(self._delayed) > self._limit):
             self._give_back(heapq.heappop(self._delayed)[-1])
 
-    def time_left(self):
+    def time_left(self) -> float:
         """Seconds until something is due; inf while there is nothing."""
         if not self._delayed:
             return math.inf
@@ -67,9 +73,9 @@ class Requeues:
             self._waits.popitem(last=False)
         return waits.failed(now)
 
-    def close(self):
-        """Give all back now, and at once from now on. The poller has ended,
-        or calls this itself.
+    def close(self) -> None:
+        """Give all back now, and what still comes at once. The poller thread
+        has ended, or calls this itself.
         """
         self._is_closed = True
         self._hand_back_new()

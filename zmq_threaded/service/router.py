@@ -13,10 +13,14 @@ import contextlib
 import itertools
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
-from zmq_threaded import sockets
+from zmq_threaded import endpoints
+from zmq_threaded.net import binding
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
+from zmq_threaded.net import multiparts
 from zmq_threaded.service import failures
 
 # Lets the writer have the lock, which a thread that asks for it again at once
@@ -27,6 +31,7 @@ _TURN_OF_THE_WRITER = 0.0001
 class SharedRouter:
     """A bound ROUTER, read by one thread and written by another.
 
+    :param socket_factory: sockets.Sockets, which made the socket
     :param wake_reader: makes the reading thread call receive()
     :param path: to which it is bound
     :param longest: bytes that a message may have
@@ -37,23 +42,25 @@ class SharedRouter:
     Thread: poller for receive(), reply for send(), any for close().
     """
 
-    def __init__(self, socket, wake_reader, counters, path, longest):
+    def __init__(self, socket_factory, socket, wake_reader, counters, path,
+                 longest):
+        self._sockets = socket_factory
         self._socket, self._path = socket, path
-        port = sockets.bound_port(socket)
+        port = binding.bound_port(socket)
+        self.is_read = True
         self.guard = flood_guard.FloodGuard(
             port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
         self._inbox = inbox.Inbox(
-            socket, counters, sockets.receive_request, self.guard,
-            sockets.own_addresses(port, path))
+            socket, counters, multiparts.receive_request, self.guard,
+            endpoints.own_addresses(port, path))
         self._wake_reader = wake_reader
         self._is_behind = False
         self._lock = threading.Lock()
         self._closings = itertools.count()
         self.fd = socket.fd
-        self.is_read = True
 
-    def receive(self, limit):
+    def receive(self, limit: int) -> list[list[Any]]:
         """Read what is there.
 
         :param limit: multiparts at most, so that the writer gets its turn
@@ -61,11 +68,11 @@ class SharedRouter:
             nothing is left, and ZMQ_FD will signal the next one, or when
             is_behind() says so, and then the reader is woken
         """
-        received = []
+        received: list[list[Any]] = []
         self._is_behind = False
         with self._lock:
             for _ in range(limit):
-                if not sockets.events(self._socket) & sockets.POLLIN:
+                if not multiparts.events(self._socket) & multiparts.POLLIN:
                     return received
                 frames = self._inbox.receive()
                 if frames is not None:
@@ -78,30 +85,30 @@ class SharedRouter:
             self._wake_reader()
         return received
 
-    def is_behind(self):
+    def is_behind(self) -> bool:
         """Whether there is more to read, though receive() has read less than
         it might: something is being thrown away.
         """
         return self._is_behind
 
-    def send(self, batch):
+    def send(self, batch: list[list[bytes]]) -> list[Any]:
         """Write some multiparts, each to the client that its first frame
         names; never blocks.
 
         :param batch: list of multiparts
-        :returns: list of what sockets.answer() says of each, or the exception
-            that it raised
+        :returns: list of what multiparts.answer() says of each, or the
+            exception that it raised
         """
         outcomes, readable = [], False
         with self._lock:
             for frames in batch:
                 outcomes.append(self._answer(frames))
-                readable |= sockets.events(self._socket) & sockets.POLLIN
+                readable |= multiparts.events(self._socket) & multiparts.POLLIN
         if readable and self.is_read:
             self._wake_reader()
         return outcomes
 
-    def maintain(self, act):
+    def maintain(self, act: Callable[[Any], Any]) -> Any:
         """Do something with the socket while no other thread uses it.
 
         :param act: called with the socket; the reader reads afterwards, for
@@ -114,11 +121,11 @@ class SharedRouter:
 
     def _answer(self, frames):
         answer = (self.guard.answer if self.guard.is_watching
-                  else sockets.answer)
+                  else multiparts.answer)
         try:
             return answer(self._socket, frames)
         except Exception as error:
-            if sockets.is_out_of_memory(error):
+            if multiparts.is_out_of_memory(error):
                 self._complete(frames[-1])
             return error
 
@@ -127,16 +134,16 @@ class SharedRouter:
         message would become a part of this one.
         """
         with contextlib.suppress(Exception):
-            sockets.send(self._socket, [failures.in_place_of(frame)])
+            multiparts.send(self._socket, [failures.in_place_of(frame)])
 
-    def close(self):
+    def close(self) -> bool:
         """Close the socket, when both threads have ended.
 
         :returns: whether this was the first time
         """
         # Without the lock, which nobody uses any more: a signal handler that
         # cleans up may interrupt its own thread in here. Unbound first: see
-        # door.py.
-        sockets.unbind_ipc(self._path)
-        self._socket.close()
+        # net/accept_gate.py.
+        binding.unbind_ipc(self._path)
+        self._sockets.close(self._socket)
         return not next(self._closings)

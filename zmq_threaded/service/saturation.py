@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Says that a service has more to do than it can."""
 
+from collections.abc import Callable
+
 from zmq_threaded import logs
 
 LOG = logs.get(__name__)
@@ -21,15 +23,16 @@ class Saturation:
     Thread: poller.
     """
 
-    def __init__(self, name, waiting, backlog):
+    def __init__(self, name: str, waiting: Callable[[], int],
+                 backlog: int) -> None:
         self._name = name
         self._waiting = waiting
         self._backlog = backlog
-        self._since = None
+        self._since: float | None = None
         self._warn_at = 0.0
         self._has_warned = False
 
-    def tick(self, now, was_full, workers):
+    def tick(self, now: float, was_full: bool, workers: int | None) -> None:
         """To be called about once a second.
 
         :param now: monotonic seconds

@@ -8,14 +8,16 @@ one of :mod:`zmq_threaded.service.executors`.
 import math
 import os
 import time
+from collections.abc import Callable
 
+from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded import options
-from zmq_threaded import sockets
 from zmq_threaded import texts
 from zmq_threaded import threads
+from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
@@ -37,9 +39,6 @@ LOG = logs.get(__name__)
 _QUIET_LIMIT = 1.0
 _REPLIES_LIMIT = 2.0
 _JOIN_LIMIT = 5.0
-_LAST_REPLIES_LIMIT = 2.0
-# After the end of a connection its client takes note of that, in seconds.
-_NOTICED_WITHIN = 1.0
 
 
 class Service:
@@ -47,16 +46,16 @@ class Service:
 
     Construction binds; nothing is read before start().
 
-    :param context: zmq.Context
+    :param socket_factory: sockets.Sockets
     :param topics: list of Topic
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
-    :raises: sockets.BindError
+    :raises: binding.BindError
 
     Thread: any.
     """
 
-    def __init__(self, context, settings, ipc_dir, registry, topics,
+    def __init__(self, socket_factory, settings, ipc_dir, registry, topics,
                  counters, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
@@ -67,7 +66,7 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
-        socket = sockets.service_socket(context, settings)
+        socket = socket_factory.service()
         try:
             endpoints = self._bind(socket, settings)
             is_behind = settings.topology == 'receiver'
@@ -78,22 +77,21 @@ class Service:
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                0 if settings.max_message_size == options.DEFAULT_MESSAGE_SIZE
-                else settings.max_message_size)
-            self._make_parts(socket, settings, counters,
+                _limit_to_tell(settings.max_message_size))
+            self._make_parts(socket_factory, socket, settings, counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
-            socket.close(linger=0)
+            socket_factory.close(socket, linger=0)
             raise
 
-    def _make_parts(self, socket, settings, counters, batch):
+    def _make_parts(self, socket_factory, socket, settings, counters,
+                    batch):
         self._counters = counters
-        counters.add('sockets')
         self._mailbox = mailbox.PolledMailbox()
         self._router = router.SharedRouter(
-            socket, self._mailbox.wake, counters, self._ipc.path,
-            settings.max_message_size)
+            socket_factory, socket, self._mailbox.wake, counters,
+            self._ipc.path, settings.max_message_size)
         name = self.instance.id.hex()[:8]
         own_stalls = stalls.Stalls()
         own_held = held.Held(settings.message_ttl)
@@ -119,7 +117,8 @@ class Service:
                         if not topic.server})
         return f'{self.instance} of {", ".join(names)}'
 
-    def start(self, on_incoming, workers=None):
+    def start(self, on_incoming: Callable[[list], object],
+              workers: int | None = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -138,7 +137,7 @@ class Service:
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
-    def stop(self):
+    def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
         answers to earlier requests still go out.
         """
@@ -149,11 +148,11 @@ class Service:
             self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
-    def backlog(self):
+    def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         """Close everything, within a few seconds."""
         if self._is_inherited():
             return
@@ -161,24 +160,23 @@ class Service:
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
         self._ipc.announce_end()
         threads.wait_for_quiet(lambda: self._poller.last_read,
-                               sockets.CLOSING_QUIET, _QUIET_LIMIT)
+                               timings.CLOSING_QUIET, _QUIET_LIMIT)
         has_ended = self._end_threads()
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
-        time.sleep(sockets.CLOSING_QUIET)
+        time.sleep(timings.CLOSING_QUIET)
         if has_ended and self._router.close():
-            self._counters.add('sockets', -1)
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
                      self._reception.held.unanswered())
         self._closed_at = time.monotonic()
 
-    def may_remove_files(self):
+    def may_remove_files(self) -> bool:
         """Whether all clients have noticed by now that it is closed."""
         return (time.monotonic() - self._closed_at
-                > self._linger + _NOTICED_WITHIN)
+                > self._linger + timings.NOTICED_WITHIN)
 
-    def remove_files(self):
+    def remove_files(self) -> None:
         """Remove the mark of its end."""
         if not self._is_inherited():
             self._ipc.remove()
@@ -190,7 +188,7 @@ class Service:
         has_ended = self._poller.join(deadline)
         # Only now: the poller's last act may be to refuse requests.
         self._replies.stop()
-        deadline = max(deadline, time.monotonic() + _LAST_REPLIES_LIMIT)
+        deadline = max(deadline, time.monotonic() + timings.LAST_REPLIES)
         return self._replies.join(deadline) and has_ended
 
     def _is_inherited(self):
@@ -201,7 +199,7 @@ class Service:
     def _bind(self, socket, settings):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(sockets.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings))
         return tuple(endpoints)
 
     def _made_room(self):
@@ -220,3 +218,8 @@ def _server_of(topics):
     """The name of the server as its record shows it: for people only."""
     name = next((topic.server for topic in topics if topic.server), '')
     return texts.line(name, texts.NAME)
+
+
+def _limit_to_tell(size):
+    """The size in a record; 0 for the one that everybody has."""
+    return 0 if size == live_options.DEFAULT_MESSAGE_SIZE else size

@@ -1,70 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this process stood still: then what lies unread or unbegun in it
-may have been given to others.
+"""Whether this process stood still: stopped, starved, or frozen with its
+machine. Then what lies unread or unbegun in it may have been given to others.
 """
 
 import math
 import time
 
-# A sender gives up a service that shows no life for longer than this, in
-# seconds (client/link.py, receiver/backend.py).
-_GIVEN_AWAY_AFTER = 3.0
-# How long at least what was sent to it meanwhile may take to come out of the
-# kernel.
-_WAKING = 1.0
-# One that is starved by its own threads uses its time, and its I/O threads
-# still show life.
+from zmq_threaded import timings
+
+# A process that is starved by its own threads uses this part of the time, and
+# its I/O threads still show life: nobody gives it up.
 _USED = 0.5
 
 
 class Stalls:
-    """The pauses of this process, as one thread sees them that never waits
-    for anything else.
-
-    :cvar TICK: seconds within which it has to call tick() again
+    """The stalls of this process: a thread that never waits for anything else
+    sees them, for it calls tick() too late.
 
     Thread: reply for tick(), poller for drained(); any for the rest.
     """
 
-    TICK = 1.0
-
-    def __init__(self):
+    def __init__(self) -> None:
         self._count = 0
         self._ticked_at = math.inf      # until its thread is started
         self._used = 0.0
         self._awake_at = 0.0
         self._waking = False
 
-    def tick(self):
+    def tick(self) -> None:
+        """To be called again within timings.STALL_TICK."""
         now = time.monotonic()
         if self._stood_still(now):
-            self._awake_at = now + _WAKING
+            self._awake_at = now + timings.WAKING
             self._waking = True
             self._count += 1
         # Last, for who looks in between still finds that it stood still.
         self._ticked_at, self._used = now, time.process_time()
 
-    def drained(self):
+    def drained(self) -> None:
         """All that had arrived was read."""
         if self._waking and time.monotonic() >= self._awake_at:
             self._waking = False
 
-    def now(self):
+    def now(self) -> int:
         """What to ask was_given_away() with, later."""
         return self._count
 
-    def was_given_away(self, came):
+    def was_given_away(self, came: int) -> bool:
         """Whether senders may have given up what came then.
 
         :param came: what now() said
         """
         return came != self._count or self._stood_still(time.monotonic())
 
-    def is_waking(self):
-        """Whether what is read now may have come in a pause."""
+    def is_waking(self) -> bool:
+        """Whether what is read now may have come during a stall."""
         return self._waking or self._stood_still(time.monotonic())
 
     def _stood_still(self, now):
         gap = now - self._ticked_at
-        return (gap > _GIVEN_AWAY_AFTER
+        return (gap > timings.GIVEN_AWAY_AFTER
                 and time.process_time() - self._used < _USED * gap)

@@ -14,9 +14,10 @@ import pytest
 from tests.support import leaks
 from tests.support import ports
 from tests.support import processes
+from zmq_threaded import endpoints
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import accept_gates
-from zmq_threaded import sockets
+from zmq_threaded.net import binding
 from zmq_threaded.receiver import receiver as receivers
 from zmq_threaded.service import service as services
 
@@ -53,7 +54,7 @@ def _crowd(ipc_dir):
 def test_clients_come_in_while_it_closes(ipc_dir, how):
     with _crowd(ipc_dir):
         ended = subprocess.run(
-            processes.command('closing_doors_main.py', ipc_dir, how),
+            processes.command('closing_gates_main.py', ipc_dir, how),
             env=processes.ENVIRONMENT, timeout=120, text=True,
             capture_output=True)
     assert (ended.returncode, ended.stdout) == (0, 'well\n'), ended.stderr
@@ -81,7 +82,7 @@ def test_a_cleanup_that_was_interrupted_has_unbound(node, monkeypatch):
             service.cleanup()
     assert service._ipc.path not in _bound()
     service.cleanup()
-    assert sockets.is_gone(service.instance.endpoints[0])
+    assert endpoints.is_gone(service.instance.endpoints[0])
 
 
 def test_an_unbind_that_was_interrupted_has_unbound(node, monkeypatch):
@@ -89,7 +90,7 @@ def test_an_unbind_that_was_interrupted_has_unbound(node, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr(accept_gate.AcceptGate, '_finish', _interrupt)
         with pytest.raises(Interruption):
-            sockets.unbind_ipc(service._ipc.path)
+            binding.unbind_ipc(service._ipc.path)
     assert not _bound()
     assert not leaks.ipc_files(node.ipc_dir)
 

@@ -9,10 +9,9 @@ import time
 import pytest
 
 from tests.support import leaks
+from zmq_threaded import endpoints
 from zmq_threaded.net import addresses
 from zmq_threaded.net import happy_eyeballs
-from zmq_threaded import sockets
-
 
 
 @pytest.fixture
@@ -97,7 +96,9 @@ def test_step_by_step_it_waits_for_nothing(silent, listening):
 def test_no_descriptor_is_left(silent, refusing, listening):
     before = leaks.descriptors()
     for _ in range(20):
-        happy_eyeballs.HappyEyeballs([silent, refusing, listening]).run(_soon())
+        happy_eyeballs.HappyEyeballs([silent, refusing, listening]).run(
+            _soon()
+        )
         happy_eyeballs.HappyEyeballs([silent, refusing]).run(_soon(0.01))
     assert leaks.descriptors() == before
 
@@ -146,7 +147,7 @@ def test_endpoints_in_parts(endpoint, expected):
     'inproc://a', 'ws://host:80', 'tcp://host:' + '9' * 5000, 'tcp://[]:1',
     'ipc:///tmp/x'])
 def test_what_is_no_endpoint(endpoint):
-    with pytest.raises(sockets.BadEndpoint):
+    with pytest.raises(endpoints.BadEndpoint):
         addresses.split(endpoint)
 
 

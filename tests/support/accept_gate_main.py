@@ -10,14 +10,14 @@ import sys
 
 import zmq
 
-from zmq_threaded import sockets
+from zmq_threaded.net import binding
 
 
 def main(path, limit):
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
-    sockets.bind_ipc(router, path)
+    binding.bind_ipc(router, path)
     held = []
     try:
         while True:
@@ -28,7 +28,7 @@ def main(path, limit):
     for each in held:
         os.close(each)
     sys.stdin.read()
-    sockets.unbind_ipc(path)
+    binding.unbind_ipc(path)
     router.close(linger=0)
     context.term()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients come in through doors.py: who is let in, and what is left."""
+"""Clients come in through accept_gates.py: who is let in, and what is left."""
 
 import contextlib
 import gc
@@ -19,11 +19,12 @@ import zmq
 from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
-from zmq_threaded.net import descriptors
+from zmq_threaded import endpoints
+from zmq_threaded import logs
 from zmq_threaded.net import accept_gate
 from zmq_threaded.net import accept_gates
-from zmq_threaded import logs
-from zmq_threaded import sockets
+from zmq_threaded.net import binding
+from zmq_threaded.net import descriptors
 
 _GREETING = b'\xff'
 
@@ -32,11 +33,11 @@ _GREETING = b'\xff'
 def _router(path):
     with zmq.Context() as context:
         router = context.socket(zmq.ROUTER)
-        sockets.bind_ipc(router, path)
+        binding.bind_ipc(router, path)
         try:
             yield router
         finally:
-            sockets.unbind_ipc(path)
+            binding.unbind_ipc(path)
             router.close(linger=0)
 
 
@@ -83,7 +84,7 @@ def test_clients_come_in_together(path, supply):
 
 def test_only_its_user_may_ring(path):
     with _router(path):
-        # The bell has no name, except for this process.
+        # The placeholder has no name, except for this process.
         assert os.listdir(os.path.dirname(path)) == ['x.sock']
         assert os.stat(path).st_mode & 0o777 == 0o770
 
@@ -101,7 +102,7 @@ def test_a_path_is_bound_anew_when_it_was_removed(path, supply):
     with _router(path) as router:
         client = _greeted(path)
         os.unlink(path)
-        sockets.bind_ipc(router, path)
+        binding.bind_ipc(router, path)
         _greeted(path).close()
         client.close()
 
@@ -116,7 +117,7 @@ def test_a_path_of_somebody_else_is_left_alone(path, supply):
             identity = os.stat(path).st_ino
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)
-            sockets.unbind_ipc(path)
+            binding.unbind_ipc(path)
             assert os.stat(path).st_ino == identity
     os.unlink(path)
 
@@ -128,7 +129,7 @@ def test_who_waits_when_the_path_is_removed_comes_in(path, monkeypatch):
         client.settimeout(10)
         client.connect(path)
         monkeypatch.undo()
-        sockets.unbind_ipc(path)
+        binding.unbind_ipc(path)
         assert client.recv(1) == _GREETING
         client.close()
         assert not router.closed
@@ -166,16 +167,16 @@ def test_nobody_comes_in_while_descriptors_are_short(path, monkeypatch,
 
 _CLOSED_WITHOUT_UNBIND = '''
 import socket, sys, zmq
-from zmq_threaded import doors, sockets
+from zmq_threaded.net import accept_gates, binding
 for number in range(20):
     path = f'{sys.argv[1]}/{number}.sock'
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
-    sockets.bind_ipc(router, path)
+    binding.bind_ipc(router, path)
     client = socket.socket(socket.AF_UNIX)
     client.connect(path)
     client.recv(1)
-    with doors._doors._lock:
+    with accept_gates._gates._lock:
         pass    # nobody is being let in
     router.close(linger=0)
     context.term()
@@ -190,12 +191,12 @@ def test_a_socket_that_was_not_unbound_may_be_closed(ipc_dir):
     assert (ended.returncode, ended.stdout) == (0, 'fine\n')
 
 
-def test_a_forked_child_has_doors_of_its_own(path, ipc_dir):
+def test_a_forked_child_has_gates_of_its_own(path, ipc_dir):
     with _router(path):
         pid = os.fork()
         if not pid:
             with contextlib.suppress(BaseException):
-                sockets.unbind_ipc(path)
+                binding.unbind_ipc(path)
                 own = os.path.join(ipc_dir, 'child.sock')
                 with _router(own):
                     _greeted(own).close()
@@ -210,15 +211,15 @@ def test_a_forked_child_has_doors_of_its_own(path, ipc_dir):
 
 def test_the_address_is_dead_when_its_process_is(path, ipc_dir):
     with _router(path):
-        assert not sockets.is_dead(f'ipc://{path}')
-    assert sockets.is_dead(f'ipc://{path}')
+        assert not endpoints.is_dead(f'ipc://{path}')
+    assert endpoints.is_dead(f'ipc://{path}')
     assert not leaks.ipc_files(ipc_dir)
 
 
 # What goes wrong
 
 
-def _no_thread(monkeypatch, name='zmq-doors'):
+def _no_thread(monkeypatch, name='zmq-accept'):
     start = threading.Thread.start
 
     def fail(thread):
@@ -236,17 +237,17 @@ def test_a_want_of_threads_is_told_and_passes(path, monkeypatch):
         _no_thread(monkeypatch)
         for _ in range(3):
             with pytest.raises(descriptors.Short, match='TasksMax'):
-                sockets.bind_ipc(router, path)
+                binding.bind_ipc(router, path)
         assert leaks.descriptors() == opened
         assert not leaks.ipc_files(os.path.dirname(path))
         monkeypatch.undo()
-        sockets.bind_ipc(router, path)
+        binding.bind_ipc(router, path)
         _greeted(path).close()
-        sockets.unbind_ipc(path)
+        binding.unbind_ipc(path)
     waiting.until(lambda: leaks.descriptors() <= before)
 
 
-def test_a_server_is_refused_without_a_thread_for_its_door(node, monkeypatch):
+def test_a_server_is_refused_without_a_thread_for_its_gate(node, monkeypatch):
     _no_thread(monkeypatch)
     with pytest.raises(oslo_messaging.MessagingException, match='TasksMax'):
         node.server()
@@ -261,9 +262,9 @@ def test_a_hundred_removals_leave_no_descriptors(path, supply):
         before = leaks.descriptors()
         for _ in range(100):
             os.unlink(path)
-            assert not sockets.holds_ipc(path)
-            assert sockets.reopen_ipc(path)
-            assert sockets.holds_ipc(path)
+            assert not binding.holds_ipc(path)
+            assert binding.reopen_ipc(path)
+            assert binding.holds_ipc(path)
             _greeted(path).close()
         waiting.until(lambda: leaks.descriptors() <= before + 3)
         client.close()
@@ -275,11 +276,12 @@ def test_what_cannot_be_made_anew_leaves_no_descriptors(path):
         os.mkdir(path)
         before = leaks.descriptors()
         for _ in range(20):
-            with pytest.raises(sockets.BindError):
-                sockets.reopen_ipc(path)
-        assert leaks.descriptors() == before
+            with pytest.raises(binding.BindError):
+                binding.reopen_ipc(path)
+        # libzmq may close that of its first greeting meanwhile.
+        assert leaks.descriptors() <= before
         os.rmdir(path)
-        assert sockets.reopen_ipc(path)
+        assert binding.reopen_ipc(path)
         _greeted(path).close()
 
 
@@ -288,13 +290,13 @@ def test_what_cannot_be_bound_leaves_no_descriptors(path):
         os.mkdir(path)
         before = leaks.descriptors()
         for _ in range(20):
-            with pytest.raises(sockets.BindError):
-                sockets.bind_ipc(router, path)
+            with pytest.raises(binding.BindError):
+                binding.bind_ipc(router, path)
         assert leaks.descriptors() == before
         os.rmdir(path)
-        sockets.bind_ipc(router, path)
+        binding.bind_ipc(router, path)
         _greeted(path).close()
-        sockets.unbind_ipc(path)
+        binding.unbind_ipc(path)
 
 
 def test_who_has_found_a_removed_file_comes_in(path, monkeypatch):
@@ -305,13 +307,13 @@ def test_who_has_found_a_removed_file_comes_in(path, monkeypatch):
             client.settimeout(10)
             client.connect(path)
             os.unlink(path)
-        assert sockets.reopen_ipc(path)
+        assert binding.reopen_ipc(path)
         assert client.recv(1) == _GREETING
         client.close()
 
 
 def test_nothing_is_made_anew_that_is_not_bound(path):
-    assert not sockets.reopen_ipc(path)
+    assert not binding.reopen_ipc(path)
     assert not os.path.exists(path)
 
 
@@ -385,12 +387,14 @@ def test_a_child_of_a_moment_keeps_no_queue(path):
     """Else clients would wait in there after the end of the parent."""
     with _router(path):
         own = accept_gates._gates._gates[path]
-        bell = os.fstat(own._placeholder.fileno())
+        placeholder = os.fstat(own._placeholder.fileno())
         with accept_gates._gates._lock:
             os.dup2(own._queue.fileno(), own.listener, inheritable=False)
             try:
                 _in_child(lambda: os.path.samestat(
-                    os.fstat(own.listener), bell))
+                    os.fstat(own.listener), placeholder))
             finally:
-                os.dup2(own._placeholder.fileno(), own.listener, inheritable=False)
+                os.dup2(
+                    own._placeholder.fileno(), own.listener, inheritable=False
+                )
         _greeted(path).close()

@@ -58,7 +58,10 @@ def clock(monkeypatch):
 
 def test_addresses_come_in_order_and_once(dns):
     dns.answers['node'] = ['fd00::9', '10.9.9.1', 'fd00::9']
-    assert resolver.Resolver(dns).wait('node', _soon()) == ('fd00::9', '10.9.9.1')
+    assert resolver.Resolver(dns).wait('node', _soon()) == (
+        'fd00::9',
+        '10.9.9.1',
+    )
 
 
 def test_a_name_is_remembered_and_its_thread_ends(dns):
@@ -94,7 +97,9 @@ def test_a_name_that_hangs_is_asked_for_once_and_holds_up_no_other(dns):
 def test_nobody_waits_longer_than_a_moment_for_a_name_that_hangs(dns):
     resolved = resolver.Resolver(dns)
     began = time.monotonic()
-    with pytest.raises(resolver.Unresolved, match='slow has not been resolved'):
+    with pytest.raises(
+        resolver.Unresolved, match='slow has not been resolved'
+    ):
         resolved.wait('slow', time.monotonic() + 60)
     assert time.monotonic() - began < resolver.PATIENCE + 1
     # ... and the next one not at all
@@ -137,8 +142,10 @@ def test_a_failure_says_why_and_is_remembered_for_a_while(dns, clock, error):
     dns.answers['node'] = error
     resolved = resolver.Resolver(dns)
     for _ in range(3):
-        with pytest.raises(resolver.Unresolved, match='node cannot be resolved: '
-                                                   '(Name|label|emb|what)'):
+        with pytest.raises(
+            resolver.Unresolved,
+            match='node cannot be resolved: (Name|label|emb|what)',
+        ):
             resolved.wait('node', _soon())
     assert dns.asked == ['node']
     del dns.answers['node']
@@ -206,7 +213,7 @@ def test_what_is_remembered_is_bounded(dns, monkeypatch):
             resolved.look(f'slow-{number}')
         except resolver.Unresolved as error:
             assert 'too many' in str(error)
-        assert len(resolved._resolver) <= 100
+        assert len(resolved._names) <= 100
         assert len(resolved._queue) <= 50
 
 

@@ -6,18 +6,18 @@ import itertools
 import pytest
 
 from tests.support import ids
-from zmq_threaded.registry import record
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
 from zmq_threaded.client import send_queue
+from zmq_threaded.registry import record
 
 TOPIC = topic.rpc('exchange', 'topic')
 INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',), '', True)
 
 
 class Connection:
-    """Notes which lanes have work."""
+    """Notes which queues have work."""
 
     def __init__(self):
         self.ready = []
@@ -32,7 +32,8 @@ def queue():
 
 
 def a_delivery(kind=wire.CAST):
-    return delivery.Delivery(id=ids.new_id(), kind=kind, topic=TOPIC, body=[b'', b''], flags=0,
+    return delivery.Delivery(id=ids.new_id(), kind=kind, topic=TOPIC,
+                             body=[b'', b''], flags=0,
                              expires=1e9, instance=INSTANCE)
 
 
@@ -54,7 +55,7 @@ def asked(queue, now, connected_at=0.0, longest=1.0):
             for message_id in wire.split_ids(each.body[0])]
 
 
-def test_a_lane_with_work_tells_its_link(queue):
+def test_a_queue_with_work_tells_its_connection(queue):
     queue.push(a_delivery())
     assert queue.connection.ready == [queue]
     assert queue.may_send(0.0) and not queue.is_idle()
@@ -95,7 +96,7 @@ def test_sending_again_keeps_the_order_from_the_last_to_the_first(queue):
     queue.send_again(second.id)
     queue.send_again(first.id)
     assert list(queue.queue) == [first, second, third]
-    assert not queue.sent and queue.connection.ready
+    assert not queue.in_flight and queue.connection.ready
 
 
 def test_what_is_not_under_way_is_not_sent_again(queue):
@@ -103,22 +104,22 @@ def test_what_is_not_under_way_is_not_sent_again(queue):
     assert not queue.queue and not queue.connection.ready
 
 
-def test_a_busy_instance_gets_pauses_that_double_to_a_second(queue):
-    now, pauses = 100.0, []
+def test_a_busy_instance_gets_back_offs_that_double_to_a_second(queue):
+    now, back_offs = 100.0, []
     for _ in range(7):
         one, = sent(queue, 1)
         queue.back_off(one.id, now)
         assert not queue.may_send(now)
-        pause = next(n / 100 for n in range(200)
+        back_off = next(n / 100 for n in range(200)
                      if queue.may_send(now + n / 100))
-        pauses.append(pause)
+        back_offs.append(back_off)
         now += 2.0
         queue.queue.clear()
-    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0],
+    assert back_offs == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0],
                                    abs=0.011)
 
 
-def test_refusals_of_one_burst_are_one_pause(queue):
+def test_refusals_of_one_burst_are_one_back_off(queue):
     burst = sent(queue, 3)
     for each in reversed(burst):
         queue.back_off(each.id, 100.0)
@@ -126,7 +127,7 @@ def test_refusals_of_one_burst_are_one_pause(queue):
     assert queue.may_send(100.06)
 
 
-def test_an_instance_that_takes_messages_begins_with_the_first_pause(queue):
+def test_an_instance_that_takes_messages_begins_with_the_first_back_off(queue):
     for now in (1.0, 2.0, 3.0, 4.0):
         one, = sent(queue, 1)
         queue.back_off(one.id, now)
@@ -140,7 +141,7 @@ def test_young_messages_are_not_asked_about(queue):
     assert asked(queue, 10.9) == []
 
 
-def test_old_messages_are_asked_about_with_pauses_up_to_the_longest(queue):
+def test_old_messages_are_asked_about_at_intervals_up_to_the_longest(queue):
     one, = sent(queue, 1, now=0.0)
     times = [number / 10 for number in range(11, 200)
              if asked(queue, number / 10, longest=4.0) == [one.id]]
@@ -150,13 +151,13 @@ def test_old_messages_are_asked_about_with_pauses_up_to_the_longest(queue):
     assert gaps[:4] == [1.0, 2.0, 4.0, 4.0]
 
 
-def test_what_was_sent_over_an_earlier_connection_is_asked_about_at_once(queue):
+def test_what_went_over_an_earlier_connection_is_asked_about_at_once(queue):
     one, = sent(queue, 1, now=10.0)
     queue.connection_changed()
     assert asked(queue, 10.2, connected_at=10.1) == [one.id]
 
 
-def test_a_new_connection_ends_the_pause_between_questions(queue):
+def test_a_new_connection_ends_the_interval_between_questions(queue):
     one, = sent(queue, 1, now=0.0)
     assert asked(queue, 2.0) == [one.id]
     assert asked(queue, 2.1) == []

@@ -15,12 +15,12 @@ import native_threads
 
 native_threads.use_native_threads()
 
-import zmq   # noqa: E402
+import zmq  # noqa: E402
 
-from tests.support import ports   # noqa: E402
-from tests.support import rpc   # noqa: E402
-from zmq_threaded import sockets   # noqa: E402
-from zmq_threaded.receiver import receiver as receivers   # noqa: E402
+from tests.support import ports  # noqa: E402
+from tests.support import rpc  # noqa: E402
+from zmq_threaded.net import binding  # noqa: E402
+from zmq_threaded.receiver import receiver as receivers  # noqa: E402
 
 _COUNT = 50
 
@@ -36,9 +36,9 @@ def bare(node):
             for number in range(_COUNT):
                 path = os.path.join(node.ipc_dir, f'{turn}-{number}.sock')
                 routers[path] = context.socket(zmq.ROUTER)
-                sockets.bind_ipc(routers[path], path)
+                binding.bind_ipc(routers[path], path)
             for path, router in routers.items():
-                sockets.unbind_ipc(path)
+                binding.unbind_ipc(path)
                 router.close(linger=0)
 
 
