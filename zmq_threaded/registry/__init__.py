@@ -19,6 +19,8 @@ of its instances there.
     session.py         one life of this process, and how engines differ
     patience.py        the thread that may block
     engines.py         how each engine is opened
+    notices.py         what an engine tells of changes
+    redis_notices.py   how redis tells it
     record.py          instances, written down
     reading.py         records, as they are read
     troubles.py        errors, in words
@@ -29,7 +31,7 @@ of its instances there.
     record_files.py    its files
     folders.py         its folders
     held.py            whether they were removed
-    notices.py         which of its groups have changed
+    folder_notices.py  which of its groups have changed
     stamps.py          its clock
     ages.py            who is alive
     sweep.py           what killed processes left

@@ -15,10 +15,12 @@ from stevedore import driver
 from zmq_threaded import counters
 from zmq_threaded import threads
 from zmq_threaded.registry import files
+from zmq_threaded.registry import folder_notices
 from zmq_threaded.registry import folders
 from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import redis_notices
 from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import store
 from zmq_threaded.registry import tooz_url
@@ -72,24 +74,32 @@ def distributed(url: str, expire: float) -> store.Store:
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
         differs = {'keeps_sessions': True, 'release': _close_kazoo}
         stuck = _SESSION_STUCK
+    notices = noticing.Tolerant(_notices(scheme), tooz_url.hider(url))
     engine = sessions.Engine(
         functools.partial(_connect, url, expire), expire,
-        reader=_readers(scheme, expire),
-        place=tooz_url.place(url), **differs)
+        reader=_readers(scheme, expire, notices),
+        place=tooz_url.place(url), notices=notices, **differs)
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
                                  min(_PATIENCE, expire / 2), stuck),
         tooz_url.hider(url))
 
 
-def _readers(scheme: str, expire: float) -> Callable[[], reading.Reader]:
+def _notices(scheme: str) -> noticing.Notices:
+    if scheme == 'redis':
+        return redis_notices.RedisNotices()
+    return noticing.NoNotices()
+
+
+def _readers(scheme: str, expire: float,
+             notices: noticing.Tolerant) -> Callable[[], reading.Reader]:
     if scheme.startswith('etcd'):
         return lambda: reading.ETCD
     if scheme in ('zookeeper', 'kazoo'):
         return lambda: reading.ZOOKEEPER
 
     def make() -> reading.Reader:
-        watched = reading.Expired(expire)
+        watched = reading.Expired(expire, notices.announce)
         return reading.Reader(watched.group, watched.one, watched.watch,
                               watched.tend)
     return make
@@ -109,11 +119,12 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
             raise
     engine = sessions.Engine(
         functools.partial(files.Driver, folder, expire), expire,
-        forgets=False, place=f'files in {folder.registry}')
+        forgets=False, place=f'files in {folder.registry}',
+        notices=noticing.Tolerant(
+            folder_notices.FolderNotices(folder.groups), str))
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
-                                 min(_PATIENCE, expire / 2), _STUCK),
-        notices=noticing.FolderNotices(folder.groups))
+                                 min(_PATIENCE, expire / 2), _STUCK))
 
 
 _kazoo = counters.Seldom()

@@ -61,12 +61,16 @@ class Expired:
     without a beat for the life of a record.
 
     :param expire: seconds of that
+    :param removed: called with the coordinator, and the keys of the groups
+        from which members were removed
 
     Thread: registry, or its engine's thread; one at a time.
     """
 
-    def __init__(self, expire: float) -> None:
+    def __init__(self, expire: float,
+                 removed: Callable[[Any, list[str]], None]) -> None:
         self._expire = expire
+        self._removed = removed
         # Since when, by group and member.
         self._since: dict[tuple[Any, Any], float] = {}
 
@@ -132,6 +136,11 @@ class Expired:
             del self._since[key, member]
         if dead:
             coordinator._client.hdel(key, *dead)
+            self._removed(coordinator, [_group_of(coordinator, key)])
+
+
+def _group_of(coordinator: Any, encoded: bytes) -> str:
+    return encoded[len(coordinator._encode_group_id(b'')):].decode()
 
 
 def _etcd_group(coordinator: Any, group: bytes) -> Group:

@@ -9,6 +9,7 @@ meanwhile, or all of it. What is missing then stays in the cache as well, for
 the life of a record. By then its owner has come back, or is gone.
 """
 
+import contextlib
 import math
 import queue
 import time
@@ -63,8 +64,8 @@ class Registry:
         self._expire = expire
         self._housekeeping = housekeeping
         self._tasks = mailbox.PolledMailbox()
-        if store.notices.fd is not None:
-            self._tasks.watch(store.notices.fd)
+        store.notices.bind(self._tasks, lambda key, told: self._tasks.put(
+            lambda: self._look_ups.notice(key, told)))
         self._operations = running.Operations(
             update, store.explain, counters,
             lambda: self._look_ups.look_again())
@@ -182,9 +183,9 @@ class Registry:
         return bool(mailbox.ask(self._tasks.put, task, timeout, False))
 
     def _turn(self) -> None:
-        self._tasks.wait(0 if self._tasks else self._time_to_wait())
-        for key in self._store.notices.read():
-            self._look_ups.notice(key)
+        ready = self._tasks.wait(0 if self._tasks else self._time_to_wait())
+        if self._store.notices.is_due(ready):
+            self._read_notices()
         self._do_tasks()
         self._notice_stall()
         self._registrations.beat_if_due()
@@ -198,6 +199,11 @@ class Registry:
             self.cache.tidy()
             self._registrations.look_after()
             self._housekeeping()
+
+    def _read_notices(self) -> None:
+        # The next look-up watches again what was not read now.
+        with contextlib.suppress(Exception):
+            self._store.read_notices()
 
     def _notice_stall(self) -> None:
         """If this process stood still, others may have done so as well, and

@@ -8,8 +8,8 @@ from typing import Any
 
 from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import threads
 from zmq_threaded.registry import member
-from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
 from zmq_threaded.registry import session as sessions
@@ -19,7 +19,6 @@ LOG = logs.get(__name__)
 
 # Seconds between two warnings of records that are of no use.
 _SELDOM = 60.0
-Notices = noticing.NoNotices | noticing.FolderNotices
 
 
 class Store:
@@ -30,8 +29,8 @@ class Store:
     :param engine: Engine
     :param runner: runs an operation in the thread that may block
     :param hide: takes secrets out of a text
-    :param notices: which topics have changed
     :ivar place: what the registry is and where, for the operator
+    :ivar notices: what the engine tells of changes
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
         was set
@@ -40,10 +39,9 @@ class Store:
     """
 
     def __init__(self, engine: sessions.Engine, runner: patience.Patient,
-                 hide: Callable[[str], str] = str,
-                 notices: Notices | None = None) -> None:
+                 hide: Callable[[str], str] = str) -> None:
         self.place = engine.place
-        self.notices = notices or noticing.NoNotices()
+        self.notices = engine.notices
         self._hide = hide
         self._engine = engine
         self._runner = runner
@@ -55,7 +53,7 @@ class Store:
 
     def lookup(self, key: str) -> list[record.Instance]:
         """The instances registered under a key, in a stable order."""
-        members, expired = self._run(self._read, key)
+        members, expired = self._run(member.Member.lookup, key)
         found: dict[bytes, record.Instance] = {}
         gone: dict[bytes, record.Instance] = {}
         for name, stored in members.items():
@@ -66,12 +64,16 @@ class Store:
         self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
 
-    def _read(self, party: member.Member, key: str) -> Any:
-        # First: what comes after the look-up must not be missed.
-        if not self.notices.watch(key):
-            party.lookup(key)       # makes what is missing
-            self.notices.watch(key)
-        return party.lookup(key)
+    def watch(self, key: str) -> bool:
+        """Have changes of a topic told that has just been looked up.
+
+        :returns: whether changes since then may have been missed
+        """
+        return bool(self._run(member.Member.watch, key))
+
+    def read_notices(self) -> None:
+        """Have told what has come."""
+        self._run(lambda party: self.notices.read())
 
     def _decoded(self, key: str, name: Any,
                  stored: Any) -> list[record.Instance]:
@@ -150,8 +152,8 @@ class Store:
         """
         self._wanted.clear()
         ended, self._member = self._member, member.Member(self._engine)
-        self._runner.finish(ended.close)
-        self.notices.close()
+        self._runner.finish(lambda: threads.do_all(
+            [ended.close, self.notices.close]))
 
     def _records(self) -> dict[str, dict[str, Any]]:
         instances: dict[str, list[record.Instance]] = {}
