@@ -55,6 +55,16 @@ class ZmqDriver(base.BaseDriver):
         self.__dict__.update(state)
         self._begin()
 
+    @property
+    def settings(self):
+        """What the options say: options.Settings."""
+        return self._settings
+
+    @property
+    def runtime(self):
+        """The Runtime of this process, opened if need be."""
+        return self._parts()
+
     # Sending
 
     def send(self, target, ctxt, message, wait_for_reply=None, timeout=None,

@@ -101,6 +101,34 @@ OPTIONS = [
           help='Seconds after which a message that nobody took is dropped '
                'and reported, and for which a service remembers what it has '
                'taken.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody', default='memory',
+          choices=[('memory', 'they are lost with their process'),
+                   ('process', 'they survive the death of the process'),
+                   ('disk', 'they survive the loss of power as well')],
+          help='What casts, fanouts and notifications survive once cast() or '
+               'notify() has returned. All but "memory" keep them in a '
+               'journal in rpc_zmq_custody_dir. When their process dies, '
+               'another one with the same directory and registry sends '
+               'them. Contexts, and the tokens in them, then lie on disk in '
+               'the clear.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_dir',
+          sample_default='<rpc_zmq_ipc_dir>/journals',
+          help='Directory of the journals. For "disk" it must not be a '
+               'tmpfs, as /var/run often is.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_ttl', default=86400, min=1,
+          help='Seconds after which a message in a journal that nobody took '
+               'is dropped and reported; what rpc_message_ttl is for those '
+               'in memory. A pool without a listener is known for as long.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_bytes', default=1 << 30, min=1 << 16,
+          help='Bytes of the messages in one journal. When it is full, the '
+               'oldest messages for which nobody listens are dropped and '
+               'reported. If there are none a sender waits rpc_cast_timeout, '
+               'and fails.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_when_full', default='fail',
+          choices=[('fail', 'the cast or notification fails'),
+                   ('memory', 'it is kept in memory alone')],
+          help='What happens to a message that cannot be written into its '
+               'journal, for instance since the disk is full.'),
     _live(cfg.IntOpt, 'zmq_linger', default=1, min=-1,
           help='Longest time in seconds for which closing waits for what was '
                'already handed to ZeroMQ. -1, for ever in the drivers of '
@@ -138,6 +166,18 @@ OPTIONS = [
     _live(cfg.IntOpt, 'zmq_tcp_keepalive_intvl', default=-1, min=-1,
           help='Seconds between keepalive probes; -1 leaves it to the '
                'system.'),
+    _live(cfg.StrOpt, 'rpc_zmq_bridge', secret=True,
+          help='A transport URL of another driver, such as '
+               'rabbit://user:password@host:5672/. While it is set, this '
+               'process listens over zmq and over that driver, so that a '
+               'cloud can move from one to the other process by process. '
+               'In the query of transport_url all of it has to be escaped.'),
+    _live(cfg.StrOpt, 'rpc_zmq_bridge_send', default='other',
+          choices=[('other', 'the driver of rpc_zmq_bridge'),
+                   ('zmq', 'zmq; nothing goes to services that listen only '
+                           'on the other driver')],
+          help='Over which driver a process with rpc_zmq_bridge sends. A '
+               'reply goes back the way its request came.'),
 ]
 
 # Not in the sample configuration: for those who package an upgrade.

@@ -17,12 +17,15 @@ from zmq_threaded import legacy_options
 from zmq_threaded import live_options
 from zmq_threaded import logs
 from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tls_options
 
 LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
+# What rpc_zmq_custody says: what the accepted messages survive.
+MEMORY, PROCESS, DISK = 'memory', 'process', 'disk'
 _LONGEST_LINGER = 30
 
 
@@ -35,6 +38,7 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
     matchmaker: str = dataclasses.field(repr=False)
@@ -53,6 +57,11 @@ class Settings:
     cast_timeout: float
     exit_timeout: float
     message_ttl: float
+    custody: str
+    custody_dir: str
+    custody_ttl: float
+    custody_bytes: int
+    custody_when_full: str
     linger: float
     expire: float
     update: float
@@ -65,6 +74,14 @@ class Settings:
     keepalive_idle: int
     keepalive_cnt: int
     keepalive_intvl: int
+    bridge: str = dataclasses.field(repr=False)
+    bridge_send: str
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which a cast, fanout or notification is kept."""
+        return (self.message_ttl if self.custody == MEMORY
+                else self.custody_ttl)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -93,7 +110,8 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     """Read and check the options, without touching the file system.
 
     :param conf: oslo.config ConfigOpts
-    :param query: dict of the transport URL's query; it wins over the files
+    :param query: dict of the transport URL's query; it wins over the files,
+        and may say how the registry is reached (tls_options.NAMES)
     :param scheme: of the transport URL, what follows ``zmq+``
     :param hosts: of the transport URL: (hostname, port, username, password)
     :raises: InvalidOption
@@ -102,23 +120,24 @@ def read(conf: cfg.ConfigOpts, query: dict[str, str], scheme: str = '',
     live = live_options.OPTIONS + live_options.HIDDEN
     legacy_options.register(conf, live + legacy_options.OPTIONS, GROUP)
     known = {option.dest for option in live + legacy_options.OPTIONS}
-    for name in query.keys() - known:
+    for name in query.keys() - known - tls_options.NAMES:
         raise InvalidOption(f'{name}: the zmq driver has no such option')
     for option in legacy_options.OPTIONS:
         # Not used; but oslo.config warns of an option when it is read.
         with contextlib.suppress(InvalidOption):
             _value(conf, query, option)
     value = {option.dest: _value(conf, query, option) for option in live}
-    return _settings(value, _registry(conf, value, scheme, hosts))
+    tls = {name: query[name] for name in query.keys() & tls_options.NAMES}
+    return _settings(value, _registry(conf, value, scheme, hosts, tls))
 
 
 def _registry(conf: cfg.ConfigOpts, value: dict[str, Any], scheme: str,
-              hosts: Iterable[tuple[Any, ...]]) -> str:
+              hosts: Iterable[tuple[Any, ...]], tls: dict[str, str]) -> str:
     try:
         return registry_url.backend(
             scheme, hosts, value['rpc_zmq_matchmaker'],
             value['rpc_zmq_sentinel_group'],
-            legacy_options.matchmaker_redis(conf)) or EMBEDDED
+            legacy_options.matchmaker_redis(conf), tls) or EMBEDDED
     except ValueError as error:
         raise InvalidOption(str(error)) from None
 
@@ -163,6 +182,11 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         exit_timeout=min(value['rpc_zmq_exit_timeout'],
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
+        custody=value['rpc_zmq_custody'],
+        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_ttl=float(value['rpc_zmq_custody_ttl']),
+        custody_bytes=value['rpc_zmq_custody_bytes'],
+        custody_when_full=value['rpc_zmq_custody_when_full'],
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
@@ -175,7 +199,9 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         keepalive=value['zmq_tcp_keepalive'],
         keepalive_idle=value['zmq_tcp_keepalive_idle'],
         keepalive_cnt=value['zmq_tcp_keepalive_cnt'],
-        keepalive_intvl=value['zmq_tcp_keepalive_intvl'])
+        keepalive_intvl=value['zmq_tcp_keepalive_intvl'],
+        bridge=value['rpc_zmq_bridge'] or '',
+        bridge_send=value['rpc_zmq_bridge_send'])
 
 
 def _topology(topology: str | None, use_router_proxy: bool | None,

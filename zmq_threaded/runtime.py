@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that one driver has in one process: context, sockets and threads."""
 
+import functools
 import itertools
 import os
 import time
@@ -19,6 +20,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
+from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
@@ -26,7 +28,10 @@ from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
+from zmq_threaded.status import collector
+from zmq_threaded.status import findings
 
 LOG = logs.get(__name__)
 
@@ -52,7 +57,9 @@ class Runtime:
         is one already; then this one is closed
     :raises: options.InvalidOption, descriptors.Short
     :ivar is_closed: close() has done all it does
-    :ivar successors: the driver's next one under 'is', once there is one
+    :ivar findings: status.findings.Findings, what is wrong
+    :ivar registry: registry.registry.Registry
+    :ivar successors: has the driver's next one under 'is'
 
     Thread: any.
     """
@@ -90,18 +97,20 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
-        self._registry = registries.Registry(
-            _registry(self._ipc_dir, settings), settings.update,
-            settings.expire, self.counters, threads.REGISTRY,
-            housekeeping=self._housekeeping)
+        self._crews = crews.Crews(self.counters)
+        store = engines.opened(settings, self._ipc_dir)
+        self.registry = self._registry = registries.Registry(
+            store, settings.update, settings.expire, self.counters,
+            threads.REGISTRY, housekeeping=self._housekeeping)
         undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings)
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
-            threads.OUTBOX)
-        undo.append(self.outbox.stop)
+            threads.OUTBOX, functools.partial(
+                journals.of_driver, settings, self._ipc_dir, self.counters))
+        undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
             self.outbox, self._registry, self.counters)
@@ -110,6 +119,11 @@ class Runtime:
             self.outbox.watch, self.outbox_calls.call)
         self._presence = address.Presence(settings, self._ipc_dir)
         self._published = published.Published(settings)
+        self.findings = findings.Findings()
+        self._facts = collector.publisher(
+            settings, self._ipc_dir, store, self.counters, self._registry,
+            self.outbox, self.snapshot, self._services, self._presence,
+            self.findings)
 
     def tell(self) -> None:
         """Log where everything is. Not while it is being made: a handler may
@@ -131,7 +145,7 @@ class Runtime:
             self._warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
-            addresses, self.counters, **kwargs)
+            addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._look_around()
         return listening
@@ -205,6 +219,7 @@ class Runtime:
                 self.outbox.stop,
                 self._registry.stop,
                 self._join,
+                self._facts.close,
                 self.requests.close,
                 self._terminate,
                 self._set_closed]
@@ -248,6 +263,8 @@ class Runtime:
         deadline = time.monotonic() + _JOIN_LIMIT
         self.outbox.join(deadline)
         self._registry.join(deadline)
+        self.outbox.journals.stop()
+        self.outbox.journals.join(deadline)
 
     def _terminate(self):
         # Once: libzmq bears no second thread that terminates.
@@ -279,6 +296,9 @@ class Runtime:
                 listening.remove_files()
                 self._closed_services.remove(listening)
         self._look_around()
+        self._facts.turn()
+        if self._services or self.outbox.journals.keeps:
+            self.outbox.journals.look_around(self.outbox.start)
 
     def _look_around(self):
         """What the owner of a service should know of its node."""
@@ -287,12 +307,3 @@ class Runtime:
         if self._settings.topology == 'receiver':
             self._presence.check()
         self._published.check()
-
-
-def _registry(ipc_dir, settings):
-    if settings.matchmaker != options.EMBEDDED:
-        return engines.distributed(settings.matchmaker, settings.expire)
-    try:
-        return engines.embedded(ipc_dir, settings.expire)
-    except OSError as error:
-        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None

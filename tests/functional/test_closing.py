@@ -186,7 +186,7 @@ def test_what_the_poller_refuses_in_its_last_turn_goes_out(node, monkeypatch):
 
     def join_last(deadline):
         # An early end of the reply thread comes before the poller's.
-        if service._replies._loop._stopping:
+        if service._replies.is_stopping:
             service._replies.join(deadline)
         may_fail.set()
         return join(deadline)

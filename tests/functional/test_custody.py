@@ -42,8 +42,10 @@ from zmq_threaded.registry import registrations
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.service import held
 from zmq_threaded.service import poller
+from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reception
 from zmq_threaded.service import replies
+from zmq_threaded.service import reply_thread
 
 # Of the executor of an oslo.messaging server.
 _WORKERS = 64
@@ -702,7 +704,8 @@ def _raise_once(monkeypatch, owner, name):
 
 _STEPS = [
     (poller.Poller, '_read'), (reception.Reception, 'admit'),
-    (replies.Replies, '_write'), (replies.Replies, '_next_items'),
+    (poller_thread.PollerThread, '_time_to_wait'),
+    (replies.Replies, '_write'), (reply_thread.ReplyThread, '_time_to_wait'),
     (outbox.Outbox, '_time_to_wait'), (custody.Custody, 'tick'),
     (dealer_connection.Connection, 'pump'),
     (registrations.Registrations, 'beat_if_due'),

@@ -171,8 +171,8 @@ class Node:
 
 
 def driver(transport):
-    """The ZmqDriver of a transport."""
-    return transport._driver
+    """The ZmqDriver of a transport, also of one with a bridge."""
+    return getattr(transport._driver, 'zmq', transport._driver)
 
 
 def _clean_up(transport):

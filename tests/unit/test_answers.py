@@ -61,7 +61,7 @@ class Desk:
         self._on_message = self._custody._evidence.on_message
         self._connection = dealer_connection.Connection(
             made, INSTANCE.endpoints, INSTANCE.endpoints[0],
-            False, self.counters, in_doubt.InDoubt(), self._on_message)
+            False, self.counters, in_doubt.InDoubt(b""), self._on_message)
         self.queue = self._connection.queue(INSTANCE)
         self.custody._connections._queues[INSTANCE.id] = self.queue
 
@@ -81,7 +81,7 @@ class Desk:
             pinned=pinned,
             waiter=queue.SimpleQueue(), destination=room.Destination(9))
         sent.destination.add(1)
-        self.custody._store.all[sent] = None
+        self.custody.store.all[sent] = None
         self.queue.push(sent)
         self.queue.head_was_sent(time.monotonic())
         return sent
@@ -138,7 +138,7 @@ class ToldDesk(Desk):
     def kept(self):
         """All that is in custody, wherever that is."""
         self.do_tasks()
-        return set(self.custody._store)
+        return set(self.custody.store)
 
     def forget_all(self):
         for each in self.posted:

@@ -141,7 +141,7 @@ def test_custody_does_what_the_table_says(world, loss, what, action):
     lose(world, loss)
     assert outcome(world, delivery) == expected(action, what)
     is_kept = action in (Action.KEEP, Action.ROUTE, Action.SEND_AGAIN)
-    assert (delivery in list(world.custody._store)) == is_kept
+    assert (delivery in list(world.custody.store)) == is_kept
     assert delivery.destination.pending == is_kept
     assert delivery.may_have_run == (action is Action.SEND_AGAIN)
     counted = world.counters.snapshot()
@@ -198,7 +198,8 @@ def placed(world, where):
         world.lacks.add(instance.id)
     delivery = world.post(
         custody_tests.OTHER, waiter=world.events,
-        kind=wire.FANOUT if where is Where.SPREADING else wire.CAST)
+        kind=wire.FANOUT if where is Where.SPREADING else wire.CAST,
+        kept=world.journal.kept() if where is Where.RECORDING else None)
     if where is Where.IN_FLIGHT:
         way.head_was_sent(1.0)
     assert delivery.where is where
@@ -208,6 +209,7 @@ def placed(world, where):
 def is_nowhere(world, delivery, way):
     custody = world.custody
     world.look_up()
+    world.journal.write()
     return (delivery not in way.all() and custody.is_empty()
             and delivery not in list(custody._waiting)
             and not len(custody._held_up) and custody.survey() == {}

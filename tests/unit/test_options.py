@@ -44,6 +44,11 @@ LIVE = {
     'rpc_cast_timeout': ('1.5', 'cast_timeout', 1.5),
     'rpc_zmq_exit_timeout': ('0.5', 'exit_timeout', 0.5),
     'rpc_message_ttl': ('19', 'message_ttl', 19.0),
+    'rpc_zmq_custody': ('disk', 'custody', 'disk'),
+    'rpc_zmq_custody_dir': ('/a/c', 'custody_dir', '/a/c'),
+    'rpc_zmq_custody_ttl': ('25', 'custody_ttl', 25.0),
+    'rpc_zmq_custody_bytes': ('70000', 'custody_bytes', 70000),
+    'rpc_zmq_custody_when_full': ('memory', 'custody_when_full', 'memory'),
     'zmq_linger': ('5', 'linger', 5.0),
     'zmq_target_expire': ('40', 'expire', 40.0),
     'zmq_target_update': ('3', 'update', 3.0),
@@ -55,6 +60,8 @@ LIVE = {
     'zmq_tcp_keepalive_idle': ('22', 'keepalive_idle', 22),
     'zmq_tcp_keepalive_cnt': ('23', 'keepalive_cnt', 23),
     'zmq_tcp_keepalive_intvl': ('24', 'keepalive_intvl', 24),
+    'rpc_zmq_bridge': ('rabbit://a:b@c/', 'bridge', 'rabbit://a:b@c/'),
+    'rpc_zmq_bridge_send': ('zmq', 'bridge_send', 'zmq'),
 }
 LEGACY = {
     'rpc_poll_timeout': '1', 'rpc_thread_pool_size': '100',
@@ -84,12 +91,14 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
     ('rpc_cast_timeout', '-1.1'), ('rpc_zmq_exit_timeout', '-1'),
-    ('rpc_message_ttl', '0'),
+    ('rpc_message_ttl', '0'), ('rpc_zmq_custody', 'ram'),
+    ('rpc_zmq_custody_ttl', '0'), ('rpc_zmq_custody_bytes', '65535'),
+    ('rpc_zmq_custody_when_full', 'drop'),
     ('zmq_linger', '-2'), ('zmq_target_expire', '2'),
     ('zmq_target_update', '0'), ('zmq_target_update', '30'),
     ('zmq_target_update', '31'), ('rpc_conn_pool_size', '0'),
     ('conn_pool_ttl', '0'),
-    ('zmq_tcp_keepalive', '2'),
+    ('zmq_tcp_keepalive', '2'), ('rpc_zmq_bridge_send', 'rabbit'),
 ]
 
 

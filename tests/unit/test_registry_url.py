@@ -11,6 +11,7 @@ from oslo_config import cfg
 
 from zmq_threaded import errors
 from zmq_threaded.registry import registry_url
+from zmq_threaded.registry import tls_options
 from zmq_threaded.registry import tooz_url
 
 
@@ -19,8 +20,10 @@ def backend(transport_url='zmq://', matchmaker='embedded', **kwargs):
     url = oslo_messaging.TransportURL.parse(cfg.CONF, transport_url)
     hosts = [(host.hostname, host.port, host.username, host.password)
              for host in url.hosts]
+    tls = {name: value for name, value in url.query.items()
+           if name in tls_options.NAMES}
     return registry_url.backend(url.transport.partition('+')[2], hosts,
-                                matchmaker, **kwargs)
+                                matchmaker, tls=tls, **kwargs)
 
 
 @pytest.mark.parametrize('transport_url, expected', [
@@ -432,3 +435,78 @@ def test_hosts_beside_a_registry_by_url_are_refused_and_named():
     text = str(raised.value)
     assert 'host1, host2' in text and 'rpc_zmq_matchmaker' in text
     assert 'remove' in text and 'secret' not in text and 'pw' not in text
+
+
+# TLS
+
+
+@pytest.mark.parametrize('transport_url, expected', [
+    ('zmq+redis://me:p%40@h?ssl=true&ssl_ca_certs=/e/ca.pem',
+     'redis://me:p%40@h:6379?ssl=true&ssl_ca_certs=%2Fe%2Fca.pem'),
+    ('zmq+redis://h?ssl=True&ssl_certfile=/c&ssl_keyfile=/k',
+     'redis://h:6379?ssl=True&ssl_certfile=%2Fc&ssl_keyfile=%2Fk'),
+    ('zmq+redis://h?ssl=no', 'redis://h:6379?ssl=no'),
+    ('zmq+sentinel://h1,h2?ssl=true&sentinel_ssl=true'
+     '&sentinel_username=u&sentinel_password=p+%2B',
+     'redis://h1:26379?sentinel=oslo-messaging-zeromq'
+     '&sentinel_fallback=h2%3A26379&sentinel_password=p%20%2B'
+     '&sentinel_ssl=true&sentinel_username=u&ssl=true'),
+    ('zmq+etcd://h?ssl=true', 'etcd3+https://h:2379'),
+    ('zmq+etcd://h?ssl=false', 'etcd3+http://h:2379'),
+    ('zmq+etcd://h?ssl=true&ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k',
+     'etcd3+https://h:2379?ca_cert=%2Fca&cert_cert=%2Fc&cert_key=%2Fk')])
+def test_tls_of_a_transport_url(transport_url, expected):
+    assert backend(transport_url) == expected
+
+
+def test_tls_of_a_registry_that_is_named():
+    assert backend('zmq://h?ssl=true', 'redis') == 'redis://h:6379?ssl=true'
+    assert registry_of('zmq+redis://h/2', ssl='true') == (
+        'redis://h:6379?ssl=true&db=2')
+
+
+@pytest.mark.parametrize('query', [
+    'ssl_ca_certs=/ca', 'ssl_certfile=/c', 'ssl=maybe', 'ssl=required',
+    'ssl=false&ssl_ca_certs=/ca', 'ssl=true&ssl_keyfile=/k',
+    'sentinel_ssl=true', 'sentinel_password=s3cret', 'ssl='])
+@pytest.mark.parametrize('scheme', ['redis', 'etcd'])
+def test_tls_that_would_be_ignored_is_refused(scheme, query):
+    for option, url, matchmaker in [
+            ('transport_url', f'zmq+{scheme}://:x@h?{query}', 'x'),
+            ('rpc_zmq_matchmaker', 'zmq://', f'redis://:x@h?{query}')]:
+        if scheme == 'etcd':
+            url = url.replace(':x@', '')
+        if query == 'ssl=' and option == 'transport_url':
+            continue    # oslo.messaging leaves out what has no value
+        with pytest.raises(ValueError, match=f'^{option}: ') as refusal:
+            backend(url, matchmaker)
+        assert 's3cret' not in str(refusal.value)
+
+
+@pytest.mark.parametrize('url', [
+    'redis://h?ssl=true&ssl_cacerts=/ca', 'redis://h?ssl_cert_reqs=none',
+    'redis://h?sentinel=x&sentinel_tls=true', 'redis://h?ssl=true&ssl_ca_certs=',
+    'etcd3+http://h?ca_cert=/ca', 'etcd3+https://h?cert_cert=/c',
+    'etcd3+https://h?cert_key=/k', 'etcd3+https://h?ca_cert='])
+def test_tls_of_a_tooz_url_that_would_be_ignored_is_refused(url):
+    with pytest.raises(ValueError, match='^rpc_zmq_matchmaker: '):
+        backend(matchmaker=url)
+
+
+@pytest.mark.parametrize('url, matchmaker', [
+    ('zmq+zookeeper://h?ssl=true', 'x'), ('zmq://?ssl=true', 'embedded'),
+    ('zmq://?ssl_ca_certs=/ca', 'embedded'), ('zmq://?ssl=true', 'redis://h'),
+    ('zmq+redis://h?sentinel_ssl=true', 'x')])
+def test_tls_where_it_means_nothing_is_refused(url, matchmaker):
+    with pytest.raises(ValueError, match='^transport_url: .*ssl'):
+        backend(url, matchmaker)
+
+
+def test_rediss_is_refused_with_what_is_meant():
+    with pytest.raises(errors.ConfigurationError, match='ssl=true'):
+        registry_of('zmq://', rpc_zmq_matchmaker='rediss://:s3cret@h')
+
+
+def test_a_password_with_a_space_is_taken_out_of_texts():
+    hide = tooz_url.hider('redis://h?sentinel=x&sentinel_password=a+b%2Bc')
+    assert hide('a b+c, a+b%2Bc') == '***, ***'

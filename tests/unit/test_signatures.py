@@ -20,6 +20,9 @@ from tests.support import leaks
 from zmq_threaded import driver
 from zmq_threaded import errors
 from zmq_threaded import options
+from zmq_threaded.bridge import driver as bridge_driver
+from zmq_threaded.bridge import entry as bridge_entry
+from zmq_threaded.bridge import listener as bridge_listener
 from zmq_threaded.service import executors
 from zmq_threaded.service import incoming
 from zmq_threaded.service import listener
@@ -47,7 +50,9 @@ def pairs(*classes):
 
 @pytest.mark.parametrize('ours, theirs, name', pairs(
     (driver.ZmqDriver, base.BaseDriver),
+    (bridge_driver.BridgeDriver, base.BaseDriver),
     (listener.ZmqListener, base.Listener),
+    (bridge_listener.BridgeListener, base.Listener),
     (incoming.Incoming, base.RpcIncomingMessage)))
 def test_method_has_the_signature_of_its_base(ours, theirs, name):
     assert parameters(getattr(ours, name)) == parameters(
@@ -56,13 +61,16 @@ def test_method_has_the_signature_of_its_base(ours, theirs, name):
 
 def test_driver_is_made_as_every_driver():
     assert parameters(driver.ZmqDriver) == parameters(base.BaseDriver)
+    assert parameters(bridge_entry.driver) == parameters(base.BaseDriver)
 
 
 @pytest.mark.parametrize(
     'ours, more',
     [
         (driver.ZmqDriver, {'counters', 'unacknowledged'}),
+        (bridge_driver.BridgeDriver, {'counters', 'unacknowledged'}),
         (listener.ZmqListener, set()),
+        (bridge_listener.BridgeListener, set()),
         (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'}),
     ],
 )
@@ -76,7 +84,7 @@ def test_no_other_public_methods(ours, more):
 
 
 @pytest.mark.parametrize('group, name, expected', [
-    ('oslo.messaging.drivers', 'zmq', driver.ZmqDriver),
+    ('oslo.messaging.drivers', 'zmq', bridge_entry.driver),
     ('oslo.config.opts', 'zmq_threaded', options.list_opts)])
 def test_entry_point(group, name, expected):
     entry, = importlib.metadata.entry_points(group=group, name=name)

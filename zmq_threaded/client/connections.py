@@ -17,6 +17,11 @@ from zmq_threaded.registry import record
 Connection = dealer_connection.Connection
 SendQueue = send_queue.SendQueue
 
+# Connections without a peer that are probed at one time: each probe is a
+# client more for its service, and when a fanout has just opened 1,000
+# connections, those services are busy letting its own in.
+_PROBES = 20
+
 
 class Connections:
     """Send queues by instance; opens the connections that they need, and
@@ -50,6 +55,9 @@ class Connections:
         self._tell = tell
         self._connections: dict[tuple, Connection] = {}
         self._by_fd: dict[int, Connection] = {}
+        # Where something was queued in this turn. What is not sent then is
+        # sent when its connection is ready for it.
+        self._queued_to: dict[Connection, None] = {}
         self._queues: dict[bytes, SendQueue] = {}
 
     def __iter__(self) -> Iterator[SendQueue]:
@@ -95,7 +103,8 @@ class Connections:
             connection = dealer_connection.Connection(
                 self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
-                self._on_message, self._watch, self._tell)
+                self._on_message, self._watch, self._tell,
+                self._queued_to)
         except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection
@@ -137,8 +146,9 @@ class Connections:
 
     def pump_queued(self) -> None:
         """Send what was just queued."""
-        for connection in list(self._connections.values()):
-            connection.pump_queued()
+        for connection in list(self._queued_to):
+            del self._queued_to[connection]
+            connection.pump()
 
     def check(self, now: float) -> list[SendQueue]:
         """Look after connections; to be called a few times a second.
@@ -147,14 +157,16 @@ class Connections:
         """
         lost: list[SendQueue] = []
         oldest = now - self._settings.pool_ttl
+        probes = _PROBES
         for connection in list(self._connections.values()):
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
                 if connection.used_at < oldest:
                     self._close(connection)
-            elif not connection.check(now):
+            elif not connection.check(now, probes > 0):
                 lost += connection.queues()
+            probes -= not connection.connected
         return lost
 
     def had_stalled(self, now: float) -> None:

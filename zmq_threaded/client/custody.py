@@ -24,7 +24,6 @@ from collections.abc import Callable
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
 from zmq_threaded import texts
-from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import connections
 from zmq_threaded.client import delivery as deliveries
@@ -34,6 +33,7 @@ from zmq_threaded.client import held_up
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
 from zmq_threaded.client import overdue
+from zmq_threaded.client import recording
 from zmq_threaded.client import room
 from zmq_threaded.client import send_queue
 from zmq_threaded.client import spreading
@@ -58,30 +58,43 @@ class Custody:
     :param registry: registry.registry.Registry
     :param polled: mailbox.PolledMailbox of the outbox thread
     :param tell: runs a callable in the outbox thread, later
+    :param maker: of the ids of this process's messages
+    :param journals: journal.journals.Journals, or None
+    :ivar store: all messages
 
     Thread: outbox.
     """
 
     def __init__(self, socket_factory, settings, registry,
-                 counters: counting.Counters, polled, tell: Callable):
+                 counters: counting.Counters, polled, tell: Callable,
+                 maker: bytes = b'', journals=None):
         self._cache = registry.cache
         self._counters = counters
-        self._store = store.Store()
-        self._all = self._store.all
-        self._in_doubt = in_doubt.InDoubt()
+        self.store = store.Store()
+        self._all = self.store.all
+        self._in_doubt = in_doubt.InDoubt(maker)
         self._losses = losses.Losses(counters)
+        self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
+        self._recording = recording.Recording(
+            journals, self.store, self._in_doubt, self._waiting,
+            self._cache, self, settings.custody_ttl)
         self._spreading = spreading.Spreading(
-            registry, counters, self._losses, tell, self)
+            registry, counters, self._losses, tell, self, self._recording)
         self._evidence = evidence.Evidence(
             registry, counters, tell, self, self._spreading.drop_copy)
         self._connections = connections.Connections(
             socket_factory, settings, polled, counters, self._in_doubt,
             self._evidence.on_message, self._cache.unreachable, tell)
-        self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
+        # For the turns of the outbox, and calls on REQ sockets.
+        self.pump = self._connections.pump
+        self.pump_queued = self._connections.pump_queued
+        self.had_stalled = self._connections.had_stalled
+        self.watch = self._connections.watch
+        self.unwatch = self._connections.unwatch
         self._held_up = held_up.HeldUp(self.route)
         self._dispatch = dispatch.Dispatch(
             self._cache, self._connections, self._waiting, self.drop,
-            self._spreading.drop_copy)
+            self._spreading.drop_copy, self._recording.allows)
         self._may_warn = counting.Seldom()
         self._next_sweep = self._next_report = 0.0
 
@@ -89,33 +102,17 @@ class Custody:
 
     def is_empty(self) -> bool:
         """Whether nothing is waited for."""
-        return not self._store and not self._connections.is_watching()
+        return not self.store and not self._connections.is_watching()
 
     def oldest(self) -> float | None:
         """See Store.oldest()."""
-        return self._store.oldest()
+        return self.store.oldest()
 
     def survey(self) -> dict[str, dict]:
         """See Store.survey()."""
-        return self._store.survey(time.monotonic())
-
-    def behind(self, topic: topics.Topic) -> str:
-        """See Store.behind()."""
-        return self._store.behind(topic)
+        return self.store.survey(time.monotonic())
 
     # The turns of the outbox
-
-    def pump(self, ready: list[tuple[int, int]]) -> None:
-        """See Connections.pump()."""
-        self._connections.pump(ready)
-
-    def pump_queued(self) -> None:
-        """Send what was just queued."""
-        self._connections.pump_queued()
-
-    def had_stalled(self, now: float) -> None:
-        """See Connections.had_stalled()."""
-        self._connections.had_stalled(now)
 
     def hasten(self) -> None:
         """Look soon for all that waits: the driver is about to close."""
@@ -136,7 +133,7 @@ class Custody:
             self._report_old(now)
 
     def _sweep_expired(self, now):
-        for delivery in self._store.expired(now):
+        for delivery in self.store.expired(now):
             if delivery.where is Where.WAITING:
                 self._counters.add('unroutable')
             is_held_up = delivery.where is Where.HELD_UP
@@ -144,14 +141,15 @@ class Custody:
                         delivery.held_up if is_held_up else '')
 
     def _report_old(self, now):
-        text = overdue.report(self._store, now, _OLD, self._cache.listed)
+        text = overdue.report(self.store, now, _OLD, self._cache.listed)
         if text is not None:
             LOG.warning('%s', text)
 
     def close(self) -> None:
         """Report what is left, and close all connections."""
-        for delivery in self._store:
-            self.drop(delivery, losses.CLOSED)
+        for delivery in self.store:
+            if not self._recording.outlives(delivery):
+                self.drop(delivery, losses.CLOSED)
         self._connections.close()
         self._losses.close()
 
@@ -261,15 +259,15 @@ class Custody:
             self._take_out(delivery)
         delivery.where = _ENDED
         self._all.pop(delivery, None)
-        self._in_doubt.ended(delivery)
+        self._recording.ended(delivery)
         delivery.destination.finish()
 
     def _take_out(self, delivery):
         """Take a message out of the place in which it is."""
         if delivery.where is Where.WAITING:
             self._waiting.remove(delivery)
-        elif delivery.where is Where.SPREADING:
-            self._spreading.remove(delivery)
+        elif delivery.where in (Where.SPREADING, Where.RECORDING):
+            delivery.where = _MOVING
         elif delivery.where is Where.HELD_UP:
             self._held_up.remove(delivery)
         else:
@@ -287,13 +285,3 @@ class Custody:
             admission.call()
         else:
             destination.wait(admission)
-
-    # Calls on REQ sockets
-
-    def watch(self, watch: deliveries.Watch) -> None:
-        """See Connections.watch()."""
-        self._connections.watch(watch)
-
-    def unwatch(self, watch: deliveries.Watch) -> None:
-        """See Connections.unwatch()."""
-        self._connections.unwatch(watch)

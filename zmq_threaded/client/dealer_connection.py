@@ -37,6 +37,8 @@ class Connection:
     :param watch: called with the connection and the fd that it had before, or
         None, when it has a new socket and before the old one is closed
     :param tell: runs a callable in the outbox thread, later
+    :param queued_to: gets the connection as a key when something is to be
+        sent over it
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
     :raises: endpoints.BadEndpoint
@@ -46,7 +48,8 @@ class Connection:
 
     def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, doubt, on_message,
-                 watch=lambda connection, fd: None, tell=lambda task: None):
+                 watch=lambda connection, fd: None, tell=lambda task: None,
+                 queued_to=None):
         self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
@@ -62,6 +65,7 @@ class Connection:
         self._queues: dict[bytes, send_queue.SendQueue] = {}
         # The queues with something to send, in turn.
         self._ready: dict[send_queue.SendQueue, None] = {}
+        self._queued_to = {} if queued_to is None else queued_to
         self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
@@ -115,11 +119,7 @@ class Connection:
     def has_work(self, queue: send_queue.SendQueue) -> None:
         """Note that there is something to send."""
         self._ready[queue] = None
-
-    def pump_queued(self) -> None:
-        """Send what was just queued."""
-        if self._ready:
-            self.pump()
+        self._queued_to[self] = None
 
     def pump(self) -> None:
         """Receive and send all that is possible now. ZMQ_FD signals changes
@@ -213,9 +213,10 @@ class Connection:
             for queue in self._queues.values():
                 queue.connection_changed()
 
-    def check(self, now: float) -> bool:
+    def check(self, now: float, may_probe: bool = True) -> bool:
         """Look after the connection; to be called a few times a second.
 
+        :param may_probe: whether to ask the kernel if anybody listens there
         :returns: False when it is lost
         """
         self.pump()
@@ -226,7 +227,7 @@ class Connection:
         if self._dialer.is_hopeless and not self._was_connected:
             return False        # nothing was ever sent there
         return (now - self._changed_at < _GRACE
-                and not endpoints.is_gone(self._endpoint))
+                and not (may_probe and endpoints.is_gone(self._endpoint)))
 
     def _look_elsewhere(self, now):
         """Its name may have another address, or lead elsewhere by now. What

@@ -108,7 +108,10 @@ class Evidence:
                  and queue.in_flight[each].kind != wire.CALL]
         if taken:
             self._counters.add('acknowledged', len(taken))
+        now = time.monotonic()
         for delivery in taken:
+            self._counters.sent.of(delivery.topic).casts.add(
+                now - delivery.since)
             self._custody.end(delivery, deliveries.ACKNOWLEDGED)
 
     def _on_replied(self, queue, answer):

@@ -10,7 +10,9 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 from zmq_threaded import errors
 from zmq_threaded import mailbox
@@ -43,15 +45,20 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
+    :param journals_for: makes the Journals of this outbox; called with the
+        maker of its ids, and with what runs a callable in its thread, later
+    :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, socket_factory, settings, registry, counters, name):
+    def __init__(self, socket_factory, settings, registry, counters, name,
+                 journals_for):
         self._limit = settings.outbox_limit
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
+        maker = wire.maker(self._new_id())
         self._destinations = room.Destinations()
         self._refusal: str | None = None
         self._finished = False
@@ -60,11 +67,13 @@ class Outbox:
         self._inbox = self._mailbox.items
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
+            self.journals = journals_for(maker, self._tell)
             self._custody = custody.Custody(
                 socket_factory, settings, registry, counters, self._mailbox,
-                self._tell)
+                self._tell, maker, self.journals)
             undo.pop_all()
-        self._flushers = flushes.Flushes(self._custody, self.pending)
+        self._flushers = flushes.Flushes(self._custody, self.pending,
+                                         self._posted)
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
@@ -80,7 +89,13 @@ class Outbox:
         if self._refusal:
             raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
-        self._start()
+        self.start()
+        if self.journals.keeps:
+            self.journals.post(delivery, room_deadline, self._post)
+        else:
+            self._post(delivery, room_deadline)
+
+    def _post(self, delivery, room_deadline):
         if self._has_room(delivery.topic):
             self._tell(delivery)
         else:
@@ -89,7 +104,11 @@ class Outbox:
         if self._finished:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
-    def _start(self):
+    def start(self) -> None:
+        """Start the thread, and the registry's.
+
+        :raises: descriptors.Short when there are none to be had
+        """
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
@@ -114,7 +133,7 @@ class Outbox:
         if not admission.wait(deadline):
             raise errors.NotAccepted(room.services_are_slow(
                 delivery.topic, self._destinations.pending_for(delivery.topic),
-                mailbox.ask(self._tell, lambda: self._custody.behind(
+                mailbox.ask(self._tell, lambda: self._custody.store.behind(
                     delivery.topic), _BEHIND_LIMIT, '')))
         if admission.refusal:
             raise errors.NotAccepted(admission.refusal)
@@ -141,7 +160,7 @@ class Outbox:
         """
         watch = deliveries.Watch(instance, message_id)
         with contextlib.suppress(descriptors.Short):
-            self._start()       # else its caller waits for its time
+            self.start()       # else its caller waits for its time
         try:
             self._tell(functools.partial(self._custody.watch, watch))
             yield watch
@@ -165,6 +184,15 @@ class Outbox:
                 f'say within {timeout} s which')
         return found
 
+    def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
+                    ) -> None:
+        """Have the thread say what is not acknowledged.
+
+        :param answer: called with what Store.pending() returns
+        """
+        self._tell(lambda: answer(self._custody.store.pending(
+            time.monotonic())))
+
     def pending(self) -> int:
         """How many messages are in custody."""
         # In this order: what leaves the inbox was counted before.
@@ -183,7 +211,7 @@ class Outbox:
         # It may have been short of threads when something was posted.
         with contextlib.suppress(descriptors.Short):
             if self.pending():
-                self._start()
+                self.start()
         # Nobody waits for a thread that has nothing to do, has ended, or would
         # wait for itself.
         if not self.pending() or self._finished or self._loop.is_current():

@@ -55,17 +55,23 @@ class Sender:
                 f'A call to {topic} was made by a thread of the zmq driver, '
                 f'{threading.current_thread().name}, which must not wait')
         runtime = self._runtimes.current()
+        trips, began = runtime.counters.sent.of(topic), time.monotonic()
+        reply = None
         try:
             if monitor_timeout:
-                return runtime.outbox_calls.call(
+                reply = runtime.outbox_calls.call(
                     topic, body, flags, deadline, attempts, monitor_timeout)
-            return runtime.requests.call(topic, body, flags, deadline,
-                                         attempts)
+            else:
+                reply = runtime.requests.call(topic, body, flags, deadline,
+                                              attempts)
+            return reply
         except errors.Nobody as nobody:
             raise self._nobody(nobody, topic, at_least_once,
                                timeout) from None
         except descriptors.Short as error:
             raise _not_sent(topic, error) from None
+        finally:
+            trips.ended(began, reply is not None)
 
     def keep(self, kind: int, topic: topics.Topic, body: list[bytes],
              flags: int, attempts: int | None,
@@ -86,7 +92,7 @@ class Sender:
         now = time.monotonic()
         delivery = deliveries.Delivery(
             kind=kind, topic=topic, body=body, flags=flags,
-            expires=now + self._settings.message_ttl,
+            expires=now + self._settings.lifetime,
             attempts=attempts, waiter=waiter, spread=kind != wire.CAST)
         deadline = now + self._settings.cast_timeout
         outbox = self._runtimes.current().outbox

@@ -3,11 +3,14 @@
 
 import collections
 from collections.abc import Iterator
+from typing import Any
 
+from zmq_threaded import texts
 from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
 
 Where = deliveries.Where
+_WITH_NOBODY = Where.WAITING, Where.SPREADING, Where.HELD_UP
 # Services that are named in one text.
 _NAMED = 3
 
@@ -38,10 +41,12 @@ class Store:
         return [each for each in self.all if each.expires <= now]
 
     def oldest(self) -> float | None:
-        """When the oldest message was posted, in monotonic seconds; None if
-        there is none.
+        """When the oldest message was posted that would be lost with this
+        process, or for which somebody is there, in monotonic seconds; None
+        if there is none. What waits in a journal can wait for others.
         """
-        return min((each.since for each in self.all), default=None)
+        return min((each.since for each in self.all if each.kept is None
+                    or each.where not in _WITH_NOBODY), default=None)
 
     def survey(self, now: float) -> dict[str, dict]:
         """What is not acknowledged, by topic.
@@ -58,6 +63,26 @@ class Store:
                 each.update(oldest=now - delivery.since,
                             id=delivery.id.hex())
         return found
+
+    def pending(self, now: float) -> list[dict[str, Any]]:
+        """What is not acknowledged, by destination, as status.facts has it;
+        the oldest first.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        # In the order in which they came: the first of a topic is the oldest.
+        for delivery in self.all:
+            topic = delivery.topic
+            each = found.get(topic.key)
+            if each is None:
+                each = found[topic.key] = {
+                    'exchange': texts.line(topic.exchange, texts.NAME),
+                    'topic': texts.line(topic.name, texts.NAME),
+                    'server': texts.line(topic.server or '', texts.NAME),
+                    'count': 0, 'oldest': now - delivery.since,
+                    'where': delivery.where.name.lower(),
+                    'to': str(delivery.instance or '')}
+            each['count'] += 1
+        return sorted(found.values(), key=lambda each: -each['oldest'])
 
     def behind(self, topic: topics.Topic) -> str:
         """For whom the most messages of a topic wait, as text of bounded

@@ -189,19 +189,33 @@ class AcceptGate:
                 and paths.identity(self._path) == self._identity)
 
     def _let_in(self, queue):
-        if not self._libzmq_listens():
-            return
         with contextlib.ExitStack() as stack:
-            ring = stack.enter_context(
-                system_socket.socket(system_socket.AF_UNIX))
-            ring.setblocking(False)
-            stack.callback(self._take_back, ring)
-            stack.callback(os.dup2, self._placeholder.fileno(), self.listener,
-                           inheritable=False)
-            # In this order: from the placeholder libzmq would accept the ring.
-            os.dup2(queue.fileno(), self.listener, inheritable=False)
-            self._placeholder.ring(ring)
-            _wait_until_empty(queue)
+            if self._open_to_libzmq(queue, stack):
+                _wait_until_empty(queue)
+
+    def open_to_libzmq(self, stack: contextlib.ExitStack) -> bool:
+        """Let clients in until a stack is closed. Only while there are
+        descriptors in plenty; see is_plenty().
+
+        :raises: OSError
+        :returns: False if that has to be left to answer()
+        """
+        return self._former is None and self._open_to_libzmq(self._queue,
+                                                             stack)
+
+    def _open_to_libzmq(self, queue, stack):
+        if not self._libzmq_listens():
+            return False
+        ring = stack.enter_context(
+            system_socket.socket(system_socket.AF_UNIX))
+        ring.setblocking(False)
+        stack.callback(self._take_back, ring)
+        stack.callback(os.dup2, self._placeholder.fileno(), self.listener,
+                       inheritable=False)
+        # In this order: from the placeholder libzmq would accept the ring.
+        os.dup2(queue.fileno(), self.listener, inheritable=False)
+        self._placeholder.ring(ring)
+        return True
 
     def _libzmq_listens(self):
         """Whether its descriptor is still what libzmq was given."""
@@ -253,6 +267,14 @@ class AcceptGate:
         for queue in self._queues():
             queue.close()
         self._placeholder.abandon()
+
+
+def is_plenty() -> bool:
+    """Whether there are so many descriptors that no queue needs to be sealed,
+    however many gates are open together.
+    """
+    return descriptors.left() >= 2 * (_PLENTY + descriptors.margin(
+        descriptors.limit()))
 
 
 def beside(path):

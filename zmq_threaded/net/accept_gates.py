@@ -12,6 +12,7 @@ from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded.net import accept_gate
+from zmq_threaded.net import accept_rush
 from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
@@ -130,17 +131,22 @@ class AcceptGates:
             self._register(poll)
         ready = poll.poll(_RETRY * 1000 if self._is_short else None)
         wakeup.clear_if(ready)
+        waiting = None if self._is_short else {fd for fd, _ in ready}
         with self._lock:
-            self._answer_all()
+            self._answer_all([
+                gate for gate in self._gates.values()
+                if waiting is None or gate.fileno() in waiting])
 
     def _register(self, poll):
         with self._lock:
             for gate in self._gates.values():
                 poll.register(gate, select.POLLIN)
 
-    def _answer_all(self):
+    def _answer_all(self, gates):
         was_short, self._is_short = self._is_short, False
-        for gate in self._gates.values():
+        if len(gates) > 1 and accept_gate.is_plenty():
+            accept_rush.let_in(gates)
+        for gate in gates:
             if accept_gate.has_visitors(gate) and not self._answer(gate):
                 self._is_short = True
         if was_short and not self._is_short:

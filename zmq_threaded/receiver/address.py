@@ -152,6 +152,8 @@ def _note(path):
 class Presence:
     """Tells the log when the receiver of this node is not there.
 
+    :ivar is_there: whether it listened at the last look; None before that
+
     Thread: any, one at a time.
     """
 
@@ -161,11 +163,12 @@ class Presence:
         # None: it is there; else those that are there in its place.
         self._others = None
         self._next_look = 0.0
+        self.is_there = None
 
     def check(self):
         """:returns: whether the receiver listens"""
         endpoint, _ = receiver_endpoints(self._settings, self._ipc_dir)
-        is_there = not endpoints.is_dead(endpoint)
+        is_there = self.is_there = not endpoints.is_dead(endpoint)
         now = time.monotonic()
         if is_there and self._others is not None:
             self._others, self._next_look = None, 0.0

@@ -30,6 +30,7 @@ from zmq_threaded.receiver import backend
 from zmq_threaded.receiver import backends
 from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
+from zmq_threaded.status import of_receiver
 
 LOG = logs.get(__name__)
 
@@ -101,8 +102,9 @@ class Receiver:
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
         self._may_warn_of_shortage = counts.Seldom()
-        self._published = published.Published(self._settings,
-                                              is_receiver=True)
+        self._published = published.Published(self._settings, True)
+        self._facts = of_receiver.made(self._settings, self._ipc_dir,
+                                       self.counters)
         self._wakeup = mailbox.Wakeup()
         self._epoll = select.epoll()
         self._epoll.register(self._wakeup.fd, select.EPOLLIN)
@@ -141,6 +143,7 @@ class Receiver:
         # First: a successor may bind the path as soon as the port is free.
         self._ipc.announce_end()
         address.remove_note(self._settings, self._ipc_dir)
+        self._facts.close()
         self._sockets.close(self._front)
         self._epoll.close()
         self._wakeup.close()
@@ -166,6 +169,7 @@ class Receiver:
             return
         self._next_tick = time.monotonic() + _TICK
         self._published.check()
+        self._facts.turn()
         if self._ipc.is_lost():
             self._ipc.restore(self._front)
         for instance_id, each in self._backends:

@@ -23,6 +23,7 @@ of its instances there.
     redis_notices.py   how redis tells it
     record.py          instances, written down
     reading.py         records, as they are read
+    shared_facts.py    what processes tell of themselves
     troubles.py        errors, in words
     registry_url.py    from what operators write to a URL of tooz
     tooz_url.py        what a URL of tooz says

@@ -13,6 +13,7 @@ from urllib import parse
 from stevedore import driver
 
 from zmq_threaded import counters
+from zmq_threaded import options
 from zmq_threaded import threads
 from zmq_threaded.registry import files
 from zmq_threaded.registry import folder_notices
@@ -22,13 +23,16 @@ from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
 from zmq_threaded.registry import redis_notices
 from zmq_threaded.registry import session as sessions
+from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import store
+from zmq_threaded.registry import tls_files
 from zmq_threaded.registry import tooz_url
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
               'zookeeper': ('kazoo', 'zookeeper'),
               'kazoo': ('kazoo', 'zookeeper')}
+_FOR_TLS = '; for TLS write redis://HOST:PORT?ssl=true'
 _PATIENCE = 5.0
 # Seconds after which an operation is given up for lost. Most clients try on,
 # and notice soon when their engine is back; kazoo can wait for an answer of a
@@ -48,7 +52,7 @@ def check(url: str) -> None:
     """Refuse a URL that cannot work here, without connecting.
 
     :raises: MissingLibrary; ValueError, naming rpc_zmq_matchmaker, if tooz
-        has no such engine
+        has no such engine, or naming a file of TLS that cannot be used
     """
     scheme = tooz_url.split(url).scheme
     library, extra = _LIBRARIES.get(scheme, (None, None))
@@ -58,7 +62,22 @@ def check(url: str) -> None:
             f'pip install zmq-threaded[{extra}]')
     if not importlib.metadata.entry_points(group='tooz.backends',
                                            name=scheme):
-        raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}')
+        raise ValueError(f'rpc_zmq_matchmaker: tooz has no engine {scheme}'
+                         + (_FOR_TLS if scheme == 'rediss' else ''))
+    tls_files.check(url)
+
+
+def opened(settings: options.Settings, ipc_dir: str) -> store.Store:
+    """The Store that the settings name.
+
+    :raises: options.InvalidOption
+    """
+    if settings.matchmaker != options.EMBEDDED:
+        return distributed(settings.matchmaker, settings.expire)
+    try:
+        return embedded(ipc_dir, settings.expire)
+    except OSError as error:
+        raise options.InvalidOption(f'rpc_zmq_ipc_dir: {error}') from None
 
 
 def distributed(url: str, expire: float) -> store.Store:
@@ -78,7 +97,8 @@ def distributed(url: str, expire: float) -> store.Store:
     engine = sessions.Engine(
         functools.partial(_connect, url, expire), expire,
         reader=_readers(scheme, expire, notices),
-        place=tooz_url.place(url), notices=notices, **differs)
+        place=tooz_url.place(url), facts=_facts(scheme), notices=notices,
+        **differs)
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
                                  min(_PATIENCE, expire / 2), stuck),
@@ -105,6 +125,14 @@ def _readers(scheme: str, expire: float,
     return make
 
 
+def _facts(scheme: str) -> shared_facts.Access:
+    if scheme.startswith('etcd'):
+        return shared_facts.ETCD
+    if scheme in ('zookeeper', 'kazoo'):
+        return shared_facts.ZOOKEEPER
+    return shared_facts.REDIS
+
+
 def embedded(ipc_dir: str, expire: float) -> store.Store:
     """The Store of one machine: files, and no server.
 
@@ -119,12 +147,11 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
             raise
     engine = sessions.Engine(
         functools.partial(files.Driver, folder, expire), expire,
-        forgets=False, place=f'files in {folder.registry}',
+        forgets=False, place=f'files in {folder.top}',
         notices=noticing.Tolerant(
             folder_notices.FolderNotices(folder.groups), str))
-    return store.Store(
-        engine, patience.Patient(threads.REGISTRY_ENGINE,
-                                 min(_PATIENCE, expire / 2), _STUCK))
+    return store.Store(engine, patience.Patient(
+        threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
 
 
 _kazoo = counters.Seldom()
@@ -166,6 +193,9 @@ def _connect(url: str, expire: float, member_id: bytes) -> Any:
         invoke_args=(member_id, parts, options)).driver
     if parts.scheme == 'redis':
         made._make_client = functools.partial(_impatient, made._make_client)
+    elif 'ca_cert' in options:
+        # The environment would win (REQUESTS_CA_BUNDLE).
+        made.client.session.trust_env = False
     return made
 
 
@@ -177,7 +207,50 @@ def _impatient(make_client: Callable[..., Any], *args: Any) -> Any:
     from redis import retry
     client = make_client(*args)
     once = retry.Retry(backoff.NoBackoff(), 1)
-    sentinels = getattr(client.connection_pool, 'sentinel_manager', None)
-    for each in (client, *(sentinels.sentinels if sentinels else ())):
+    manager = getattr(client.connection_pool, 'sentinel_manager', None)
+    for each in (client, *(manager.sentinels if manager else ())):
         each.set_retry(once)
+        _check_name(each.connection_pool)
+    if manager:
+        _let_explain(manager)
     return client
+
+
+def _let_explain(manager: Any) -> None:
+    """When no sentinel names a master, redis says of each of them only the
+    class of its error.
+    """
+    said: list[str] = []
+    for each in manager.sentinels:
+        each.sentinel_masters = functools.partial(
+            _noted, said, each.sentinel_masters)
+    manager.discover_master = functools.partial(
+        _discovered, said, manager.discover_master)
+
+
+def _noted(said: list[str], ask: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return ask(*args)
+    except Exception as error:
+        said.append(str(error))
+        raise
+
+
+def _discovered(said: list[str], discover: Callable[[str], Any],
+                group: str) -> Any:
+    from redis import sentinel
+    said.clear()
+    try:
+        return discover(group)
+    except sentinel.MasterNotFoundError as error:
+        raise type(error)('; '.join([f'No master found for {group!r}',
+                                     *said])) from None
+
+
+def _check_name(pool: Any) -> None:
+    """The certificate has to be that of the host: redis before 6 looks only
+    at who has signed the certificate.
+    """
+    from redis import connection
+    if issubclass(pool.connection_class, connection.SSLConnection):
+        pool.connection_kwargs['ssl_check_hostname'] = True

@@ -8,6 +8,7 @@ removed. So a process that stands still holds up no others, and a fork finds no
 lock.
 """
 
+import contextlib
 import datetime
 import os
 import time
@@ -128,6 +129,20 @@ class Driver:
             raise coordination.MemberNotJoined(group, member_id) from None
         except record.Malformed:
             return _Done(None)
+
+    def all_records(self) -> dict[str, dict[Any, Any]]:
+        """The young records of all groups, by member, by the key of a
+        topic.
+        """
+        found: dict[str, dict[Any, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for folder in os.scandir(self._folder.groups):
+                group = record_files.group_of(folder.path)
+                with contextlib.suppress(coordination.GroupNotCreated):
+                    if group:
+                        found[group.decode('utf-8', 'replace')] = (
+                            self._read(group))
+        return found
 
     def _in_folders(self, step: Callable[..., None], *args: Any) -> None:
         """Take a step that needs folders which somebody may remove."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from zmq_threaded import mailbox
 from zmq_threaded.net import inotify
-from zmq_threaded.registry import notices
+from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import record_files
 
 _IN_A_GROUP = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETED
@@ -32,7 +32,7 @@ class FolderNotices:
         self._keys: dict[str, str] = {}
         self._watched: dict[int, str] = {}
 
-    def bind(self, polled: mailbox.PolledMailbox, tell: notices.Tell) -> None:
+    def bind(self, polled: mailbox.PolledMailbox, tell: noticing.Tell) -> None:
         """As Notices says."""
         self._polled, self._tell = polled, tell
 

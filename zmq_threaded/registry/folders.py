@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folders and files of the embedded registry. They are made, made again
+"""The folders and files in an IPC directory. They are made, made again
 when somebody removed them, and as open to others as the IPC directory is.
 """
 
@@ -16,26 +16,28 @@ PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Folders:
-    """`groups` and `tmp` in the folder `registry` of an IPC directory.
+    """`groups` and `tmp` in a folder of an IPC directory.
 
     The umask of a service must not cut off the other users of a group: the
     modes are those of the IPC directory.
 
     :param ipc_dir: absolute path
+    :param name: of the folder in it
+    :ivar top: the path of that folder
 
     Thread: any.
     """
 
-    def __init__(self, ipc_dir: str) -> None:
+    def __init__(self, ipc_dir: str, name: str = 'registry') -> None:
         self._ipc_dir = ipc_dir
-        self.registry = os.path.join(ipc_dir, 'registry')
-        self.groups = os.path.join(self.registry, 'groups')
-        self.tmp = os.path.join(self.registry, 'tmp')
+        self.top = os.path.join(ipc_dir, name)
+        self.groups = os.path.join(self.top, 'groups')
+        self.tmp = os.path.join(self.top, 'tmp')
         # Of the IPC directory, for when somebody has removed it.
         self._mode, self._gid = 0o700, -1
 
     def begin(self) -> None:
-        """Make the folder of the registry, if it is missing.
+        """Make the folder, if it is missing.
 
         :raises: OSError
         """
@@ -44,7 +46,7 @@ class Folders:
             self._open_up(self._ipc_dir)
         status = os.stat(self._ipc_dir)
         self._mode, self._gid = stat.S_IMODE(status.st_mode), status.st_gid
-        self.make(self.registry)
+        self.make(self.top)
 
     def ensure(self, to_write: bool = False) -> None:
         """Make what is missing in it.

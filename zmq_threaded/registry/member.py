@@ -12,6 +12,7 @@ from tooz import coordination
 from zmq_threaded import logs
 from zmq_threaded.registry import record
 from zmq_threaded.registry import session as sessions
+from zmq_threaded.registry import shared_facts
 
 LOG = logs.get(__name__)
 
@@ -23,6 +24,8 @@ _OPERATION_TIMEOUT = 5.0
 # Whoever finds it missing is a member of it for a while. No topic has a key
 # like this.
 _MARK = 'zmq_threaded'
+# How often facts are told between two looks for members who are dead.
+_WATCH_EVERY = 20
 
 
 class _Abandoned(Exception):
@@ -48,6 +51,7 @@ class Member:
         self._lost: set[str] = set()
         self._changed: set[str] = set()
         self._marked_until = 0.0
+        self._facts_told = 0
 
     def lookup(self, key: str) -> tuple[dict[Any, Any], frozenset[Any]]:
         """Read a group.
@@ -147,6 +151,32 @@ class Member:
         self._put(session, key, wanted)
         return is_lost
 
+    def tell(self, facts: bytes) -> float | None:
+        """Tell the facts of this process, in place of the last.
+
+        :returns: the time by the clock of the server, None if it tells none
+        """
+        access = self._engine.facts
+        if access is None:
+            return None
+        with self._use_session() as session:
+            if not self._engine.keeps_sessions:
+                session.coordinator.heartbeat()
+            if not self._facts_told % _WATCH_EVERY:
+                session.reader.watch(session.coordinator, shared_facts.GROUP)
+            self._facts_told += 1
+            session.reader.tend(session.coordinator)
+            return access.write(session.coordinator, session.member_id, facts,
+                                self._engine.expire)
+
+    def read_all(self) -> shared_facts.Everything:
+        """All that the engine holds."""
+        with self._use_session() as session:
+            if self._engine.facts is None:
+                return shared_facts.Everything(
+                    records=session.coordinator.all_records())
+            return self._engine.facts.read(session.coordinator)
+
     def has_records(self) -> bool:
         """Whether the engine may have records of ours. In any thread."""
         return bool(self._there)
@@ -155,7 +185,14 @@ class Member:
         """Take everything off the list and end the connection."""
         with contextlib.suppress(Exception):
             self.settle({})
+        with contextlib.suppress(Exception):
+            self._take_back_facts()
         self._end()
+
+    def _take_back_facts(self) -> None:
+        session, access = self._session, self._engine.facts
+        if session is not None and access is not None and self._facts_told:
+            access.remove(session.coordinator, session.member_id)
 
     def abandon(self) -> None:
         """Leave whoever is stuck in here to it: end what would go on by

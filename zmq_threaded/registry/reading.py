@@ -6,7 +6,6 @@ some make objects of any size. So each engine has its own way here to the
 bytes.
 """
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -88,8 +87,11 @@ class Expired:
 
     def watch(self, coordinator: Any, group: bytes) -> None:
         """As Reader says."""
-        with contextlib.suppress(coordination.GroupNotCreated):
-            self.group(coordinator, group)
+        key = coordinator._encode_group_id(group)
+        members = set(coordinator._client.hkeys(key))
+        members.discard(coordinator.GROUP_EXISTS)
+        self._watch(key, self._without_beat(coordinator, members), members)
+        self._remove_old(coordinator, key)
 
     def one(self, coordinator: Any, group: bytes, member: bytes) -> Any:
         """As Reader says."""

@@ -32,6 +32,24 @@ def read(path: str) -> tuple[dict[str, Any], os.stat_result]:
     :raises: FileNotFoundError; Malformed
     :returns: what is in the file, unpacked, and the status of the file
     """
+    content, status = _unpacked(path)
+    if not (isinstance(content, dict) and 'capabilities' in content
+            and isinstance(content.get('member_id'), bytes)):
+        raise record.Malformed('it is no record of a member')
+    return content, status
+
+
+def group_of(path: str) -> bytes | None:
+    """The name of the group that has this folder; None if nobody knows."""
+    try:
+        content, _ = _unpacked(os.path.join(path, METADATA))
+    except (FileNotFoundError, NotADirectoryError, record.Malformed):
+        return None
+    name = content.get('group_id') if isinstance(content, dict) else None
+    return name if isinstance(name, bytes) else None
+
+
+def _unpacked(path: str) -> tuple[Any, os.stat_result]:
     try:
         descriptor = os.open(path, _READ_FLAGS)
         try:
@@ -47,11 +65,7 @@ def read(path: str) -> tuple[dict[str, Any], os.stat_result]:
         raise
     except OSError as error:
         raise record.Malformed(folders.explained(error)) from None
-    content = record.unpack(raw)
-    if not (isinstance(content, dict) and 'capabilities' in content
-            and isinstance(content.get('member_id'), bytes)):
-        raise record.Malformed('it is no record of a member')
-    return content, status
+    return record.unpack(raw), status
 
 
 def renew(path: str) -> None:

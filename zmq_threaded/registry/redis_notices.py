@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from zmq_threaded import mailbox
-from zmq_threaded.registry import notices
+from zmq_threaded.registry import notices as noticing
 
 _CHANNEL = 'zmq_threaded:'
 # Seconds. A look-up waits for the subscription of its topic.
@@ -37,7 +37,7 @@ class RedisNotices:
         self._keys: dict[bytes, str] = {}
         self._forgotten: list[bytes] = []
 
-    def bind(self, polled: mailbox.PolledMailbox, tell: notices.Tell) -> None:
+    def bind(self, polled: mailbox.PolledMailbox, tell: noticing.Tell) -> None:
         """As Notices says."""
         self._polled, self._tell = polled, tell
 

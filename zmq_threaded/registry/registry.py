@@ -53,6 +53,7 @@ class Registry:
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
     :ivar cache: Cache, from which senders choose
+    :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
     """
@@ -60,7 +61,7 @@ class Registry:
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
                  housekeeping: Callable[[], None] = lambda: None) -> None:
-        self._store = store
+        self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
         self._tasks = mailbox.PolledMailbox()
@@ -89,6 +90,10 @@ class Registry:
             next caller tries again
         """
         self._loop.start()
+
+    def trouble(self) -> tuple[float, str] | None:
+        """See Operations.trouble()."""
+        return self._operations.trouble()
 
     def resolve(self, topic: topics.Topic, deadline: float,
                 attempts: int | None = None) -> record.Instance:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib import parse
 
+from zmq_threaded.registry import tls_options
 from zmq_threaded.registry import tooz_url
 
 # A host of the transport URL: (hostname, port, username, password).
@@ -41,7 +42,8 @@ _PLACE = re.compile(rf'(?P<host>[\w.-]*|{_LITERAL})(:(?P<port>\d*))?',
 
 def backend(scheme: str, hosts: Iterable[Host], matchmaker: str,
             sentinel_group: str | None = None,
-            legacy: Mapping[str, Any] | None = None) -> str | None:
+            legacy: Mapping[str, Any] | None = None,
+            tls: Mapping[str, str] | None = None) -> str | None:
     """The tooz URL of the registry, or None for the embedded one.
 
     :param scheme: what follows ``zmq+`` in the transport URL, or ''
@@ -51,14 +53,17 @@ def backend(scheme: str, hosts: Iterable[Host], matchmaker: str,
         scheme wins over it
     :param sentinel_group: name of the group that the sentinels watch
     :param legacy: those options of [matchmaker_redis] that are set
+    :param tls: those options of the transport URL that are in
+        tls_options.NAMES
     :raises: ValueError, naming the option
     """
     if not scheme and '://' in matchmaker:
-        _refuse_one_of_two(_addresses(hosts))
+        _refuse_one_of_two(_addresses(hosts), tls or {})
         return _checked(matchmaker)
     name = (scheme or matchmaker.rpartition('.')[2]).lower()
     if name in _EMBEDDED and not scheme:
         _refuse_hosts(_addresses(hosts))
+        tls_options.of_transport_url('embedded', tls or {})
         return None
     if name not in _ENGINES:
         where = 'transport_url: zmq+' if scheme else f'{_OPTION}: '
@@ -72,9 +77,11 @@ def backend(scheme: str, hosts: Iterable[Host], matchmaker: str,
     _refuse_ipv6_in_a_list([_address(each[0], port) for each in given],
                            'transport_url')
     places = given or _legacy_places(engine, legacy)
-    return _url(engine, port, places, legacy,
-                sentinel_group or legacy.get('sentinel_group_name')
-                or _SENTINEL_GROUP)
+    url = _url(engine, port, places, legacy,
+               sentinel_group or legacy.get('sentinel_group_name')
+               or _SENTINEL_GROUP, tls or {})
+    tls_options.check('transport_url', url)
+    return url
 
 
 def of_virtual_host(url: str, virtual_host: str | None) -> str:
@@ -132,8 +139,13 @@ def _refuse_hosts(places: Sequence[Host]) -> None:
         'zmq://')
 
 
-def _refuse_one_of_two(places: Sequence[Host]) -> None:
+def _refuse_one_of_two(places: Sequence[Host],
+                       tls: Mapping[str, str]) -> None:
     """Both would name the registry, and one would be ignored."""
+    for name in sorted(tls):
+        raise ValueError(f'transport_url: {name} is for a registry that '
+                         'transport_url names; write it into the URL in '
+                         f'{_OPTION}')
     if places:
         hosts = ', '.join(host for host, *_ in places
                           if host and _NAME.fullmatch(host)) or 'its hosts'
@@ -164,6 +176,7 @@ def _checked(url: str) -> str:
                          '?sentinel=GROUP&sentinel_fallback=HOST:PORT')
     if parts.scheme.startswith('etcd') and '@' in parts.netloc:
         raise ValueError(f'{_OPTION}: tooz sends no password to etcd')
+    tls_options.check(_OPTION, url)
     return url
 
 
@@ -235,7 +248,8 @@ def _host_and_port(text: str) -> tuple[str | None, int | None]:
 
 
 def _url(engine: str, default_port: int, places: Sequence[Host],
-         legacy: Mapping[str, Any], group: str) -> str:
+         legacy: Mapping[str, Any], group: str,
+         tls: Mapping[str, str]) -> str:
     places = places or [(None, None, None, None)]
     if len(places) > 1 and engine in ('redis', 'etcd'):
         hint = ('; use zmq+sentinel:// for several' if engine == 'redis' else
@@ -247,9 +261,12 @@ def _url(engine: str, default_port: int, places: Sequence[Host],
                  for host, port, _, _ in places]
     credentials = _credentials(engine, places)
     query = _query(engine, addresses, legacy, group)
+    query += tls_options.of_transport_url(engine, tls)
     netloc = ','.join(addresses if engine == 'zookeeper' else addresses[:1])
-    return parse.urlunsplit((_SCHEMES[engine], credentials + netloc, '',
-                             query, ''))
+    scheme = ('etcd3+https' if engine == 'etcd' and tls_options.is_wanted(tls)
+              else _SCHEMES[engine])
+    return parse.urlunsplit((scheme, credentials + netloc, '', parse.urlencode(
+        query, quote_via=parse.quote), ''))
 
 
 def _address(host: str | None, port: int) -> str:
@@ -271,7 +288,7 @@ def _credentials(engine: str, places: Sequence[Host]) -> str:
 
 
 def _query(engine: str, addresses: Sequence[str],
-           legacy: Mapping[str, Any], group: str) -> str:
+           legacy: Mapping[str, Any], group: str) -> list[tuple[str, Any]]:
     query: list[tuple[str, Any]] = []
     if engine == 'sentinel':
         query = [('sentinel', group), *(('sentinel_fallback', address)
@@ -279,4 +296,4 @@ def _query(engine: str, addresses: Sequence[str],
     if _SCHEMES[engine] == 'redis' and legacy.get('socket_timeout'):
         # Milliseconds of old.
         query.append(('socket_timeout', int(legacy['socket_timeout']) / 1000))
-    return parse.urlencode(query)
+    return query

@@ -7,6 +7,7 @@ from typing import Any
 
 from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import shared_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Engine:
     :ivar reader: makes the Reader of a session
     :ivar place: what it is and where, for the operator
     :ivar notices: what it tells of changes
+    :ivar facts: how it is told facts; None where files are enough
 
     Thread: any.
     """
@@ -37,6 +39,7 @@ class Engine:
     place: str = ''
     notices: noticing.Tolerant = dataclasses.field(
         default_factory=lambda: noticing.Tolerant(noticing.NoNotices(), str))
+    facts: shared_facts.Access | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
 from zmq_threaded.registry import session as sessions
+from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import troubles
 
 LOG = logs.get(__name__)
@@ -137,6 +138,22 @@ class Store:
         :returns: whether the engine had to be asked
         """
         return bool(self._run(member.Member.settle, self._records(), True))
+
+    def tell(self, facts: bytes) -> float | None:
+        """Tell the facts of this process, where the registry is shared by
+        several machines.
+
+        :returns: the time by the clock of the server; None if it tells none
+        """
+        if self._engine.facts is None:
+            return None
+        told: float | None = self._run(member.Member.tell, facts)
+        return told
+
+    def read_all(self) -> shared_facts.Everything:
+        """All that the registry holds."""
+        found: shared_facts.Everything = self._run(member.Member.read_all)
+        return found
 
     def has_records(self) -> bool:
         """Whether there is anything to renew, or to take off the list."""

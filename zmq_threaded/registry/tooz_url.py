@@ -15,7 +15,7 @@ _SHOWN = {'db', 'sentinel', 'sentinel_fallback', 'timeout', 'socket_timeout',
           'retry_on_timeout', 'membership_timeout', 'lock_timeout', 'hosts',
           'namespace', 'ca_cert', 'cert_cert', 'api_version', 'use_ssl'}
 # As oslo.utils reads it.
-_TRUE = ('1', 't', 'true', 'on', 'y', 'yes')
+TRUE = ('1', 't', 'true', 'on', 'y', 'yes')
 # A secret that is shorter is not looked for in texts: it is in most.
 _SHORTEST_SECRET = 3
 
@@ -52,7 +52,7 @@ def place(url: str) -> str:
     hosts = [each.rpartition('@')[2] for each in parts.netloc.split(',')]
     # Who speaks TLS to a server that does not waits in vain.
     tls = (' with TLS' if parts.scheme.endswith('https')
-           or query.get('ssl', [''])[0].lower() in _TRUE else '')
+           or query.get('ssl', [''])[0].lower() in TRUE else '')
     if 'sentinel' in query:
         hosts += query.get('sentinel_fallback', [])
         return f'redis{tls} by the sentinels {", ".join(hosts)}'
@@ -69,7 +69,8 @@ def hider(url: str) -> Callable[[str], str]:
         each.partition('=') for each in parts.query.split('&'))
         if name not in _SHOWN]
     secrets = {form for each in found for form in (
-        each, parse.unquote(each), parse.quote(parse.unquote(each)))
+        each, parse.unquote(each), parse.unquote_plus(each),
+        parse.quote(parse.unquote(each)))
         if len(form) >= _SHORTEST_SECRET}
 
     def hide(text: str) -> str:

@@ -17,25 +17,29 @@ from oslo_messaging import server as oslo_server
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded.service import executors
+from zmq_threaded.service import fast_executor
+from zmq_threaded.status import meters
 
 LOG = logs.get(__name__)
 
 
-def guarded(on_incoming):
+def guarded(on_incoming, work=None):
     """The callback of a listener, safe from what its endpoints raise.
 
+    :param work: status.meters.Work, which measures the workers
     :param on_incoming: that of an oslo.messaging server; any other one is
         returned as it is
     """
     server = _server(on_incoming)
     if server is None:
         return on_incoming
+    work = work or meters.Work()
 
     def submit(messages):
         try:
             executors.run_in(
                 server._work_executor, run, server._process_incoming,
-                messages, getattr(server, '_allow_requeue', False))
+                messages, work, getattr(server, '_allow_requeue', False))
         except RuntimeError:
             _forget_threads_that_never_ran(server._work_executor)
             raise
@@ -71,6 +75,15 @@ def _is_new(executor):
             and isinstance(getattr(executor, '_max_workers', None), int))
 
 
+def passes_on(on_incoming):
+    """Whether a callback does nothing but to pass messages on to a pool of
+    threads of a kind that waits for nothing.
+    """
+    executor = getattr(_server(on_incoming), '_work_executor', None)
+    return type(executor) in (futurist.ThreadPoolExecutor,
+                              fast_executor.FastExecutor)
+
+
 def workers(on_incoming):
     """How many threads the server of a callback has, None if unknown."""
     return getattr(getattr(_server(on_incoming), '_work_executor', None),
@@ -100,15 +113,17 @@ def _server(on_incoming):
     return None
 
 
-def run(process, messages, may_requeue=False):
+def run(process, messages, work, may_requeue=False):
     """Have messages processed, and answer those that were not.
 
     :param process: called with a list of Incoming
+    :param work: status.meters.Work, which measures the workers
     :param may_requeue: whether notifications that fail are requeued
     """
     messages = [each for each in messages if each.begin()]
     if not messages:
         return
+    began = work.begin(messages)
     try:
         process(messages)
     except BaseException as error:
@@ -118,6 +133,8 @@ def run(process, messages, may_requeue=False):
         LOG.error('A worker was to end by %s, which oslo.messaging does not '
                   'handle. Its messages are answered, and it goes on.',
                   type(error).__name__, exc_info=error)
+    finally:
+        work.end(began)
 
 
 def _settle(incoming, failure, may_requeue):

@@ -28,6 +28,7 @@ class Request:
     :ivar envelope: where the answers go
     :ivar expires: when its sender gives up, in monotonic seconds
     :ivar came: what Stalls.now() said when the message was read
+    :ivar read_at: when that was, in monotonic seconds
     :ivar is_begun: a worker has it
     :ivar is_done: it has ended, and needs no other answer
 
@@ -39,6 +40,7 @@ class Request:
     envelope: list[bytes]
     expires: float
     came: int
+    read_at: float
     is_begun: bool = False
     is_done: bool = False
 
@@ -59,9 +61,10 @@ def request_of(message: wire.Message, envelope: list[bytes],
     :param envelope: where the answers go
     :param came: what Stalls.now() said when the message was read
     """
+    now = time.monotonic()
     expires = (message.expiry if message.flags & wire.DEADLINE
-               else time.monotonic() + message.expiry)
-    return Request(message.id, message.kind, envelope, expires, came)
+               else now + message.expiry)
+    return Request(message.id, message.kind, envelope, expires, came, now)
 
 
 class Held:
@@ -114,6 +117,14 @@ class Held:
         return (self._unacknowledged.get(message_id)
                 or self._running.get(message_id)
                 or self._delayed.get(message_id))
+
+    def oldest(self) -> float | None:
+        """When the oldest unacknowledged request was read, in monotonic
+        seconds; None if there is none.
+        """
+        # They are in the order of their reading.
+        first = next(iter(self._unacknowledged.copy().values()), None)
+        return None if first is None else first.read_at
 
     def handled(self) -> list[Request]:
         """The unacknowledged requests that a worker has begun."""

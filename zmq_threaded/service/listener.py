@@ -31,8 +31,10 @@ class ZmqListener(base.Listener):
         super().start(on_incoming_callback)
         guard.equip(on_incoming_callback, self._executor)
         try:
-            self._service.start(guard.guarded(on_incoming_callback),
-                                guard.workers(on_incoming_callback))
+            self._service.start(guard.guarded(on_incoming_callback,
+                                              self._service.work),
+                                guard.workers(on_incoming_callback),
+                                guard.passes_on(on_incoming_callback))
         except descriptors.Short as error:
             raise errors.OutOfResources(f'Cannot listen: {error}') from None
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
-from zmq_threaded import mailbox
 from zmq_threaded import wire
 from zmq_threaded.registry import record
 from zmq_threaded.service import failures
 from zmq_threaded.service import held
+from zmq_threaded.service import poller_thread
 from zmq_threaded.service import replies
 from zmq_threaded.service import requeues
 from zmq_threaded.service import stalls
@@ -37,7 +37,7 @@ class Outcomes:
 
     def __init__(self, instance: record.Instance, answers: replies.Replies,
                  holding: held.Held, observed: stalls.Stalls,
-                 counters: counts.Counters, inbox: mailbox.PolledMailbox,
+                 counters: counts.Counters, inbox: poller_thread.Inbox,
                  made_room: Callable[[], None], backlog: int) -> None:
         self._instance = instance
         self._replies = answers

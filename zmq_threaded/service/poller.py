@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The poller thread: the only reader of a service's ROUTER."""
+"""What the poller thread does for one service: it is the only reader of the
+ROUTER.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,10 +10,11 @@ from typing import Any
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
-from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded.service import batch as batches
+from zmq_threaded.service import finished
 from zmq_threaded.service import outcomes
+from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reception
 from zmq_threaded.service import router
 
@@ -29,7 +32,7 @@ class Poller:
     Flow control: it stops reading while the service holds as many messages
     as it may, so that its senders wait or choose other services.
 
-    :param inbox: the mailbox of this thread; its items are called
+    :param inbox: the mailbox of this service; its items are called
     :param taking: takes or refuses what is read
     :param ends: has requests that are given back by this thread
     :param backlog: how many messages may be held unacknowledged
@@ -42,11 +45,12 @@ class Poller:
     """
 
     def __init__(self, shared: router.SharedRouter,
-                 inbox: mailbox.PolledMailbox, taking: reception.Reception,
+                 inbox: poller_thread.Inbox, taking: reception.Reception,
                  ends: outcomes.Outcomes, backlog: int, batch: batches.Batch,
-                 counters: counts.Counters, name: str,
+                 counters: counts.Counters,
                  tick: Callable[[], None] = lambda: None) -> None:
         self._router = shared
+        self.fd = shared.fd
         self._mailbox = inbox
         self._reception = taking
         self._outcomes = ends
@@ -63,24 +67,25 @@ class Poller:
         self.was_full = False
         self._tick, self._next_tick = tick, 0.0
         self.last_read = 0.0
-        inbox.watch(shared.fd)
-        self._loop = threads.Loop(name, self._turn, inbox.wake, counters,
-                                  finish=self._finish)
+        self.is_stopping = False
+        self._finished = finished.Finished()
 
-    def start(self, on_incoming: Callable[[list], object]) -> None:
+    def start(self, on_incoming: Callable[[list], object],
+              thread: poller_thread.PollerThread) -> None:
         """Begin to read.
 
         :param on_incoming: called with a list of Incoming
+        :param thread: reads for this service, and perhaps for others
         :raises: descriptors.Short when there is no thread to be had
         """
         self._on_incoming = on_incoming
-        self._loop.start()
+        self._mailbox.enter(thread, self)
 
     def refuse_from_now_on(self) -> None:
         """Hand over what has arrived, refuse what still comes; returns when
         no callback can follow. Safe in a signal handler.
         """
-        if self._loop.is_current() or not self._loop.is_alive():
+        if self._mailbox.is_current() or not self._is_running():
             self._stop_accepting()
             return
         if not mailbox.ask(self._mailbox.put, self._drain_and_refuse,
@@ -101,32 +106,46 @@ class Poller:
             self._mailbox.wake()
 
     def stop(self) -> None:
-        """Ask the thread to end; does not wait."""
-        self._loop.stop()
+        """Ask the thread to let go of this service; does not wait."""
+        self.is_stopping = True
+        if self._mailbox.thread is None:
+            self.finish()
+        else:
+            self._mailbox.wake()
 
     def join(self, deadline: float) -> bool:
-        """Wait for the end of the thread.
+        """Wait until the thread has let go of this service.
 
         :param deadline: monotonic seconds
-        :returns: False when it still runs
+        :returns: False when it has not
         """
-        return self._loop.join(deadline)
+        return self._mailbox.is_current() or self._finished.wait(deadline)
 
-    def _finish(self):
-        self._stop_accepting()
-        self._mailbox.close()
+    def finish(self) -> None:
+        """The last act of the thread for this service."""
+        try:
+            self._stop_accepting()
+        finally:
+            self._finished.set()
 
-    def _turn(self):
-        # The wake-ups are complete; the limit only bounds the harm of a bug.
-        wait = min(timings.POLLER_WAIT, max(0.0, min(
-            self._batch.time_left(), self._outcomes.time_left())))
-        self._mailbox.wait(0 if self._has_more else wait)
+    def _is_running(self):
+        return (self._mailbox.thread is not None
+                and not self._finished.is_set())
+
+    def turn(self) -> float:
+        """Do what is due.
+
+        :returns: seconds until the next turn that is due by itself
+        """
         self._tick_when_due()
         self._outcomes.turn()
         self._read()
         self._hand_over(self._batch.take_due())
         while self._mailbox.items:
             self._mailbox.items.popleft()()
+        if self._has_more:
+            return 0.0
+        return min(self._batch.time_left(), self._outcomes.time_left())
 
     def _tick_when_due(self):
         now = time.monotonic()
@@ -179,12 +198,12 @@ class Poller:
             return
         self._has_stopped_reading = is_full
         if not is_full:
-            self._mailbox.watch(self._router.fd)
+            self._mailbox.watch(self.fd)
             return
         self.was_full = True
         # Left in, a readable descriptor that nobody reads would spin.
         self._router.is_read = False
-        self._mailbox.unwatch(self._router.fd)
+        self._mailbox.unwatch(self.fd)
         # Who acknowledged before the flag was up has not woken us.
         self.made_room()
 

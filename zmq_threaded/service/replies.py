@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reply thread: the only writer of a service's ROUTER."""
+"""What the reply thread does for one service: it is the only writer of the
+ROUTER.
+"""
 
 import time
 from collections.abc import Sequence
@@ -8,12 +10,13 @@ from zmq_threaded import counters as counts
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
-from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
 from zmq_threaded.registry import record
+from zmq_threaded.service import finished
+from zmq_threaded.service import reply_thread
 from zmq_threaded.service import router
 from zmq_threaded.service import stalls
 
@@ -36,7 +39,7 @@ class Replies:
 
     def __init__(self, shared: router.SharedRouter, instance: record.Instance,
                  observed: stalls.Stalls, counters: counts.Counters,
-                 name: str, longest: int) -> None:
+                 longest: int) -> None:
         self._stalls = observed
         self._router = shared
         self._instance = instance
@@ -44,18 +47,23 @@ class Replies:
         self._longest = longest
         self._mailbox = mailbox.Mailbox()
         self._slow = slow_clients.SlowClients(self._retry, counters)
+        self._thread: reply_thread.ReplyThread | None = None
+        # Whether a turn is to come that sees what is put now.
+        self._is_woken = False
         self._busy = False
-        self._has_ended = False
-        self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
-                                  counters, finish=self._finish)
+        self.is_stopping = self._has_ended = False
+        self._finished = finished.Finished()
 
-    def start(self) -> None:
-        """Start the thread, and the guard of the socket.
+    def start(self, thread: reply_thread.ReplyThread) -> None:
+        """Begin to write, and start the guard of the socket.
 
+        :param thread: writes for this service, and perhaps for others
         :raises: descriptors.Short when there are no threads to be had
         """
         self._stalls.tick()
-        self._loop.start()
+        thread.add(self)
+        self._thread = thread
+        self._wake()
         self._router.guard.start()
 
     def check_size(self, body: Sequence[bytes], call_id: str) -> None:
@@ -123,6 +131,13 @@ class Replies:
         # without a word.
         if self._has_ended:
             self._discard()
+        elif not self._is_woken:
+            self._wake()
+
+    def _wake(self):
+        if self._thread is not None:
+            self._is_woken = True
+            self._thread.wake(self)
 
     # Its end
 
@@ -139,45 +154,57 @@ class Replies:
             len(self._mailbox) or self._busy or len(self._slow))
 
     def stop(self) -> None:
-        """Ask the thread to write what is left, and to end; does not wait."""
+        """Ask the thread to write what is left, and to let go of this
+        service; does not wait.
+        """
         self._router.guard.stop()
-        self._loop.stop()
+        self.is_stopping = True
+        if self._thread is None:
+            self.finish()
+        else:
+            self._thread.wake(self)
 
     def join(self, deadline: float) -> bool:
-        """Wait for the end of the thread.
+        """Wait until the thread has let go of this service.
 
         :param deadline: monotonic seconds
-        :returns: False when it still runs
+        :returns: False when it has not
         """
         self._router.guard.join(deadline)
-        return self._loop.join(deadline)
+        is_current = self._thread is not None and self._thread.is_current()
+        return is_current or self._finished.wait(deadline)
 
     # The reply thread
 
-    def _turn(self):
-        items = self._next_items()
+    def turn(self) -> None:
+        """Write what there is, but not for long: others wait as well."""
+        self._busy = True
+        # First: whoever puts something from now on wakes the thread again.
+        self._is_woken = False
+        items = self._mailbox.take(0, _BATCH)
         self._stalls.tick()
         try:
             self._slow.retry()
             self._write(self._multiparts(items))
         finally:
             self._busy = False
+            if len(self._mailbox) and not self._is_woken:
+                self._wake()
 
-    def _next_items(self):
-        wait = slow_clients.TICK if len(self._slow) else timings.STALL_TICK
-        items = self._mailbox.take(wait, _BATCH)
-        self._busy = bool(items)
-        return items
+    def is_behind(self) -> bool:
+        """Whether a client is to be tried again soon."""
+        return len(self._slow) > 0
 
-    def _finish(self):
+    def finish(self) -> None:
         """Write what is left, as far as clients take it."""
         deadline = time.monotonic() + timings.LAST_WRITE
         try:
             while len(self._mailbox) and time.monotonic() < deadline:
-                self._turn()
+                self.turn()
             self._slow.retry()
         finally:
             self._has_ended = True
+            self._finished.set()
             self._discard(self._slow.discard())
 
     def _discard(self, count=0):

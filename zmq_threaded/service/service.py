@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service: one ROUTER, its poller thread and its reply thread.
+"""A service: one ROUTER, and what its threads do for it.
 
 It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Callable
 
+from zmq_threaded import counters as counting
 from zmq_threaded import live_options
 from zmq_threaded import logs
-from zmq_threaded import mailbox
 from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import timings
@@ -23,14 +23,17 @@ from zmq_threaded.net import ipc_path
 from zmq_threaded.receiver import address
 from zmq_threaded.registry import record
 from zmq_threaded.service import batch as batches
+from zmq_threaded.service import crews
 from zmq_threaded.service import held
 from zmq_threaded.service import outcomes
 from zmq_threaded.service import poller
+from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reception
 from zmq_threaded.service import replies
 from zmq_threaded.service import router
 from zmq_threaded.service import saturation
 from zmq_threaded.service import stalls
+from zmq_threaded.status import meters
 
 LOG = logs.get(__name__)
 
@@ -48,19 +51,31 @@ class Service:
 
     :param socket_factory: sockets.Sockets
     :param topics: list of Topic
+    :param own_crews: where it gets its threads from
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
     :raises: binding.BindError
+    :ivar instance: its record
+    :ivar topics: list of Topic
+    :ivar work: what its workers do, as they measure it
+    :ivar counters: of this service; they count for the whole driver too
+    :ivar workers: threads of its executor, None if unknown
+    :ivar is_registered: it means to be registered
 
     Thread: any.
     """
 
     def __init__(self, socket_factory, settings, ipc_dir, registry, topics,
-                 counters, batch=None, pool=''):
+                 counters, own_crews: crews.Crews, batch=None, pool=''):
         self._pid = os.getpid()
         self._registry = registry
-        self._topics = topics
-        self._registered, self._workers = False, None
+        self.topics, self.work = topics, meters.Work()
+        self.counters = counting.Counters(counters)
+        self.made_at = time.monotonic()
+        self._crews = own_crews
+        self._crew: crews.Crew | None = None
+        self.is_registered = False
+        self.workers: int | None = None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
         self._ipc = ipc_path.IpcPath(
@@ -78,7 +93,7 @@ class Service:
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
                 _limit_to_tell(settings.max_message_size))
-            self._make_parts(socket_factory, socket, settings, counters,
+            self._make_parts(socket_factory, socket, settings, self.counters,
                              batch or batches.Batch(1, None))
         except BaseException:
             self._ipc.remove()
@@ -87,53 +102,55 @@ class Service:
 
     def _make_parts(self, socket_factory, socket, settings, counters,
                     batch):
-        self._counters = counters
-        self._mailbox = mailbox.PolledMailbox()
+        inbox = poller_thread.Inbox()
         self._router = router.SharedRouter(
-            socket_factory, socket, self._mailbox.wake, counters,
+            socket_factory, socket, inbox.wake, counters,
             self._ipc.path, settings.max_message_size)
-        name = self.instance.id.hex()[:8]
         own_stalls = stalls.Stalls()
         own_held = held.Held(settings.message_ttl)
         self._replies = replies.Replies(
             self._router, self.instance, own_stalls, counters,
-            f'zmq-reply-{name}', settings.max_message_size)
+            settings.max_message_size)
         self._outcomes = outcomes.Outcomes(
             self.instance, self._replies, own_held, own_stalls, counters,
-            self._mailbox, self._made_room, settings.backlog)
+            inbox, self._made_room, settings.backlog)
         self._reception = reception.Reception(
             self.instance, self._outcomes, self._replies, own_held,
             own_stalls, counters)
         self._poller = poller.Poller(
-            self._router, self._mailbox, self._reception, self._outcomes,
-            settings.backlog, batch, counters, f'zmq-poller-{name}',
-            self._tick)
+            self._router, inbox, self._reception, self._outcomes,
+            settings.backlog, batch, counters, self._tick)
         self._saturation = saturation.Saturation(
             self._name(), self.backlog, self._poller.backlog)
 
     def _name(self):
         """Topics, server, host and id, for the log."""
-        names = sorted({str(topic) for topic in self._topics
+        names = sorted({str(topic) for topic in self.topics
                         if not topic.server})
         return f'{self.instance} of {", ".join(names)}'
 
     def start(self, on_incoming: Callable[[list], object],
-              workers: int | None = None) -> None:
+              workers: int | None = None, may_share: bool = False) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
         :param on_incoming: called by the poller thread with a list of
             Incoming; it should only pass them on
         :param workers: threads that handle them, if that is known
+        :param may_share: whether the callback does nothing but to pass them
+            on, so that its thread may read for other services as well
         :raises: descriptors.Short when there are no threads to be had; then
             it may be called again
         """
         self._registry.start()
-        self._workers = workers
-        self._replies.start()
-        self._poller.start(on_incoming)
-        self._registered = True
-        self._registry.register(self.instance, self._topics)
+        self.workers = workers
+        if self._crew is None:
+            self._crew = self._crews.join(self.instance.id.hex()[:8],
+                                          may_share)
+        self._replies.start(self._crew.replies)
+        self._poller.start(on_incoming, self._crew.poller)
+        self.is_registered = True
+        self._registry.register(self.instance, self.topics)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
@@ -143,14 +160,25 @@ class Service:
         """
         if self._is_inherited():
             return
-        if self._registered:
-            self._registered = False
+        if self.is_registered:
+            self.is_registered = False
             self._registry.unregister(self.instance)
         self._poller.refuse_from_now_on()
 
     def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
+
+    def measures(self, now: float) -> dict[str, object]:
+        """What it has to do; see status.facts.
+
+        :param now: monotonic seconds
+        """
+        oldest = self._reception.held.oldest()
+        return {'backlog': self.backlog(), 'limit': self._poller.backlog,
+                'oldest': 0.0 if oldest is None else now - oldest,
+                'full': self._poller.is_full(),
+                'taken': self._reception.taken}
 
     def cleanup(self) -> None:
         """Close everything, within a few seconds."""
@@ -189,7 +217,11 @@ class Service:
         # Only now: the poller's last act may be to refuse requests.
         self._replies.stop()
         deadline = max(deadline, time.monotonic() + timings.LAST_REPLIES)
-        return self._replies.join(deadline) and has_ended
+        has_ended = self._replies.join(deadline) and has_ended
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            self._crews.leave(crew, deadline)
+        return has_ended
 
     def _is_inherited(self):
         # A forked child may run its parent's signal handlers and clean-up;
@@ -211,7 +243,7 @@ class Service:
         self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
-        self._saturation.tick(time.monotonic(), was_full, self._workers)
+        self._saturation.tick(time.monotonic(), was_full, self.workers)
 
 
 def _server_of(topics):

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of CURVE in files."""
+
+import os
+import stat
+
+import pytest
+import zmq
+
+from zmq_threaded.security import keys
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return keys.create(str(tmp_path), 'node-1')
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_a_new_pair_can_be_read(pair):
+    public, secret = pair
+    found = keys.read_pair(secret)
+    assert keys.read_public(public) == found.public
+    assert zmq.curve_public(found.secret) == found.public
+
+
+def test_nobody_else_may_read_the_secret_file(pair):
+    public, secret = pair
+    assert (mode(public), mode(secret)) == (0o644, 0o600)
+
+
+def test_a_pair_never_overwrites_another(pair, tmp_path):
+    with pytest.raises(keys.BadKey, match='there already'):
+        keys.create(str(tmp_path), 'node-1')
+
+
+@pytest.mark.parametrize('wrong', [0o640, 0o604, 0o620, 0o660, 0o644, 0o601])
+def test_a_secret_file_that_others_may_read_is_refused(pair, wrong):
+    os.chmod(pair[1], wrong)
+    with pytest.raises(keys.BadKey, match='chmod 600'):
+        keys.read_pair(pair[1])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='chown needs root')
+def test_a_group_that_was_given_on_purpose_may_read(pair):
+    os.chown(pair[1], 0, 12345)
+    os.chmod(pair[1], 0o640)
+    assert keys.read_pair(pair[1])
+
+
+def test_the_secret_is_not_shown(pair):
+    found = keys.read_pair(pair[1])
+    assert found.secret.decode() not in repr(found)
+
+
+@pytest.mark.parametrize('text', [
+    '', 'curve\n', 'curve\n public-key = "short"\n',
+    'curve\n public-key = "' + '"' * 40 + '"\n',
+    'curve\n public-key = "' + '~' * 40 + '"\n',
+    'curve\n public-key = "' + '#' * 40 + '"\n'])
+def test_a_file_without_a_key_is_named(tmp_path, text):
+    path = tmp_path / 'bad.key'
+    path.write_text(text)
+    with pytest.raises(keys.BadKey, match='bad.key'):
+        keys.read_public(str(path))
+
+
+def test_a_public_file_is_no_pair(pair):
+    os.chmod(pair[0], 0o600)
+    with pytest.raises(keys.BadKey, match='no secret key'):
+        keys.read_pair(pair[0])
+
+
+def test_two_halves_of_different_pairs_are_refused(pair, tmp_path):
+    other = keys.read_pair(keys.create(str(tmp_path), 'other')[1])
+    mine = keys.read_pair(pair[1])
+    path = tmp_path / 'mixed.key_secret'
+    path.write_text((tmp_path / 'node-1.key_secret').read_text().replace(
+        mine.secret.decode(), other.secret.decode()))
+    os.chmod(path, 0o600)
+    with pytest.raises(keys.BadKey, match='does not belong'):
+        keys.read_pair(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(keys.BadKey, match='No such file'):
+        keys.read_pair(str(tmp_path / 'nobody.key_secret'))
+
+
+def test_a_fingerprint_is_that_of_one_key(pair, tmp_path):
+    one = keys.read_public(pair[0])
+    other = keys.read_public(keys.create(str(tmp_path), 'other')[0])
+    assert keys.fingerprint(one) == keys.fingerprint(one)
+    assert keys.fingerprint(one) != keys.fingerprint(other)
+    assert keys.fingerprint(one).startswith('SHA256:')
