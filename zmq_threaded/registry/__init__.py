@@ -21,6 +21,8 @@ of its instances there.
     engines.py         how each engine is opened
     notices.py         what an engine tells of changes
     redis_notices.py   how redis tells it
+    etcd_notices.py    how etcd does
+    zookeeper_notices.py  how zookeeper does
     record.py          instances, written down
     reading.py         records, as they are read
     shared_facts.py    what processes tell of themselves
