@@ -109,6 +109,7 @@ class Runtime:
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
             problem=self._access.problem)
+        undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings,

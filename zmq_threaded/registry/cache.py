@@ -208,6 +208,10 @@ class Cache:
         entry.idle_refreshes = 0
         return entry
 
+    def find(self, key: str) -> cached.Entry | None:
+        """What is known of a topic, if anything; for the registry thread."""
+        return self._entries.get(key)
+
     def forget(self, entry: cached.Entry) -> None:
         """Drop a topic that nobody uses; for the registry thread."""
         del self._entries[entry.key]
