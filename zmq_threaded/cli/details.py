@@ -94,7 +94,8 @@ def _told(process: clouds.Process, service: dict[str, Any]
            'server': service['server'], 'pool': service['pool'],
            'host': process.host, 'process': f'{about["name"]} {about["pid"]}',
            'user': about['user'], 'version': about['version'],
-           'started': overview.duration(float(service['up'] + process.age)) + ' ago',
+           'started': overview.duration(
+               float(service['up'] + process.age)) + ' ago',
            'listed': service['listed'], 'busy': overview.busy([service]),
            'backlog': service['backlog'],
            'endpoints': service['endpoints']}

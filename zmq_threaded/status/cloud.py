@@ -52,7 +52,9 @@ class Process:
         return f'{about["name"]} (pid {about["pid"]} on {self.host})'
 
     def is_gone(self) -> bool:
-        """Whether the process has ended without a word."""
+        """Whether the process has ended without a word; of one on another
+        machine, whether its record has expired.
+        """
         return self.state == processes.GONE or (
             self.state == processes.UNKNOWN and self.is_expired)
 
