@@ -22,7 +22,7 @@ from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import looking
 from zmq_threaded.status import problems
 
-_REGISTRY = 1.5
+_REGISTRY = 5.0
 _TOPICS = ('topic', 'per second', 'busy', 'backlog', 'waiting p50',
            'waiting p99', 'running p50', 'running p99')
 _SENDERS = ('process', 'host', 'topic', 'calls/s', 'casts/s', 'p50', 'p99',
