@@ -59,6 +59,25 @@ OPTIONS = [
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
                'TCP ports of this node; another one for each node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_encryption',
+          choices=[('disabled', 'all TCP is open'),
+                   ('connect', 'own ports are open; what has a key is '
+                               'connected to with encryption'),
+                   ('serve', 'own ports are encrypted; open ones are still '
+                             'connected to'),
+                   ('required', 'nothing goes over TCP in the clear')],
+          help='Whether TCP is encrypted and authenticated (CURVE). By '
+               'default required if rpc_zmq_key_file is set, else disabled. '
+               'A cloud is switched on by three rolling restarts, each with '
+               'the next value. IPC is guarded by rpc_zmq_ipc_dir.'),
+    _live(cfg.StrOpt, 'rpc_zmq_key_file',
+          help='File of the secret key of this node or service, as '
+               '"oslo-messaging-zmq keys create" makes it. Only its owner '
+               'may be able to read it.'),
+    _live(cfg.StrOpt, 'rpc_zmq_trusted_keys',
+          help='Directory with the public keys (files *.key) of all who may '
+               'connect to this process over TCP, and to whom it connects. '
+               'It is read again when it changes.'),
     _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153, min=1,
           help='Lowest TCP port that a service may bind.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,
@@ -74,6 +93,11 @@ OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
+    _live(cfg.IntOpt, 'rpc_zmq_stuck_workers_after', default=300, min=1,
+          help='Seconds for which no worker of a service may be free, while '
+               'messages wait, before the service is reported as stuck (in '
+               'the log, and by oslo-messaging-zmq health and status). Calls '
+               'that take longer are legal: set it to more than they take.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=DEFAULT_MESSAGE_SIZE,
           min=1024, max=2 ** 31,
           help='Bytes that one message may have, encoded. A bigger request '
@@ -101,6 +125,34 @@ OPTIONS = [
           help='Seconds after which a message that nobody took is dropped '
                'and reported, and for which a service remembers what it has '
                'taken.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody', default='memory',
+          choices=[('memory', 'they are lost with their process'),
+                   ('process', 'they survive the death of the process'),
+                   ('disk', 'they survive the loss of power as well')],
+          help='What casts, fanouts and notifications survive once cast() or '
+               'notify() has returned. All but "memory" keep them in a '
+               'journal in rpc_zmq_custody_dir. When their process dies, '
+               'another one with the same directory and registry sends '
+               'them. Contexts, and the tokens in them, then lie on disk in '
+               'the clear.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_dir',
+          sample_default='<rpc_zmq_ipc_dir>/journals',
+          help='Directory of the journals. For "disk" it must not be a '
+               'tmpfs, as /var/run often is.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_ttl', default=86400, min=1,
+          help='Seconds after which a message in a journal that nobody took '
+               'is dropped and reported; what rpc_message_ttl is for those '
+               'in memory. A pool without a listener is known for as long.'),
+    _live(cfg.IntOpt, 'rpc_zmq_custody_bytes', default=1 << 30, min=1 << 16,
+          help='Bytes of the messages in one journal. When it is full, the '
+               'oldest messages for which nobody listens are dropped and '
+               'reported. If there are none a sender waits rpc_cast_timeout, '
+               'and fails.'),
+    _live(cfg.StrOpt, 'rpc_zmq_custody_when_full', default='fail',
+          choices=[('fail', 'the cast or notification fails'),
+                   ('memory', 'it is kept in memory alone')],
+          help='What happens to a message that cannot be written into its '
+               'journal, for instance since the disk is full.'),
     _live(cfg.IntOpt, 'zmq_linger', default=1, min=-1,
           help='Longest time in seconds for which closing waits for what was '
                'already handed to ZeroMQ. -1, for ever in the drivers of '

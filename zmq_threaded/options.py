@@ -22,8 +22,13 @@ from zmq_threaded.registry import tls_options
 LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
+# Of rpc_zmq_encryption.
+DISABLED, CONNECT, SERVE, REQUIRED = (
+    'disabled', 'connect', 'serve', 'required')
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
+# What rpc_zmq_custody says: what the accepted messages survive.
+MEMORY, PROCESS, DISK = 'memory', 'process', 'disk'
 _LONGEST_LINGER = 30
 
 
@@ -36,6 +41,8 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar encryption: DISABLED, CONNECT, SERVE or REQUIRED
+    :ivar key_file: '' only if encryption is DISABLED; likewise trusted_keys
     :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
@@ -46,15 +53,24 @@ class Settings:
     transport: str
     bind_address: str
     host: str
+    encryption: str
+    key_file: str
+    trusted_keys: str
     ports: range
     bind_retries: int
     io_threads: int
     backlog: int
+    stuck_after: float
     max_message_size: int
     outbox_limit: int
     cast_timeout: float
     exit_timeout: float
     message_ttl: float
+    custody: str
+    custody_dir: str
+    custody_ttl: float
+    custody_bytes: int
+    custody_when_full: str
     linger: float
     expire: float
     update: float
@@ -69,6 +85,12 @@ class Settings:
     keepalive_intvl: int
     bridge: str = dataclasses.field(repr=False)
     bridge_send: str
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which a cast, fanout or notification is kept."""
+        return (self.message_ttl if self.custody == MEMORY
+                else self.custody_ttl)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -159,16 +181,27 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
                                                  else 'tcp'),
         bind_address=value['rpc_zmq_bind_address'],
         host=value['rpc_zmq_host'],
+        encryption=_encryption(value['rpc_zmq_encryption'],
+                               value['rpc_zmq_key_file'],
+                               value['rpc_zmq_trusted_keys']),
+        key_file=value['rpc_zmq_key_file'] or '',
+        trusted_keys=value['rpc_zmq_trusted_keys'] or '',
         ports=_ports(value['rpc_zmq_min_port'], value['rpc_zmq_max_port']),
         bind_retries=value['rpc_zmq_bind_port_retries'],
         io_threads=value['rpc_zmq_contexts'],
         backlog=value['rpc_zmq_topic_backlog'],
+        stuck_after=float(value['rpc_zmq_stuck_workers_after']),
         max_message_size=value['rpc_zmq_max_message_size'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
         cast_timeout=_cast_timeout(value['rpc_cast_timeout']),
         exit_timeout=min(value['rpc_zmq_exit_timeout'],
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
+        custody=value['rpc_zmq_custody'],
+        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_ttl=float(value['rpc_zmq_custody_ttl']),
+        custody_bytes=value['rpc_zmq_custody_bytes'],
+        custody_when_full=value['rpc_zmq_custody_when_full'],
         linger=_linger(value['zmq_linger']),
         expire=float(value['zmq_target_expire']),
         update=_update(value['zmq_target_update'],
@@ -193,6 +226,24 @@ def _topology(topology: str | None, use_router_proxy: bool | None,
     if use_router_proxy is not None:
         return 'receiver' if use_router_proxy else 'direct'
     return 'direct' if is_embedded else 'receiver'
+
+
+def _encryption(mode: str | None, key_file: str | None,
+                trusted_keys: str | None) -> str:
+    if mode == DISABLED or not (mode or key_file or trusted_keys):
+        return DISABLED
+    if not key_file:
+        raise InvalidOption(
+            'rpc_zmq_key_file: it is not set, and nothing can be encrypted '
+            'without a key. Make one with "oslo-messaging-zmq keys create '
+            'NAME", and set rpc_zmq_key_file to the file that ends with '
+            '.key_secret')
+    if not trusted_keys:
+        raise InvalidOption(
+            'rpc_zmq_trusted_keys: it is not set, so nobody could be '
+            'trusted. Set it to a directory with the public keys (*.key) of '
+            'all nodes, this one among them')
+    return mode or REQUIRED
 
 
 def _ports(lowest: int, highest: int) -> range:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that one driver has in one process: context, sockets and threads."""
 
+import functools
 import itertools
 import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import closing
 from zmq_threaded import counters
@@ -19,13 +21,17 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
+from zmq_threaded.health import checks
+from zmq_threaded.health import meditation
+from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
-from zmq_threaded.receiver import address
-from zmq_threaded.receiver import published
+from zmq_threaded.receiver import surroundings
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.security import access as accesses
+from zmq_threaded.security import authenticator
 from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
 from zmq_threaded.status import collector
@@ -95,30 +101,43 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        self._access = accesses.Access(settings)
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
         self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
-            threads.REGISTRY, housekeeping=self._housekeeping)
+            threads.REGISTRY, housekeeping=self._housekeeping,
+            problem=self._access.problem)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
-        self._sockets = sockets.Sockets(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings,
+                                        self._access)
+        self._authenticator = authenticator.Authenticator(self._sockets,
+                                                          self.counters)
+        undo.append(self._authenticator.end)
+        self._authenticator.start()
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
-            threads.OUTBOX)
-        undo.append(self.outbox.stop)
+            threads.OUTBOX, functools.partial(
+                journals.of_driver, settings, self._ipc_dir, self.counters))
+        undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
             self.outbox, self._registry, self.counters)
         self.requests = requests.Requests(
             self._sockets, settings, self._registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
-        self._presence = address.Presence(settings, self._ipc_dir)
-        self._published = published.Published(settings)
+        self._surroundings = surroundings.Surroundings(settings,
+                                                       self._ipc_dir)
         self.findings = findings.Findings()
+        self._checks = checks.Checks(
+            lambda: list(self._services), self._sockets, self._registry,
+            self.outbox, self.findings, settings, self.counters,
+            self._surroundings.problems)
         self._facts = collector.publisher(
             settings, self._ipc_dir, store, self.counters, self._registry,
-            self.outbox, self.snapshot, self._services, self._presence,
+            self.outbox, self.snapshot, self._services,
+            self._surroundings.presence,
             self.findings)
 
     def tell(self) -> None:
@@ -138,12 +157,12 @@ class Runtime:
         if not self._swept:
             self._swept = True
             sweep.sweep(self._ipc_dir, self._settings.expire)
-            self._warn_of_open_port()
+            self._surroundings.warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
             addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
-        self._look_around()
+        self._surroundings.look(self._services)
         return listening
 
     def snapshot(self) -> dict[str, int]:
@@ -155,11 +174,17 @@ class Runtime:
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
-                'unacknowledged': self.outbox.pending()}
+                'unacknowledged': self.outbox.pending(),
+                'deaf_services': self._checks.deaf()}
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
         return self._registry.cache.explain(topic)
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of it, for a Guru Meditation Report."""
+        return meditation.describe(list(self._services), self.outbox.survey,
+                                   self.findings)
 
     def stopped(self, listening: services.Service) -> None:
         """The service takes no more requests."""
@@ -205,7 +230,8 @@ class Runtime:
         began = time.monotonic()
         last = min(_LAST_FLUSH_LIMIT,
                    max(0.0, _LAST_FLUSH * (flush_deadline - began)))
-        return [lambda: self._flush_first(flush_deadline, last, is_exit,
+        return [self._checks.stop,
+                lambda: self._flush_first(flush_deadline, last, is_exit,
                                           began),
                 self._close_services,
                 lambda: self.outbox.refuse(
@@ -217,6 +243,7 @@ class Runtime:
                 self._join,
                 self._facts.close,
                 self.requests.close,
+                self._authenticator.end,
                 self._terminate,
                 self._set_closed]
 
@@ -257,8 +284,11 @@ class Runtime:
 
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
+        self._checks.join(deadline)
         self.outbox.join(deadline)
         self._registry.join(deadline)
+        self.outbox.journals.stop()
+        self.outbox.journals.join(deadline)
 
     def _terminate(self):
         # Once: libzmq bears no second thread that terminates.
@@ -273,13 +303,6 @@ class Runtime:
         self.is_closed = True
         exits.discard(self)
 
-    def _warn_of_open_port(self):
-        if (self._settings.topology, self._settings.transport) == (
-                'direct', 'tcp'):
-            LOG.warning('zmq: TCP ports on %s are open without encryption; '
-                        'whoever reaches them may call the services',
-                        self._settings.bind_address)
-
     def _housekeeping(self):
         self._is_used = True
         self.close_if_forgotten()
@@ -289,13 +312,8 @@ class Runtime:
             if listening.may_remove_files():
                 listening.remove_files()
                 self._closed_services.remove(listening)
-        self._look_around()
+        self._surroundings.look(self._services)
+        self._checks.turn()
+        if self._services or self.outbox.journals.keeps:
+            self.outbox.journals.look_around(self.outbox.start)
         self._facts.turn()
-
-    def _look_around(self):
-        """What the owner of a service should know of its node."""
-        if not self._services:
-            return
-        if self._settings.topology == 'receiver':
-            self._presence.check()
-        self._published.check()

@@ -4,3 +4,4 @@
 from zmq_threaded import wire
 
 new_id = wire.id_maker()
+MAKER = wire.maker(new_id())

@@ -61,7 +61,7 @@ class Desk:
         self._on_message = self._custody._evidence.on_message
         self._connection = dealer_connection.Connection(
             made, INSTANCE.endpoints, INSTANCE.endpoints[0],
-            False, self.counters, in_doubt.InDoubt(), self._on_message)
+            False, self.counters, in_doubt.InDoubt(b""), self._on_message)
         self.queue = self._connection.queue(INSTANCE)
         self.custody._connections._queues[INSTANCE.id] = self.queue
 

@@ -2,6 +2,7 @@
 """Custody without a socket: who is tried, in which order, for how long."""
 
 import collections
+import itertools
 import logging
 import queue
 import time
@@ -20,6 +21,7 @@ from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import dispatch
 from zmq_threaded.client import room
 from zmq_threaded.client import send_queue
+from zmq_threaded.journal import kept as keeping
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
@@ -86,14 +88,45 @@ class Connection:
         pass
 
 
+class Journal:
+    """A journal that writes when the test says so. It is its own file."""
+
+    def __init__(self):
+        self.parts = itertools.count(1)
+        self.to_write = collections.deque()
+        self.ended_ones = []
+        self.pools_seen = []
+
+    def next_part(self):
+        return next(self.parts)
+
+    def record(self, file, parts, done):
+        self.to_write.append((parts, done))
+
+    def ended(self, delivery, is_last):
+        self.ended_ones.append((delivery, is_last))
+
+    def seen(self, topic, pool):
+        self.pools_seen.append((topic, pool))
+
+    def write(self):
+        while self.to_write:
+            self.to_write.popleft()[1]()
+
+    def kept(self):
+        return keeping.Kept(self, next(self.parts), 100)
+
+
 class World:
     def __init__(self, ipc_dir, directory=None):
         self.directory = directory or Directory()
         self.counters = counting.Counters()
         self.tasks = collections.deque()
+        self.journal = Journal()
         self.custody = custodies.Custody(
             None, options.read(cfg.CONF, {'rpc_zmq_ipc_dir': ipc_dir}),
-            self.directory, self.counters, None, self.tasks.append)
+            self.directory, self.counters, None, self.tasks.append,
+            ids.MAKER, self.journal)
         self.queues = {}
         self.lacks = set()
         self.connections = 0

@@ -10,7 +10,7 @@ from zmq_threaded.client import in_doubt
 
 @pytest.fixture
 def doubt():
-    return in_doubt.InDoubt()
+    return in_doubt.InDoubt(ids.new_id()[:8])
 
 
 def deliveries(count, kind=wire.CAST):

@@ -198,7 +198,8 @@ def placed(world, where):
         world.lacks.add(instance.id)
     delivery = world.post(
         custody_tests.OTHER, waiter=world.events,
-        kind=wire.FANOUT if where is Where.SPREADING else wire.CAST)
+        kind=wire.FANOUT if where is Where.SPREADING else wire.CAST,
+        kept=world.journal.kept() if where is Where.RECORDING else None)
     if where is Where.IN_FLIGHT:
         way.head_was_sent(1.0)
     assert delivery.where is where
@@ -208,6 +209,7 @@ def placed(world, where):
 def is_nowhere(world, delivery, way):
     custody = world.custody
     world.look_up()
+    world.journal.write()
     return (delivery not in way.all() and custody.is_empty()
             and delivery not in list(custody._waiting)
             and not len(custody._held_up) and custody.survey() == {}

@@ -55,6 +55,9 @@ class Connections:
         self._tell = tell
         self._connections: dict[tuple, Connection] = {}
         self._by_fd: dict[int, Connection] = {}
+        # Where something was queued in this turn. What is not sent then is
+        # sent when its connection is ready for it.
+        self._queued_to: dict[Connection, None] = {}
         self._queues: dict[bytes, SendQueue] = {}
 
     def __iter__(self) -> Iterator[SendQueue]:
@@ -100,7 +103,8 @@ class Connections:
             connection = dealer_connection.Connection(
                 self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
-                self._on_message, self._watch, self._tell)
+                self._on_message, self._watch, self._tell,
+                self._queued_to, instance.key)
         except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection
@@ -142,8 +146,9 @@ class Connections:
 
     def pump_queued(self) -> None:
         """Send what was just queued."""
-        for connection in list(self._connections.values()):
-            connection.pump_queued()
+        for connection in list(self._queued_to):
+            del self._queued_to[connection]
+            connection.pump()
 
     def check(self, now: float) -> list[SendQueue]:
         """Look after connections; to be called a few times a second.

@@ -33,6 +33,7 @@ from zmq_threaded.client import held_up
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
 from zmq_threaded.client import overdue
+from zmq_threaded.client import recording
 from zmq_threaded.client import room
 from zmq_threaded.client import send_queue
 from zmq_threaded.client import spreading
@@ -46,7 +47,8 @@ Delivery = deliveries.Delivery
 Where = deliveries.Where
 _MOVING, _ENDED = Where.MOVING, Where.ENDED
 _SWEEP_EXPIRED_EVERY = 1.0
-_REPORT_OLD_EVERY, _OLD = 60.0, 30.0
+# A sender looks for messages that are older than _OLD every _LOOK_FOR_OLD.
+_REPORT_OLD_EVERY, _LOOK_FOR_OLD, _OLD = 60.0, 5.0, 30.0
 
 
 class Custody:
@@ -57,33 +59,47 @@ class Custody:
     :param registry: registry.registry.Registry
     :param polled: mailbox.PolledMailbox of the outbox thread
     :param tell: runs a callable in the outbox thread, later
+    :param maker: of the ids of this process's messages
+    :param journals: journal.journals.Journals, or None
     :ivar store: all messages
+    :ivar mute: who is listed, and has not taken messages for long
 
-    Thread: outbox.
+    Thread: outbox; any for reading mute.
     """
 
     def __init__(self, socket_factory, settings, registry,
-                 counters: counting.Counters, polled, tell: Callable):
+                 counters: counting.Counters, polled, tell: Callable,
+                 maker: bytes = b'', journals=None):
         self._cache = registry.cache
         self._counters = counters
         self.store = store.Store()
         self._all = self.store.all
-        self._in_doubt = in_doubt.InDoubt()
+        self._in_doubt = in_doubt.InDoubt(maker)
         self._losses = losses.Losses(counters)
+        self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
+        self._recording = recording.Recording(
+            journals, self.store, self._in_doubt, self._waiting,
+            self._cache, self, settings.custody_ttl)
         self._spreading = spreading.Spreading(
-            registry, counters, self._losses, tell, self)
+            registry, counters, self._losses, tell, self, self._recording)
         self._evidence = evidence.Evidence(
             registry, counters, tell, self, self._spreading.drop_copy)
         self._connections = connections.Connections(
             socket_factory, settings, polled, counters, self._in_doubt,
             self._evidence.on_message, self._cache.unreachable, tell)
-        self._waiting = waiting.Waiting(registry, tell, self.route, self.end)
+        # For the turns of the outbox, and calls on REQ sockets.
+        self.pump = self._connections.pump
+        self.pump_queued = self._connections.pump_queued
+        self.had_stalled = self._connections.had_stalled
+        self.watch = self._connections.watch
+        self.unwatch = self._connections.unwatch
         self._held_up = held_up.HeldUp(self.route)
         self._dispatch = dispatch.Dispatch(
             self._cache, self._connections, self._waiting, self.drop,
-            self._spreading.drop_copy)
+            self._spreading.drop_copy, self._recording.allows)
         self._may_warn = counting.Seldom()
-        self._next_sweep = self._next_report = 0.0
+        self._next_sweep = self._next_look = self._next_report = 0.0
+        self.mute: list[overdue.Overdue] = []
 
     # What there is
 
@@ -101,18 +117,6 @@ class Custody:
 
     # The turns of the outbox
 
-    def pump(self, ready: list[tuple[int, int]]) -> None:
-        """See Connections.pump()."""
-        self._connections.pump(ready)
-
-    def pump_queued(self) -> None:
-        """Send what was just queued."""
-        self._connections.pump_queued()
-
-    def had_stalled(self, now: float) -> None:
-        """See Connections.had_stalled()."""
-        self._connections.had_stalled(now)
-
     def hasten(self) -> None:
         """Look soon for all that waits: the driver is about to close."""
         self._waiting.hasten()
@@ -127,9 +131,9 @@ class Custody:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
             self._losses.tick(now)
-        if now >= self._next_report:
-            self._next_report = now + _REPORT_OLD_EVERY
-            self._report_old(now)
+        if now >= self._next_look:
+            self._next_look = now + min(_LOOK_FOR_OLD, _REPORT_OLD_EVERY)
+            self._look_for_old(now)
 
     def _sweep_expired(self, now):
         for delivery in self.store.expired(now):
@@ -139,15 +143,19 @@ class Custody:
             self.expire(delivery, losses.late(delivery),
                         delivery.held_up if is_held_up else '')
 
-    def _report_old(self, now):
-        text = overdue.report(self.store, now, _OLD, self._cache.listed)
-        if text is not None:
+    def _look_for_old(self, now):
+        held = self.store, now, _OLD, self._cache.listed
+        text = overdue.report(*held)
+        self.mute = overdue.mute(*held) if text else []
+        if text and now >= self._next_report:
+            self._next_report = now + _REPORT_OLD_EVERY
             LOG.warning('%s', text)
 
     def close(self) -> None:
         """Report what is left, and close all connections."""
         for delivery in self.store:
-            self.drop(delivery, losses.CLOSED)
+            if not self._recording.outlives(delivery):
+                self.drop(delivery, losses.CLOSED)
         self._connections.close()
         self._losses.close()
 
@@ -257,15 +265,15 @@ class Custody:
             self._take_out(delivery)
         delivery.where = _ENDED
         self._all.pop(delivery, None)
-        self._in_doubt.ended(delivery)
+        self._recording.ended(delivery)
         delivery.destination.finish()
 
     def _take_out(self, delivery):
         """Take a message out of the place in which it is."""
         if delivery.where is Where.WAITING:
             self._waiting.remove(delivery)
-        elif delivery.where is Where.SPREADING:
-            self._spreading.remove(delivery)
+        elif delivery.where in (Where.SPREADING, Where.RECORDING):
+            delivery.where = _MOVING
         elif delivery.where is Where.HELD_UP:
             self._held_up.remove(delivery)
         else:
@@ -283,13 +291,3 @@ class Custody:
             admission.call()
         else:
             destination.wait(admission)
-
-    # Calls on REQ sockets
-
-    def watch(self, watch: deliveries.Watch) -> None:
-        """See Connections.watch()."""
-        self._connections.watch(watch)
-
-    def unwatch(self, watch: deliveries.Watch) -> None:
-        """See Connections.unwatch()."""
-        self._connections.unwatch(watch)

@@ -37,6 +37,9 @@ class Connection:
     :param watch: called with the connection and the fd that it had before, or
         None, when it has a new socket and before the old one is closed
     :param tell: runs a callable in the outbox thread, later
+    :param queued_to: gets the connection as a key when something is to be
+        sent over it
+    :param key: public key of their TCP port, b'' for an open one
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
     :raises: endpoints.BadEndpoint
@@ -46,8 +49,9 @@ class Connection:
 
     def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, doubt, on_message,
-                 watch=lambda connection, fd: None, tell=lambda task: None):
-        self.endpoints = endpoints
+                 watch=lambda connection, fd: None, tell=lambda task: None,
+                 queued_to=None, key=b''):
+        self.endpoints, self.key = endpoints, key
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
@@ -62,6 +66,7 @@ class Connection:
         self._queues: dict[bytes, send_queue.SendQueue] = {}
         # The queues with something to send, in turn.
         self._ready: dict[send_queue.SendQueue, None] = {}
+        self._queued_to = {} if queued_to is None else queued_to
         self.connected = self._was_connected = False
         self._changed_at = time.monotonic()
         self.used_at = self._heard_at = self._changed_at
@@ -84,7 +89,7 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._sockets.dealer(address)
+        socket = self._sockets.dealer(address, self.key)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
@@ -115,11 +120,7 @@ class Connection:
     def has_work(self, queue: send_queue.SendQueue) -> None:
         """Note that there is something to send."""
         self._ready[queue] = None
-
-    def pump_queued(self) -> None:
-        """Send what was just queued."""
-        if self._ready:
-            self.pump()
+        self._queued_to[self] = None
 
     def pump(self) -> None:
         """Receive and send all that is possible now. ZMQ_FD signals changes

@@ -28,6 +28,7 @@ class Where(enum.Enum):
     WAITING = 'waits for a service of its topic'
     SPREADING = 'waits for the list of those that are to have a copy'
     HELD_UP = 'waits for what this process lacks to send it'
+    RECORDING = 'waits until its journal says to whom it goes'
     QUEUED = 'is in the send queue to its instance'
     IN_FLIGHT = 'was sent to its instance and is not acknowledged'
     ENDED = 'has left custody'
@@ -60,6 +61,9 @@ class Delivery:
         last, '' for nothing
     :ivar waiter: queue of the thread that waits for events of it, or None
     :ivar destination: where the messages of its topic are counted
+    :ivar kept: journal.kept.Kept of a message that lies in a journal, or None
+    :ivar part: the row of the journal that says where it goes, 0 for none
+    :ivar recorded_for: id of the instance that this row names, b'' for none
 
     Thread: caller until it is posted, then outbox.
     """
@@ -85,6 +89,9 @@ class Delivery:
     chosen: record.Instance | None = None
     held_up: str = ''
     where: Where = Where.POSTED
+    kept: Any = None
+    part: int = 0
+    recorded_for: bytes = b''
 
     def frame(self, endpoint: str, settled: bytes = b'',
               instances: Sequence[bytes] = ()) -> bytes:

@@ -25,18 +25,21 @@ class Dispatch:
     :param drop: called with a message that its instance cannot take, a
         losses.Cause and the reason
     :param drop_copy: called with a copy whose instance cannot be reached
+    :param allows: whether a message may be queued for an instance now; if
+        not, it is routed again later
 
     Thread: outbox.
     """
 
     def __init__(self, cache, reached: connections.Connections,
                  waiting: waiting.Waiting, drop: Callable,
-                 drop_copy: Callable):
+                 drop_copy: Callable, allows: Callable):
         self._cache = cache
         self._connections = reached
         self._waiting = waiting
         self._drop = drop
         self._drop_copy = drop_copy
+        self._allows = allows
 
     def give(self, delivery: Delivery) -> None:
         """Queue a message for an instance of its topic that can be reached,
@@ -87,4 +90,5 @@ class Dispatch:
                 f'it has {size} bytes, and {queue.instance} takes {limit} '
                 '(rpc_zmq_max_message_size, which is to be the same '
                 'everywhere)'))
-        queue.push(delivery)
+        if self._allows(delivery, queue.instance):
+            queue.push(delivery)

@@ -216,6 +216,8 @@ class Evidence:
             if not queue.look_at:
                 self._cache.unreachable(queue.instance, why())
                 self.lose(queue, Loss.DOWN)
+            else:
+                self._cache.still_unreachable(queue.instance, why())
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
 

@@ -55,13 +55,16 @@ class Flushes:
 
     :param custody: client.custody.Custody
     :param pending: returns how many messages are in custody
+    :param posted: returns those that are on the way into custody
 
     Thread: outbox.
     """
 
-    def __init__(self, custody, pending: Callable[[], int]):
+    def __init__(self, custody, pending: Callable[[], int],
+                 posted: Callable[[], list]):
         self._custody = custody
         self._pending = pending
+        self._posted = posted
         self._waiting: list[Flush] = []
         self._next_haste = self._next_look = 0.0
 
@@ -85,7 +88,10 @@ class Flushes:
         is_empty = not self._pending()
         if is_empty or now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            self._end_some(None if is_empty else self._custody.oldest() or 0.0)
+            self._end_some(None if is_empty else self._oldest())
+
+    def _oldest(self):
+        return 0.0 if self._posted() else self._custody.oldest()
 
     def _end_some(self, oldest):
         for flush in list(self._waiting):

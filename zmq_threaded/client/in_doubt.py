@@ -16,10 +16,14 @@ class InDoubt:
     they are now. Services have to remember these ids, to drop the message
     when it comes a second time.
 
+    :param maker: of the ids of this process. The messages of others, which
+        were adopted, are none of its business: nothing is settled for them.
+
     Thread: outbox.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, maker: bytes) -> None:
+        self._maker = maker
         # All copies of a fanout have one id.
         self._copies: collections.Counter[bytes] = collections.Counter()
         self._heap: list[bytes] = []
@@ -29,7 +33,8 @@ class InDoubt:
 
     def sent(self, delivery: deliveries.Delivery) -> None:
         """Note that a message was sent."""
-        if delivery.is_in_doubt or delivery.kind == wire.CALL:
+        if (delivery.is_in_doubt or delivery.kind == wire.CALL
+                or wire.maker(delivery.id) != self._maker):
             return      # a call is never sent twice
         delivery.is_in_doubt = True
         self._copies[delivery.id] += 1
@@ -48,10 +53,13 @@ class InDoubt:
             self._heap = sorted(self._copies)
 
     def settled(self, next_id: bytes) -> bytes:
-        """The id below which nothing will be sent again.
+        """The id below which nothing of the same maker will be sent again;
+        b'' if that is not known.
 
         :param next_id: of what is about to be sent
         """
+        if wire.maker(next_id) != self._maker:
+            return b''
         heap = self._heap
         while heap and heap[0] not in self._copies:
             heapq.heappop(heap)

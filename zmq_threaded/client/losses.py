@@ -42,10 +42,14 @@ class Cause:
 
 _START = 'start a service that listens there, or stop sending'
 NOBODY_TOOK = Cause(
-    'nobody_took', 'nobody took it in time (rpc_message_ttl)', _START)
+    'nobody_took', 'nobody took it in time (rpc_message_ttl, or for what lies '
+    'in a journal rpc_zmq_custody_ttl)', _START)
 NO_ROOM = Cause(
     'no_room', 'nobody listens, and the outbox is full '
     '(rpc_zmq_outbox_limit)', _START)
+NO_SPACE = Cause(
+    'no_space', 'nobody listens, and the journal is full '
+    '(rpc_zmq_custody_bytes)', _START)
 NOT_LOOKED_UP = Cause(
     'not_looked_up', 'the registry did not say in time who is to have it '
     '(rpc_message_ttl)', 'see to the registry')

@@ -22,6 +22,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
+from zmq_threaded.client import overdue
 from zmq_threaded.client import room
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import record
@@ -45,15 +46,19 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
+    :param journals_for: makes its Journals; see journal.journals
+    :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
     """
 
-    def __init__(self, socket_factory, settings, registry, counters, name):
+    def __init__(self, socket_factory, settings, registry, counters, name,
+                 journals_for):
         self._limit = settings.outbox_limit
         self._registry = registry
         # Its own: settled ids speak for the messages of one outbox alone.
         self._new_id = wire.id_maker()
+        maker = wire.maker(self._new_id())
         self._destinations = room.Destinations()
         self._refusal: str | None = None
         self._finished = False
@@ -62,11 +67,13 @@ class Outbox:
         self._inbox = self._mailbox.items
         with contextlib.ExitStack() as undo:
             undo.callback(self._mailbox.close)
+            self.journals = journals_for(maker, self._tell)
             self._custody = custody.Custody(
                 socket_factory, settings, registry, counters, self._mailbox,
-                self._tell)
+                self._tell, maker, self.journals)
             undo.pop_all()
-        self._flushers = flushes.Flushes(self._custody, self.pending)
+        self._flushers = flushes.Flushes(self._custody, self.pending,
+                                         self._posted)
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._finish)
 
@@ -82,7 +89,13 @@ class Outbox:
         if self._refusal:
             raise errors.NotAccepted(self._refusal)
         delivery.id = self._new_id()
-        self._start()
+        self.start()
+        if self.journals.keeps:
+            self.journals.post(delivery, room_deadline, self._post)
+        else:
+            self._post(delivery, room_deadline)
+
+    def _post(self, delivery, room_deadline):
         if self._has_room(delivery.topic):
             self._tell(delivery)
         else:
@@ -91,7 +104,8 @@ class Outbox:
         if self._finished:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
-    def _start(self):
+    def start(self) -> None:
+        """Start the threads that it needs; descriptors.Short is raised."""
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
@@ -143,7 +157,7 @@ class Outbox:
         """
         watch = deliveries.Watch(instance, message_id)
         with contextlib.suppress(descriptors.Short):
-            self._start()       # else its caller waits for its time
+            self.start()       # else its caller waits for its time
         try:
             self._tell(functools.partial(self._custody.watch, watch))
             yield watch
@@ -166,6 +180,16 @@ class Outbox:
                 f'The outbox, which holds {self.pending()} messages, did not '
                 f'say within {timeout} s which')
         return found
+
+    def mute(self) -> list[overdue.Overdue]:
+        """Who is listed, and has not taken messages for long."""
+        return self._custody.mute if self.pending() else []
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._turned_at or math.inf
 
     def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
                     ) -> None:
@@ -194,7 +218,7 @@ class Outbox:
         # It may have been short of threads when something was posted.
         with contextlib.suppress(descriptors.Short):
             if self.pending():
-                self._start()
+                self.start()
         # Nobody waits for a thread that has nothing to do, has ended, or would
         # wait for itself.
         if not self.pending() or self._finished or self._loop.is_current():

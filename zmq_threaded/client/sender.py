@@ -93,7 +93,7 @@ class Sender:
         now = time.monotonic()
         delivery = deliveries.Delivery(
             kind=kind, topic=topic, body=body, flags=flags,
-            expires=now + self._settings.message_ttl,
+            expires=now + self._settings.lifetime,
             attempts=attempts, waiter=waiter, spread=kind != wire.CAST)
         deadline = now + self._settings.cast_timeout
         outbox = self._runtimes.current().outbox

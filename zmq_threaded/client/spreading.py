@@ -13,6 +13,7 @@ from zmq_threaded.client import fanouts
 
 Delivery = deliveries.Delivery
 _SPREADING, _MOVING = deliveries.Where.SPREADING, deliveries.Where.MOVING
+_ENDED = deliveries.Where.ENDED
 COPY_IS_GONE = 'its instance is gone'
 # Seconds in which copies are routed before other tasks have their turn. To
 # open 1,000 connections takes a hundred times as long, and what is sent over
@@ -29,16 +30,19 @@ class Spreading:
     :param losses: client.losses.Losses
     :param tell: runs a callable in the outbox thread, later
     :param custody: client.custody.Custody, which gets the copies
+    :param record: client.recording.Recording
 
     Thread: outbox.
     """
 
-    def __init__(self, registry, counters, losses, tell: Callable, custody):
+    def __init__(self, registry, counters, losses, tell: Callable, custody,
+                 record):
         self._registry = registry
         self._counters = counters
         self._losses = losses
         self._tell = tell
         self._custody = custody
+        self._recording = record
         self._fanouts = fanouts.Fanouts()
         self._unrouted: collections.deque[Delivery] = collections.deque()
 
@@ -47,10 +51,6 @@ class Spreading:
         original.where = _SPREADING
         self._registry.ask(original.topic, lambda looked_at: self._tell(
             functools.partial(self._spread, original, looked_at)))
-
-    def remove(self, original: Delivery) -> None:
-        """Make no copies of this message."""
-        original.where = _MOVING
 
     def _spread(self, original, looked_at):
         """Copy a message for all who are to have it, now that they are known.
@@ -70,7 +70,7 @@ class Spreading:
             return self._custody.wait(original)
         original.destination.add(len(copies))
         self._note(original, copies)
-        self._route(copies)
+        self._recording.copies(original, copies, self._route)
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self._custody.end(original, deliveries.TAKEN if copies
@@ -90,7 +90,9 @@ class Spreading:
     def _route_some(self):
         until = time.monotonic() + _AT_A_TIME
         while self._unrouted and time.monotonic() < until:
-            self._custody.route(self._unrouted.popleft())
+            copy = self._unrouted.popleft()
+            if copy.where is not _ENDED:
+                self._custody.route(copy)
         if self._unrouted:
             self._tell(self._route_some)
 
@@ -103,7 +105,8 @@ class Spreading:
         topic = original.topic
         return [original.copy_for_pool(
             topics.pool(topic.exchange, topic.name, pool))
-            for pool in sorted(self._pools(topic))]
+            for pool in sorted(self._recording.pools(original,
+                                                     self._pools(topic)))]
 
     def _pools(self, topic):
         return {instance.pool
@@ -134,7 +137,8 @@ class Spreading:
 
     def _report_lost_pools(self, original, missing):
         """A pool whose listeners the registry has lost has no copy."""
-        listed = missing and self._pools(original.topic)
+        listed = missing and self._recording.pools(
+            original, self._pools(original.topic))
         missing = [each for each in missing if each[0].pool not in listed]
         if missing:
             pools = sorted({instance.pool for instance, _ in missing})

@@ -10,6 +10,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
 
 Where = deliveries.Where
+_WITH_NOBODY = Where.WAITING, Where.SPREADING, Where.HELD_UP
 # Services that are named in one text.
 _NAMED = 3
 
@@ -40,10 +41,12 @@ class Store:
         return [each for each in self.all if each.expires <= now]
 
     def oldest(self) -> float | None:
-        """When the oldest message was posted, in monotonic seconds; None if
-        there is none.
+        """When the oldest message was posted that would be lost with this
+        process, or for which somebody is there, in monotonic seconds; None
+        if there is none. What waits in a journal can wait for others.
         """
-        return min((each.since for each in self.all), default=None)
+        return min((each.since for each in self.all if each.kept is None
+                    or each.where not in _WITH_NOBODY), default=None)
 
     def survey(self, now: float) -> dict[str, dict]:
         """What is not acknowledged, by topic.

@@ -151,11 +151,19 @@ class Waiting:
         """The oldest message of a destination for which nobody was found, be
         the registry up or down; None if there is somebody for all.
         """
-        stranded = [self._by_key[key][0] for key in self._stranded
-                    if self._is_stranded(key, destination)]
+        stranded = [each for key in self._stranded
+                    for each in self._first_of(key, destination)]
         return min(stranded, key=lambda delivery: delivery.id, default=None)
 
-    def _is_stranded(self, key, destination):
-        queue = self._by_key.get(key)
-        return queue is not None and len(queue) > 0 and (
-            queue[0].destination is destination)
+    def _first_of(self, key, destination):
+        # What was adopted is counted elsewhere, and waits before the rest.
+        for each in self._by_key.get(key, ()):
+            if each.destination is destination:
+                return [each]
+        return []
+
+    def stranded(self) -> list[Delivery]:
+        """The messages for which nobody was found, the oldest first."""
+        return sorted((each for key in self._stranded
+                       for each in self._by_key.get(key, ())),
+                      key=lambda delivery: delivery.since)

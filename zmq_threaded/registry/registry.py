@@ -23,6 +23,7 @@ from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import hearing
 from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
@@ -52,7 +53,9 @@ class Registry:
     :param expire: seconds of life of a record that is not renewed
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
+    :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
@@ -60,7 +63,9 @@ class Registry:
 
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
-                 housekeeping: Callable[[], None] = lambda: None) -> None:
+                 housekeeping: Callable[[], None] = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
@@ -71,11 +76,14 @@ class Registry:
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._operations.trouble)
+                lambda: self._look_ups.want(key)), self._operations.trouble,
+            problem)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
             store, self._operations, expire)
+        self.hearing = hearing.Hearing(
+            store, self._operations, self.cache.complaints, update)
         self._closed = False
         self._next_housekeeping = time.monotonic()
         self._last_turn = math.inf
@@ -155,6 +163,14 @@ class Registry:
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
 
+    def renew(self, instance: record.Instance,
+              listened: Iterable[topics.Topic]) -> None:
+        """List an instance anew, of which something has changed; waits for
+        nothing.
+        """
+        keys = [topic.key for topic in listened]
+        self._tasks.put(lambda: self._registrations.register(instance, keys))
+
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""
         if not self._do(lambda: self._registrations.unregister(instance),
@@ -162,6 +178,18 @@ class Registry:
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def confirmed_at(self) -> float:
+        """When the registry last took the records of this process or renewed
+        them, in monotonic seconds; -inf if it never did.
+        """
+        return self._registrations.confirmed_at
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._last_turn
 
     def stop(self) -> None:
         """Ask the thread to end. It ends within seconds, though the registry
@@ -199,6 +227,7 @@ class Registry:
             self._next_housekeeping = now + 1.0
             self.cache.tidy()
             self._registrations.look_after()
+            self.hearing.turn()
             self._housekeeping()
 
     def _notice_stall(self) -> None:

@@ -134,6 +134,13 @@ class Held:
         return [each for each in list(self._unacknowledged.values())
                 if each.is_begun]
 
+    def first_waiting(self) -> bytes:
+        """The id of the request that has waited longest for a worker; b'' if
+        none waits. In any thread.
+        """
+        return next((each.id for each in list(self._unacknowledged.values())
+                     if not each.is_begun), b'')
+
     def begin(self, request: Request) -> None:
         """A call is run now, and no longer counts as held."""
         # In this order, so that a look in between finds it twice, not never.

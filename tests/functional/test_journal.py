@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cast() or notify() has accepted survives its process."""
+
+import os
+import stat
+import time
+
+import oslo_messaging
+import pytest
+
+from tests.support import processes
+from tests.support import rpc
+from tests.support import waiting
+from zmq_threaded.journal import place
+
+CUSTODY = {'rpc_zmq_custody': 'process'}
+
+
+@pytest.fixture(params=['process', 'disk'])
+def durable(request, node):
+    """A node whose transports keep their messages on disk."""
+    node.query = {**node.query, 'rpc_zmq_custody': request.param}
+    return node
+
+
+def sender(node, **query):
+    """A client in a process of its own."""
+    process = processes.ServerProcess(
+        node.ipc_dir, 'client_main.py', node.url(**query))
+    node.closing(process.end)
+    return process
+
+
+def tell(process, **what):
+    import json
+    return process.ask(json.dumps(what))
+
+
+def journals(node):
+    folder = os.path.join(node.ipc_dir, place.FOLDER)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [name for name in names if name.endswith(place.SUFFIX)]
+
+
+def counters(transport):
+    return rpc.driver(transport).counters()
+
+
+def test_casts_of_a_killed_sender_come_to_a_server_that_starts_later(durable):
+    client = sender(durable)
+    for number in range(20):
+        tell(client, do='cast', method='note', args={'value': number})
+    client.kill()
+    assert len(journals(durable)) == 1
+    server = durable.server()
+    waiting.until(lambda: len(server.endpoint.seen) == 20)
+    assert sorted(server.endpoint.seen) == list(range(20))
+    waiting.until(lambda: not journals(durable))
+    assert counters(server.transport)['messages_adopted'] == 20
+
+
+def test_notifications_of_a_killed_sender_come_to_each_pool(durable):
+    client = sender(durable)
+    one = durable.listener(pool='one')
+    # Both pools are seen, and one of them is gone before anything is sent.
+    other = durable.listener(pool='other')
+    tell(client, do='notify', payload='first')
+    waiting.until(lambda: one.seen == ['first'] and other.seen == ['first'])
+    durable.stop(one)
+    durable.stop(other)
+    for number in range(20):
+        tell(client, do='notify', payload=number)
+    client.kill()
+    for pool in ('one', 'other'):
+        listener = durable.listener(pool=pool)
+        waiting.until(lambda: len(listener.seen) == 20)
+        assert sorted(listener.seen) == list(range(20))
+
+
+def test_what_a_service_has_of_a_killed_sender_is_not_run_twice(durable):
+    server = durable.server(workers=1)
+    another = durable.server(server='another', workers=1)
+    client = sender(durable)
+    for number in range(40):
+        tell(client, do='cast', method='wait', args={'value': number})
+    waiting.until(lambda: server.endpoint.seen and another.endpoint.seen)
+    client.kill()
+    waiting.until(lambda: 'messages_adopted' in counters(server.transport)
+                  or 'messages_adopted' in counters(another.transport))
+    server.endpoint.release.set()
+    another.endpoint.release.set()
+    waiting.until(lambda: not journals(durable), 20)
+    seen = server.endpoint.seen + another.endpoint.seen
+    assert sorted(seen) == list(range(40))
+
+
+def test_an_orderly_end_leaves_to_others_what_nobody_took(durable):
+    client = sender(durable)
+    tell(client, do='cast', method='note', args={'value': 1})
+    began = time.monotonic()
+    client.end()
+    assert time.monotonic() - began < 3
+    server = durable.server()
+    waiting.until(lambda: server.endpoint.seen == [1])
+    waiting.until(lambda: not journals(durable))
+
+
+def test_files_are_as_open_as_the_directory(node):
+    node.query = CUSTODY
+    os.chmod(node.ipc_dir, 0o2770)
+    before = os.umask(0o077)
+    try:
+        node.client().cast({}, 'note', value=1)
+    finally:
+        os.umask(before)
+    folder = os.path.join(node.ipc_dir, place.FOLDER)
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o2770
+    modes = {name: stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+             for name in os.listdir(folder)}
+    assert len(modes) == 4
+    assert set(modes.values()) == {0o660}
+
+
+def test_files_are_private_otherwise(node):
+    node.query = CUSTODY
+    node.client().cast({}, 'note', value=1)
+    folder = os.path.join(node.ipc_dir, place.FOLDER)
+    assert {stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+            for name in os.listdir(folder)} == {0o600}
+
+
+def test_calls_do_not_touch_it(durable):
+    durable.server()
+    client = durable.client(call_monitor_timeout=5)
+    assert client.call({}, 'echo', value=1) == 1
+    assert durable.client().call({}, 'echo', value=1) == 1
+    assert not journals(durable)
+
+
+def test_a_broken_journal_is_set_aside(durable, caplog):
+    client = sender(durable)
+    tell(client, do='cast', method='note', args={'value': 1})
+    client.kill()
+    folder = os.path.join(durable.ipc_dir, place.FOLDER)
+    name, = journals(durable)
+    with open(os.path.join(folder, name), 'r+b') as file:
+        file.write(b'no database at all' * 100)
+    for beside in ('-wal', '-shm'):
+        os.unlink(os.path.join(folder, name + beside))
+    server = durable.server()
+    waiting.until(lambda: 'journals_set_aside' in counters(server.transport))
+    assert not journals(durable)
+    assert [each for each in os.listdir(folder)
+            if each.startswith(name + '.set-aside')]
+    assert 'of no use' in caplog.text
+    durable.client().cast({}, 'note', value=2)
+    waiting.until(lambda: server.endpoint.seen == [2])
+
+
+def test_a_journal_that_cannot_be_written_fails_the_cast(node):
+    path = os.path.join(node.ipc_dir, 'a-file')
+    open(path, 'w').close()
+    client = node.client(node.transport(
+        rpc_zmq_custody='process', rpc_zmq_custody_dir=f'{path}/journals'))
+    with pytest.raises(oslo_messaging.MessageDeliveryFailure) as caught:
+        client.cast({}, 'note', value=1)
+    assert path in str(caught.value)
+    assert 'rpc_zmq_custody_dir' in str(caught.value)
+
+
+def test_or_the_message_is_kept_in_memory_if_an_option_says_so(node):
+    path = os.path.join(node.ipc_dir, 'a-file')
+    open(path, 'w').close()
+    transport = node.transport(
+        rpc_zmq_custody='process', rpc_zmq_custody_dir=f'{path}/journals',
+        rpc_zmq_custody_when_full='memory')
+    server = node.server()
+    node.client(transport).cast({}, 'note', value=1)
+    waiting.until(lambda: server.endpoint.seen == [1])
+    assert counters(transport)['custody_in_memory'] == 1
+
+
+def test_a_forked_child_leaves_its_parents_journal_alone(durable):
+    client = durable.client()
+    client.cast({}, 'note', value=1)
+    name, = journals(durable)
+    pid = os.fork()
+    if not pid:
+        import gc
+        status = 1
+        try:
+            gc.collect()
+            client.cast({}, 'note', value=2)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    client.cast({}, 'note', value=3)
+    assert len(journals(durable)) == 2 and name in journals(durable)
+    server = durable.server()
+    waiting.until(lambda: sorted(server.endpoint.seen) == [1, 2, 3])
+    waiting.until(lambda: journals(durable) == [name])

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which messages in custody lie in a journal, and what the journal has to
+know before they are sent.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zmq_threaded import topic as topics
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import in_doubt
+from zmq_threaded.client import losses
+from zmq_threaded.client import store
+from zmq_threaded.client import waiting
+from zmq_threaded.registry import record
+
+Delivery = deliveries.Delivery
+_RECORDING, _MOVING = deliveries.Where.RECORDING, deliveries.Where.MOVING
+# Seconds after which it is written again that a pool has listeners.
+_SEEN_EVERY = 3600.0
+
+
+class Recording:
+    """The journal as custody sees it. What does not lie in a journal passes
+    by.
+
+    :param journals: journal.journals.Journals, or None
+    :param all_messages: client.store.Store
+    :param doubt: in_doubt.InDoubt
+    :param waiting: client.waiting.Waiting
+    :param cache: registry.cache.Cache, from which instances are chosen
+    :param custody: client.custody.Custody
+    :param lifetime: seconds for which a pool is known without listeners
+
+    Thread: outbox.
+    """
+
+    def __init__(self, journals: Any, all_messages: store.Store,
+                 doubt: in_doubt.InDoubt, waiting: waiting.Waiting,
+                 cache: Any, custody: Any, lifetime: float) -> None:
+        self._journals = journals
+        self._store = all_messages
+        self._in_doubt = doubt
+        self._waiting = waiting
+        self._cache = cache
+        self._custody = custody
+        self._lifetime = lifetime
+        # By the key of the topic: when a pool was seen, on the wall.
+        self._pools: dict[str, dict[str, float]] = {}
+        if journals is not None:
+            journals.client = self
+
+    # Where messages go
+
+    def allows(self, delivery: Delivery, instance: record.Instance) -> bool:
+        """Whether a message may be queued for an instance now. If not, it is
+        routed again when the journal knows the instance: whoever adopts the
+        journal has to know who may have had the message.
+        """
+        if delivery.kept is None or delivery.recorded_for == instance.id:
+            return True
+        file = delivery.kept.file
+        delivery.part = delivery.part or file.next_part()
+        delivery.where = _RECORDING
+        self._journals.record(file, [(delivery, instance)], functools.partial(
+            self._recorded, [(delivery, instance)], self._route))
+        return False
+
+    def copies(self, original: Delivery, copies: list[Delivery],
+               route: Callable[[list[Delivery]], None]) -> None:
+        """Route the copies of a message. If the message lies in a journal,
+        they take its place there before.
+
+        :param route: called with those that have not ended before
+        """
+        if original.kept is None or not copies:
+            return route(copies)
+        kept = original.kept
+        kept.left += len(copies)
+        for copy in copies:
+            copy.part, copy.where = kept.file.next_part(), _RECORDING
+            self._store.all[copy] = None
+        parts = [(copy, copy.instance or self._cache.choose(copy.topic))
+                 for copy in copies]
+        self._journals.record(kept.file, parts, functools.partial(
+            self._recorded, parts, route))
+
+    def _recorded(self, parts, route):
+        moving = [each for each in parts if each[0].where is _RECORDING]
+        for delivery, instance in moving:
+            delivery.where = _MOVING
+            if instance is not None:
+                delivery.recorded_for = instance.id
+                if not delivery.pinned:
+                    delivery.chosen = instance
+        route([delivery for delivery, _ in moving])
+
+    def _route(self, found):
+        for delivery in found:
+            self._custody.route(delivery)
+
+    # The end
+
+    def ended(self, delivery: Delivery) -> None:
+        """A message has ended. Its services have to remember its id until its
+        end is written: before that it may come again.
+        """
+        kept = delivery.kept
+        if kept is None:
+            return self._in_doubt.ended(delivery)
+        kept.left -= 1
+        if delivery.part or not kept.left:
+            self._journals.ended(delivery, is_last=not kept.left)
+        else:
+            self._in_doubt.ended(delivery)
+
+    def removed(self, ended: list[Delivery]) -> None:
+        """The end of these messages is written."""
+        for delivery in ended:
+            self._in_doubt.ended(delivery)
+
+    @staticmethod
+    def outlives(delivery: Delivery) -> bool:
+        """Tell the sender of a message, if he waits, that the driver closes.
+
+        :returns: whether the message stays in its journal
+        """
+        if delivery.kept is None:
+            return False
+        delivery.tell(deliveries.FAILED, 'the driver was closed; the message '
+                      'stays in its journal, from which others may send it')
+        return True
+
+    # Journals of others
+
+    def adopt(self, found: list[Delivery]) -> None:
+        """Send what was in the journal of a process that died."""
+        self._route(found)
+
+    # Pools
+
+    def know_pool(self, topic: topics.Topic, pool: str, seen: float) -> None:
+        """A pool had listeners.
+
+        :param seen: when, in seconds of the clock on the wall
+        """
+        known = self._pools.setdefault(topic.key, {})
+        known[pool] = max(seen, known.get(pool, 0.0))
+
+    def pools(self, original: Delivery, listed: set[str]) -> set[str]:
+        """The pools that are to have a copy of a notification. If it lies in
+        a journal, these are also those that had listeners lately.
+
+        :param listed: those that have listeners now
+        """
+        if original.kept is None:
+            return listed
+        topic, now = original.topic, time.time()
+        known = self._pools.setdefault(topic.key, {})
+        for pool in listed:
+            if now - known.get(pool, 0.0) > _SEEN_EVERY:
+                self._journals.seen(topic, pool)
+                known[pool] = now
+        return listed | {pool for pool, seen in known.items()
+                         if now - seen < self._lifetime}
+
+    # Room
+
+    def make_room(self, size: int) -> None:
+        """Drop the oldest messages for which there is nobody, until so many
+        bytes are free.
+        """
+        for delivery in self._waiting.stranded():
+            if size < 0:
+                return
+            if delivery.kept is not None:
+                size -= delivery.kept.size
+                self._custody.drop(delivery, losses.NO_SPACE)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes over the journals of processes that died.
+
+Whoever gets the lock of a journal adopts it: he sends what is in it, under
+the ids that it has, and keeps the journal open until it is empty. If he dies
+as well the next one goes on. Rows never move from one journal to another, for
+a crash in between would leave them twice.
+"""
+
+import collections
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+
+from zmq_threaded import counters as counting
+from zmq_threaded import logs
+from zmq_threaded import texts
+from zmq_threaded.client import room
+from zmq_threaded.journal import file as files
+from zmq_threaded.journal import guard
+from zmq_threaded.journal import locks
+from zmq_threaded.journal import place as places
+
+LOG = logs.get(__name__)
+
+# Journals that are adopted at the same time, messages of one topic that are
+# in memory, and how few of them have more loaded.
+_MOST_FILES = 16
+_LOADED, _LOW = 500, 250
+# Seconds between two looks whether more has to be loaded.
+_EVERY = 0.05
+# What sqlite says of a file that is broken, as against one that cannot be
+# used for now.
+_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
+           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
+
+
+class Adopted:
+    """A journal that was adopted.
+
+    :ivar waiting: keys that are not loaded, by the number of the topic
+    :ivar loaded: keys that are, by the number of the topic
+
+    Thread: journal.
+    """
+
+    def __init__(self, file: files.JournalFile) -> None:
+        self.file = file
+        # No limit of its sender's is broken by what lies on disk.
+        self._destination = room.Destination(sys.maxsize)
+        self._waiting: dict[int, collections.deque[int]] = {}
+        self._loaded: dict[int, dict] = {}
+        for key, topic in file.keys_and_topics():
+            self._waiting.setdefault(topic, collections.deque()).append(key)
+            self._loaded.setdefault(topic, {})
+
+    def load(self) -> list:
+        """The deliveries that are to be sent next."""
+        keys: list[int] = []
+        for topic, waiting in self._waiting.items():
+            loaded = self._loaded[topic]
+            for key in [each for each, kept in loaded.items()
+                        if kept is not None and kept.is_ended]:
+                del loaded[key]
+            if waiting and len(loaded) <= _LOW:
+                keys += self._take(waiting, loaded)
+        if not keys:
+            return []
+        found = self.file.load(sorted(keys))
+        for each in found:
+            each.destination = self._destination
+            self._loaded[each.kept.topic][each.kept.key] = each.kept
+        self._destination.add(len(found))
+        return found
+
+    @staticmethod
+    def _take(waiting, loaded):
+        keys = [waiting.popleft() for _ in range(min(
+            len(waiting), _LOADED - len(loaded)))]
+        loaded.update(dict.fromkeys(keys))
+        return keys
+
+
+class Adoption:
+    """Looks for journals whose owner died, and feeds them to the outbox.
+
+    :param place: where they are
+    :param is_synced: see file.JournalFile
+    :param adopt: called with a list of deliveries
+    :param merge_pools: called with what JournalFile.pools() returns; returns
+        whether the journal is not needed for them any more
+
+    Thread: journal.
+    """
+
+    def __init__(self, place: places.Place, counters: counting.Counters,
+                 is_synced: bool, adopt: Callable[[list], None],
+                 merge_pools: Callable[[list], bool]) -> None:
+        self._place = place
+        self._counters = counters
+        self._is_synced = is_synced
+        self._adopt = adopt
+        self._merge_pools = merge_pools
+        self._adopted: list[Adopted] = []
+        self._next = 0.0
+        # What this process cannot use, or has no use for, and was reported.
+        self._left_alone: set[str] = set()
+
+    def look(self) -> None:
+        """Adopt what has no owner."""
+        for path in self._place.journals():
+            if len(self._adopted) >= _MOST_FILES:
+                return
+            if path not in self._left_alone:
+                self._try(path)
+
+    def _try(self, path):
+        lock = places.lock_of(path)
+        if guard.is_inherited(path):
+            return self._leave(path, 'this process was forked by its owner, '
+                               'and must not open it')
+        try:
+            if not locks.take(lock):
+                return
+        except OSError as error:
+            if os.path.lexists(path):
+                self._leave(path, error.strerror or str(error))
+            return
+        try:
+            self._open(path)
+        except (sqlite3.Error, OSError, files.Unusable, ValueError) as error:
+            self._failed(path, error)
+
+    def _leave(self, path, why):
+        self._left_alone.add(path)
+        self._counters.add('journals_left')
+        LOG.error('The journal %s is left where it is: %s', path, why)
+
+    def _failed(self, path, error):
+        name = getattr(error, 'sqlite_errorname', '')
+        is_broken = (isinstance(error, (files.Unusable, ValueError))
+                     or name.startswith(_BROKEN))
+        if is_broken:
+            self._counters.add('journals_set_aside')
+            LOG.error('The journal %s is of no use, and is now called %s: %s',
+                      path, places.set_aside(path), texts.line(str(error)))
+        else:
+            self._leave(path, texts.line(str(error)))
+        locks.release(places.lock_of(path))
+
+    def _open(self, path):
+        if not os.path.getsize(path):
+            # Its owner died before it wrote anything.
+            return self._discard(path)
+        file = files.JournalFile(path, self._is_synced)
+        try:
+            adopted = Adopted(file)
+            if file.is_empty():
+                return self._end(file)
+        except BaseException:
+            file.close()
+            raise
+        self._adopted.append(adopted)
+        self._counters.add('journals_adopted')
+        self._counters.add('messages_adopted', file.count)
+        LOG.warning('The owner of the journal %s has ended; what is in it '
+                    '(messages: %d) is sent by this process now', path,
+                    file.count)
+        self._merge_pools(file.pools())
+        self._feed(adopted)
+
+    def _discard(self, path):
+        places.remove(path)
+        locks.release(places.lock_of(path))
+
+    def _end(self, file):
+        """A journal has no messages any more."""
+        path = file.path
+        is_needed = not self._merge_pools(file.pools())
+        file.close()
+        if is_needed:
+            self._left_alone.add(path)
+            locks.release(places.lock_of(path))
+        else:
+            self._discard(path)
+
+    def is_busy(self) -> bool:
+        """Whether there are journals to go on with."""
+        return bool(self._adopted)
+
+    def go_on(self, now: float) -> None:
+        """Load more, and end what is empty; to be called often."""
+        if now < self._next:
+            return
+        self._next = now + _EVERY
+        for adopted in list(self._adopted):
+            try:
+                if adopted.file.is_empty():
+                    self._adopted.remove(adopted)
+                    self._end(adopted.file)
+                else:
+                    self._feed(adopted)
+            except (sqlite3.Error, ValueError) as error:
+                self._adopted.remove(adopted)
+                adopted.file.close()
+                self._failed(adopted.file.path, error)
+
+    def _feed(self, adopted):
+        found = adopted.load()
+        if found:
+            self._adopt(found)
+
+    def close(self) -> None:
+        """Let others adopt what is left."""
+        for adopted in self._adopted:
+            adopted.file.close()
+            locks.release(places.lock_of(adopted.file.path))
+        self._adopted.clear()

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One journal: the database, and what is written into it in one step."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from zmq_threaded import topic as topics
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.journal import guard
+from zmq_threaded.journal import kept as keeping
+from zmq_threaded.journal import rows
+
+Delivery = deliveries.Delivery
+_ID, VERSION = 0x5a4d514a, 1        # 'ZMQJ'
+# Seconds for which somebody else, such as a status command, may be at it.
+_BUSY = 5.0
+# Pages of 4 KiB after which the WAL goes into the database; and the bytes
+# beyond which the file of the WAL is cut.
+_CHECKPOINT, _LONGEST_WAL = 4000, 1 << 26
+_SCHEMA = f'''
+PRAGMA application_id = {_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE about(boot TEXT, registry TEXT, created REAL);
+CREATE TABLE topics(number INTEGER PRIMARY KEY, topic TEXT);
+CREATE TABLE instances(number INTEGER PRIMARY KEY, record BLOB);
+CREATE TABLE messages(key INTEGER PRIMARY KEY, id BLOB, kind INTEGER,
+    flags INTEGER, topic INTEGER, spread INTEGER, deadline REAL, wall REAL,
+    lifetime REAL, since REAL, size INTEGER, context BLOB, message BLOB);
+CREATE TABLE parts(key INTEGER PRIMARY KEY, message INTEGER, topic INTEGER,
+    instance INTEGER, pinned INTEGER);
+CREATE TABLE pools(topic TEXT, pool TEXT, seen REAL,
+    PRIMARY KEY(topic, pool));
+CREATE TABLE drops(topic TEXT, pool TEXT);
+'''
+_INTO_MESSAGES = f'INSERT INTO messages VALUES({", ".join("?" * 13)})'
+_INTO_PARTS = 'INSERT OR REPLACE INTO parts VALUES(?, ?, ?, ?, ?)'
+
+
+class Unusable(Exception):
+    """A file is no journal of this version, or is broken; the text says
+    what it is.
+    """
+
+
+@dataclasses.dataclass
+class Batch:
+    """What is written in one step.
+
+    :ivar messages: deliveries, each with its Kept
+    :ivar parts: of (delivery, Instance or None): where each is sent next
+    :ivar ended_parts: keys
+    :ivar ended: Kept of messages of which nothing is left
+    :ivar pools: of (topic.Topic, pool, when it was seen, on the wall)
+
+    Thread: journal.
+    """
+
+    messages: list = dataclasses.field(default_factory=list)
+    parts: list = dataclasses.field(default_factory=list)
+    ended_parts: list = dataclasses.field(default_factory=list)
+    ended: list = dataclasses.field(default_factory=list)
+    pools: list = dataclasses.field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.parts or self.ended_parts
+                    or self.ended or self.pools)
+
+
+class JournalFile:
+    """A journal that is open, and whose lock this process has.
+
+    :param path: of the database
+    :param is_synced: whether a step is on the disk when it is done, and not
+        only in the memory of the kernel
+    :param is_new: whether to make it
+    :ivar count: how many messages are in it
+    :ivar bytes: how many they take, about
+    :raises: Unusable, sqlite3.Error, OSError
+
+    Thread: journal; any for next_key(), next_part() and the numbers.
+    """
+
+    def __init__(self, path: str, is_synced: bool, registry: str = '',
+                 is_new: bool = False) -> None:
+        self.path = path
+        self.count = self.bytes = 0
+        self._topics: dict[str, int] = {}
+        self._instances: dict[bytes, int] = {}
+        self._connection = guard.connect(path, _BUSY)
+        try:
+            with guard.steps:
+                self._set_up(is_synced, is_new, registry)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, is_synced, is_new, registry):
+        run = self._connection.execute
+        run('PRAGMA journal_mode = WAL').fetchall()
+        run(f'PRAGMA synchronous = {"FULL" if is_synced else "NORMAL"}')
+        run(f'PRAGMA wal_autocheckpoint = {_CHECKPOINT}').fetchall()
+        run(f'PRAGMA journal_size_limit = {_LONGEST_WAL}').fetchall()
+        if is_new:
+            self._connection.executescript(f'BEGIN IMMEDIATE; {_SCHEMA}')
+            run('INSERT INTO about VALUES(?, ?, ?)',
+                (keeping.boot(), registry, time.time()))
+            run('COMMIT')
+        self._check()
+        self._read_numbers()
+
+    def _check(self):
+        run = self._connection.execute
+        found = (run('PRAGMA application_id').fetchone()[0],
+                 run('PRAGMA user_version').fetchone()[0])
+        if found != (_ID, VERSION):
+            raise Unusable(f'it is no journal of version {VERSION} (its marks '
+                           f'are {found[0]:#x} and {found[1]})')
+
+    def _read_numbers(self):
+        run = self._connection.execute
+        self._boot = (run('SELECT boot FROM about').fetchone() or ('',))[0]
+        self._topics = {topic: number for number, topic in run(
+            'SELECT number, topic FROM topics')}
+        self.count, size, key = run('SELECT count(*), total(size), max(key) '
+                                    'FROM messages').fetchone()
+        self.bytes = int(size)
+        part = run('SELECT max(key) FROM parts').fetchone()[0]
+        self.next_key = itertools.count((key or 0) + 1).__next__
+        self.next_part = itertools.count((part or 0) + 1).__next__
+
+    def close(self) -> None:
+        """Close it; its lock stays."""
+        guard.close(self._connection)
+
+    def is_empty(self) -> bool:
+        """Whether there is no message in it."""
+        return not self.count
+
+    # Writing
+
+    def prepare(self, delivery: Delivery) -> None:
+        """A message is to be written for the first time."""
+        delivery.kept = keeping.Kept(self, self.next_key(),
+                                     keeping.size_of(delivery.body))
+
+    def write(self, batch: Batch) -> None:
+        """Write what is in a batch: all of it, or nothing.
+
+        :raises: sqlite3.Error
+        """
+        with guard.steps, self._transaction():
+            self._write(batch)
+        self.count += len(batch.messages) - len(batch.ended)
+        self.bytes += (sum(each.kept.size for each in batch.messages)
+                       - sum(each.size for each in batch.ended))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute('BEGIN IMMEDIATE')
+        try:
+            yield
+            self._connection.execute('COMMIT')
+        except BaseException:
+            # Some errors of sqlite have ended it already.
+            if self._connection.in_transaction:
+                self._connection.execute('ROLLBACK')
+            # These may have been written in what was taken back.
+            self._topics.clear()
+            self._instances.clear()
+            raise
+
+    def _write(self, batch):
+        many = self._connection.executemany
+        if batch.messages:
+            many(_INTO_MESSAGES, list(map(self._message, batch.messages)))
+        if batch.parts:
+            many(_INTO_PARTS, [self._part(*each) for each in batch.parts])
+        self._delete('parts', batch.ended_parts)
+        self._delete('messages', [each.key for each in batch.ended])
+        if batch.pools:
+            many('INSERT OR REPLACE INTO pools VALUES(?, ?, ?)', [
+                (rows.text_of(topic), json.dumps(pool), seen)
+                for topic, pool, seen in batch.pools])
+
+    def _delete(self, table, keys):
+        if keys:
+            # In one step, for each step gives up the GIL.
+            self._connection.execute(
+                f'DELETE FROM {table} WHERE key IN '
+                '(SELECT value FROM json_each(?))', (json.dumps(keys),))
+
+    def _message(self, delivery):
+        return rows.of_message(delivery,
+                               self._number_of_topic(delivery.topic))
+
+    def _part(self, delivery, instance):
+        return (delivery.part, delivery.kept.key,
+                self._number_of_topic(delivery.topic),
+                instance and self._number_of_instance(instance),
+                delivery.pinned)
+
+    def _number_of_topic(self, topic):
+        text = rows.text_of(topic)
+        number = self._topics.get(text)
+        if number is None:
+            number = self._topics[text] = self._new_number(
+                'topics', 'topic', text)
+        return number
+
+    def _number_of_instance(self, instance):
+        number = self._instances.get(instance.id)
+        if number is None:
+            number = self._instances[instance.id] = self._new_number(
+                'instances', 'record', keeping.pack(instance))
+        return number
+
+    def _new_number(self, table, column, value):
+        run = self._connection.execute
+        found = run(f'SELECT number FROM {table} WHERE {column} = ?',
+                    (value,)).fetchone()
+        return found[0] if found else run(
+            f'INSERT INTO {table}({column}) VALUES(?)', (value,)).lastrowid
+
+    # Reading
+
+    def keys_and_topics(self) -> list[tuple[int, int]]:
+        """(key, number of its topic) of each message, the oldest first."""
+        with guard.steps:
+            return self._connection.execute(
+                'SELECT key, topic FROM messages ORDER BY key').fetchall()
+
+    def load(self, keys: Iterable[int]) -> list[Delivery]:
+        """The deliveries of some messages, in the order of their keys: for
+        each its copies, or itself if it has none.
+        """
+        wanted = json.dumps(list(keys))
+        with guard.steps:
+            run = self._connection.execute
+            known = dict(run('SELECT number, topic FROM topics'))
+            instances = dict(run('SELECT number, record FROM instances'))
+            parts: dict[int, list] = {}
+            for row in run('SELECT * FROM parts WHERE message IN '
+                           '(SELECT value FROM json_each(?)) ORDER BY key',
+                           (wanted,)):
+                parts.setdefault(row[1], []).append(row)
+            found = run('SELECT * FROM messages WHERE key IN '
+                       '(SELECT value FROM json_each(?)) ORDER BY key',
+                       (wanted,)).fetchall()
+        is_this_boot = bool(self._boot) and self._boot == keeping.boot()
+        return [each for row in found for each in rows.to_deliveries(
+            self, row, parts.get(row[0], ()), known, instances,
+            is_this_boot)]
+
+    def pools(self) -> list[tuple[topics.Topic, str, float]]:
+        """(topic, pool, when it was seen last, on the wall) of each pool."""
+        with guard.steps:
+            return rows.pools(self._connection)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal thread of a driver: it owns the driver's own journal, and those
+that the driver has adopted.
+"""
+
+import contextlib
+import functools
+import queue
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zmq_threaded import counters as counting
+from zmq_threaded import errors
+from zmq_threaded import logs
+from zmq_threaded import mailbox
+from zmq_threaded import options
+from zmq_threaded import texts
+from zmq_threaded import threads
+from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.journal import adoption
+from zmq_threaded.journal import file as files
+from zmq_threaded.journal import kept as keeping
+from zmq_threaded.journal import locks
+from zmq_threaded.journal import making
+from zmq_threaded.journal import place as places
+from zmq_threaded.journal import steps
+from zmq_threaded.journal import survey
+from zmq_threaded.journal import writer
+from zmq_threaded.net import descriptors
+from zmq_threaded.registry import tooz_url
+
+LOG = logs.get(__name__)
+
+_IDLE, _BUSY, _MOST = 5.0, 0.1, 500
+# Seconds between two looks whether there is room in the journal again.
+_POLL = 0.01
+
+
+class Journals:
+    """Keeps the messages of one driver on disk, if its options say so, and
+    takes over the journals of processes that died.
+
+    :param place: place.Place
+    :param maker: of the ids of this driver's messages
+    :param tell: runs a callable in the outbox thread, later
+    :ivar client: what this calls in the outbox thread; set before start
+    :ivar keeps: whether messages of this driver are kept on disk
+
+    Thread: any for the public methods, journal for the rest.
+    """
+
+    def __init__(self, settings: options.Settings, place: places.Place,
+                 maker: bytes, counters: counting.Counters,
+                 tell: Callable) -> None:
+        self._settings = settings
+        self._place = place
+        self._maker = maker
+        self._counters = counters
+        self._tell = tell
+        self.client: Any = None
+        self.keeps = settings.custody != options.MEMORY
+        self._mailbox = mailbox.Mailbox()
+        self._own: files.JournalFile | None = None
+        self._finished = False
+        self._may_warn = counting.Seldom()
+        self._adoption = adoption.Adoption(
+            place, counters, settings.custody == options.DISK,
+            lambda found: tell(functools.partial(self.client.adopt, found)),
+            self._merge_pools)
+        self._writer = writer.Writer(tell, self._removed, self._of_its_own,
+                                     self._explain, counters)
+        self._loop = threads.Loop(threads.JOURNAL, self._turn,
+                                  self._mailbox.wake, counters,
+                                  finish=self._finish)
+
+    # Senders
+
+    def post(self, delivery: deliveries.Delivery, deadline: float,
+             post: Callable[[deliveries.Delivery, float], None]) -> None:
+        """Write a message down, from where on it survives, and post it.
+
+        :param deadline: monotonic seconds
+        :param post: takes it into custody
+        :raises: errors.NotAccepted; descriptors.Short; what post() raises
+        """
+        if delivery.kind in keeping.KINDS and threads.may_wait():
+            self._write_down(delivery, deadline)
+        try:
+            post(delivery, deadline)
+        except BaseException:
+            if delivery.kept is not None:
+                self._undo(delivery)
+            raise
+
+    def _write_down(self, delivery, deadline):
+        self._loop.start()
+        why = self._no_room(deadline) or self._keep(delivery, deadline)
+        if not why:
+            return
+        delivery.kept = None
+        if self._settings.custody_when_full != 'memory':
+            raise errors.NotAccepted(why)
+        self._counters.add('custody_in_memory')
+        delivery.expires = min(delivery.expires, time.monotonic()
+                               + self._settings.message_ttl)
+        if self._may_warn.allows():
+            LOG.warning('%s is kept in memory alone: %s', delivery, why)
+
+    def _keep(self, delivery, deadline):
+        step = steps.Keep(delivery)
+        try:
+            self._mailbox.put(step)
+            if self._finished:
+                return 'the driver was closed'
+            return step.wait(deadline)
+        except queue.Empty:
+            self._undo(delivery)
+            return (f'the journal in {self._place.path} could not be written '
+                    'within rpc_cast_timeout')
+        except BaseException:
+            self._undo(delivery)
+            raise
+
+    def _no_room(self, deadline):
+        """Why there is no room in the journal; '' if there is."""
+        limit = self._settings.custody_bytes
+        own = self._own
+        if own is None or own.bytes < limit:
+            return ''
+        self._tell(lambda: self.client.make_room(own.bytes - limit))
+        while own.bytes >= limit:
+            if time.monotonic() >= deadline:
+                return (f'the journal in {self._place.path} holds '
+                        f'{own.bytes} bytes (rpc_zmq_custody_bytes) for '
+                        'services that are too slow')
+            time.sleep(_POLL)
+        return ''
+
+    def _undo(self, delivery):
+        """The sender of a message is not told that it was accepted."""
+        self._mailbox.put(steps.Undo(delivery))
+
+    # The outbox
+
+    def record(self, file: files.JournalFile, parts: list,
+               done: Callable[[], None]) -> None:
+        """Write down where messages go next.
+
+        :param parts: of (delivery, Instance or None), of one journal
+        :param done: called in the outbox thread afterwards
+        """
+        self._mailbox.put(steps.Parts(file, parts, done))
+
+    def ended(self, delivery: deliveries.Delivery, is_last: bool) -> None:
+        """A message, or a copy, has ended.
+
+        :param is_last: whether nothing of the message is left
+        """
+        self._mailbox.put(steps.Ended(delivery, is_last))
+
+    def seen(self, topic: Any, pool: str) -> None:
+        """A pool has listeners now."""
+        self._mailbox.put(steps.Seen(topic, pool, time.time()))
+
+    def _removed(self, done):
+        self.client.removed(done)
+
+    # All
+
+    def look_around(self, start_outbox: Callable[[], None]) -> None:
+        """Adopt the journals of processes that died; to be called now and
+        then. The threads start when there may be some.
+        """
+        others = [path for path in self._place.journals()
+                  if not locks.is_ours(places.lock_of(path))]
+        if others and not self._finished:
+            with contextlib.suppress(descriptors.Short):
+                start_outbox()
+                self._loop.start()
+            self._mailbox.put(self._adoption.look)
+
+    def stop(self) -> None:
+        """End the thread soon; what it was asked before is written."""
+        self._loop.stop()
+
+    def join(self, deadline: float) -> bool:
+        """Whether the thread has ended by then, in monotonic seconds."""
+        return self._loop.join(deadline)
+
+    # The journal thread
+
+    def _turn(self):
+        wait = self._writer.time_left(
+            _BUSY if self._adoption.is_busy() else _IDLE)
+        for item in self._mailbox.take(wait, _MOST):
+            self._do(item)
+        self._writer.write(time.monotonic())
+        self._adoption.go_on(time.monotonic())
+
+    def _do(self, item):
+        if callable(item):
+            item()
+        else:
+            self._writer.add(item)
+
+    def _of_its_own(self) -> files.JournalFile:
+        if self._own is None:
+            self._own = making.create(
+                self._place, self._maker, self._settings.custody
+                == options.DISK,
+                tooz_url.without_password(self._settings.matchmaker))
+            LOG.info('zmq: custody of this process is kept in %s',
+                     self._own.path)
+            # Before anything is accepted.
+            self._know_pools(survey.known_pools(self._place))
+        return self._own
+
+    def _know_pools(self, pools):
+        oldest = time.time() - self._settings.custody_ttl
+        pools = [each for each in pools if each[2] > oldest]
+        if pools:
+            self._of_its_own().write(files.Batch(pools=pools))
+            self._tell(lambda: [self.client.know_pool(*each)
+                                for each in pools])
+
+    def _merge_pools(self, pools):
+        """:returns: whether the pools of a journal are known elsewhere now"""
+        if not pools or not self.keeps:
+            return not pools
+        self._of_its_own()
+        self._know_pools(pools)
+        return True
+
+    def _explain(self, error):
+        return (f'the journal in {self._place.path} cannot be written: '
+                f'{texts.line(str(error))}. Make room there, or see to the '
+                'permissions, or name another directory '
+                '(rpc_zmq_custody_dir)')
+
+    def _finish(self):
+        self._finished = True
+        for item in self._mailbox.take(0, 1 << 30):
+            self._do(item)
+        self._writer.write(time.monotonic(), at_once=True)
+        self._adoption.close()
+        self._close_own()
+
+    def _close_own(self):
+        own, self._own = self._own, None
+        if own is None:
+            return
+        lock = places.lock_of(own.path)
+        try:
+            is_needed = not own.is_empty() or bool(own.pools())
+            if not own.is_empty():
+                LOG.warning('zmq: what was not acknowledged stays in %s '
+                            '(messages: %d), until a process with the same '
+                            'registry and directory adopts it', own.path,
+                            own.count)
+            own.close()
+            if not is_needed:
+                places.remove(own.path)
+        except sqlite3.Error as error:
+            LOG.error('zmq: %s: %s', own.path, error)
+        finally:
+            locks.release(lock)
+
+
+def of_driver(settings: options.Settings, ipc_dir: str,
+              counters: counting.Counters, maker: bytes,
+              tell: Callable) -> Journals:
+    """The Journals of a driver."""
+    registry = (f'{options.EMBEDDED}:{ipc_dir}'
+                if settings.matchmaker == options.EMBEDDED
+                else tooz_url.without_password(settings.matchmaker))
+    return Journals(settings, places.Place(settings.custody_dir, ipc_dir,
+                                           registry), maker, counters, tell)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lock of a journal: who has it is the owner, and lives.
+
+It is a POSIX lock, which ends with its process and is not inherited by
+children, as a flock would be. Two traps of it are closed here: it does not
+keep out other threads of the same process, and it is gone as soon as the
+process closes any descriptor of the file.
+"""
+
+import contextlib
+import fcntl
+import os
+import struct
+
+# The files of which this process has the lock, or is about to try.
+_claimed: dict[str, int] = {}
+_NO_FD = -1
+# struct flock of Linux: type, whence, start, length, pid.
+_FLOCK = struct.Struct('@hhqqi0q')
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def create(path: str, mode: int, gid: int) -> None:
+    """Make a file that this process has the lock of from its beginning.
+
+    :raises: OSError
+    """
+    made = f'{path}.new'
+    _claimed[path] = _NO_FD
+    fd = os.open(made, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+    _claimed[path] = fd
+    try:
+        open_up(fd, mode, gid)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(made, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(made)
+        release(path)
+        raise
+
+
+def take(path: str) -> bool:
+    """Take the lock of a file, if nobody has it.
+
+    :raises: OSError if the file cannot be opened
+    :returns: whether it is ours now
+    """
+    # One step of a dict, for other threads of this process may try as well.
+    mine = object()
+    if _claimed.setdefault(path, mine) is not mine:     # type: ignore
+        return False
+    try:
+        fd = os.open(path, _OPEN)
+    except BaseException:
+        del _claimed[path]
+        raise
+    _claimed[path] = fd
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return True
+    except OSError:
+        pass
+    release(path)
+    return False
+
+
+def release(path: str) -> None:
+    """Give the lock of a file back."""
+    fd = _claimed.get(path, _NO_FD)
+    if isinstance(fd, int) and fd != _NO_FD:
+        os.close(fd)
+    _claimed.pop(path, None)
+
+
+def is_ours(path: str) -> bool:
+    """Whether this process has the lock."""
+    return path in _claimed
+
+
+def owner(path: str) -> int | None:
+    """The process that has the lock, None if nobody has it.
+
+    :raises: OSError if the file cannot be opened
+    """
+    if is_ours(path):
+        # To open and close it would be the end of the lock.
+        return os.getpid()
+    fd = os.open(path, _OPEN)
+    try:
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(
+            fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
+    finally:
+        os.close(fd)
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def open_up(file: str | int, mode: int, gid: int) -> None:
+    """Give a file its group and mode, whatever the umask is.
+
+    :param gid: -1 to leave the group
+    :raises: OSError
+    """
+    with contextlib.suppress(OSError):      # a group that is none of ours
+        os.chown(file, -1, gid)
+    os.chmod(file, mode)
+
+
+def _in_child():
+    # The locks are the parent's; and to close one of these later would end a
+    # lock that this process has taken meanwhile.
+    for fd in _claimed.values():
+        if isinstance(fd, int) and fd != _NO_FD:
+            os.close(fd)
+    _claimed.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the journal of a driver."""
+
+import contextlib
+import os
+
+from zmq_threaded.journal import file as files
+from zmq_threaded.journal import locks
+from zmq_threaded.journal import place as places
+
+
+def create(place: places.Place, maker: bytes, is_synced: bool,
+           registry: str) -> files.JournalFile:
+    """A new journal, whose lock this process has.
+
+    :raises: OSError, sqlite3.Error
+    """
+    place.ensure()
+    mode, gid = place.mode()
+    path = place.new(maker)
+    locks.create(places.lock_of(path), mode, gid)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                     0o600)
+        try:
+            locks.open_up(fd, mode, gid)
+        finally:
+            os.close(fd)
+        made = files.JournalFile(path, is_synced, registry, is_new=True)
+        _open_up_beside(path, mode, gid)
+        if is_synced:
+            _sync(place.path)
+        return made
+    except BaseException:
+        places.remove(path)
+        locks.release(places.lock_of(path))
+        raise
+
+
+def _open_up_beside(path, mode, gid):
+    # sqlite gives them the mode of the database, but not its group.
+    for beside in places.files_of(path)[1:]:
+        with contextlib.suppress(OSError):
+            locks.open_up(beside, mode, gid)
+
+
+def _sync(directory):
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

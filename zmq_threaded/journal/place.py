@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where journals are, what their files are called, and who may use them."""
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+
+from zmq_threaded.journal import locks
+
+FOLDER = 'journals'
+SUFFIX, LOCK = '.journal', '.lock'
+# What sqlite has beside a database.
+_BESIDE = ('-wal', '-shm', '-journal')
+_BROKEN = '.set-aside'
+
+
+class Place:
+    """The directory of the journals. Those of other registries may lie in
+    it too, and are left alone.
+
+    :param path: rpc_zmq_custody_dir, '' for the default
+    :param ipc_dir: absolute path of the IPC directory
+    :param registry: what the registry is, as text; processes with another
+        registry cannot deliver what lies in these journals
+
+    Thread: any.
+    """
+
+    def __init__(self, path: str, ipc_dir: str, registry: str) -> None:
+        self._is_default = not path
+        self.path = os.path.abspath(path or os.path.join(ipc_dir, FOLDER))
+        self._ipc_dir = ipc_dir
+        self._tag = hashlib.sha256(registry.encode(
+            'utf-8', 'surrogatepass')).hexdigest()[:8]
+
+    def journals(self) -> list[str]:
+        """The paths of the journals of this registry, the oldest name first;
+        an empty list if there is no directory.
+        """
+        with contextlib.suppress(OSError):
+            return [os.path.join(self.path, name)
+                    for name in sorted(os.listdir(self.path))
+                    if name.startswith(f'{self._tag}-')
+                    and name.endswith(SUFFIX)]
+        return []
+
+    def new(self, maker: bytes) -> str:
+        """The path of the journal of this maker of ids."""
+        return os.path.join(self.path, f'{self._tag}-{maker.hex()}{SUFFIX}')
+
+    def ensure(self) -> None:
+        """Make the directory, if it is missing, as open to others as the IPC
+        directory is.
+
+        :raises: OSError
+        """
+        if os.path.isdir(self.path):
+            return
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        if self._is_default:
+            status = os.stat(self._ipc_dir)
+            locks.open_up(self.path, stat.S_IMODE(status.st_mode) & 0o2770,
+                          status.st_gid)
+
+    def mode(self) -> tuple[int, int]:
+        """The mode and the group of a file that is made here.
+
+        :raises: OSError
+        """
+        status = os.stat(self.path)
+        shared = stat.S_IMODE(status.st_mode) & 0o070 == 0o070
+        return (0o660 if shared else 0o600), status.st_gid
+
+
+def lock_of(journal: str) -> str:
+    """The path of the lock of a journal."""
+    return journal.removesuffix(SUFFIX) + LOCK
+
+
+def files_of(journal: str) -> list[str]:
+    """The paths of the database and of what sqlite has beside it."""
+    return [journal, *(journal + beside for beside in _BESIDE)]
+
+
+def remove(journal: str) -> None:
+    """Remove the files of a journal that is ours; its lock goes last."""
+    for path in (*files_of(journal), lock_of(journal)):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def set_aside(journal: str) -> str:
+    """Rename the files of a journal that is of no use, and remove its lock.
+
+    :returns: the new path of the database
+    """
+    aside = f'{journal}{_BROKEN}-{int(time.time())}'
+    for path in files_of(journal):
+        with contextlib.suppress(OSError):
+            os.rename(path, aside + path[len(journal):])
+    with contextlib.suppress(OSError):
+        os.unlink(lock_of(journal))
+    return aside

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathers what is to be written, and writes it in few steps."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zmq_threaded import counters as counting
+from zmq_threaded import logs
+from zmq_threaded.journal import file as files
+from zmq_threaded.journal import steps
+
+LOG = logs.get(__name__)
+
+# What has ended is removed together with what is written next, or after so
+# many seconds, or when there is so much of it.
+_REMOVE_WITHIN, _REMOVE_MOST = 0.05, 500
+_TRY_AGAIN = 1.0
+
+
+class Writer:
+    """Writes for one driver, into its own journal and those that it adopted.
+
+    :param tell: runs a callable in the outbox thread, later
+    :param removed: called in the outbox thread with the list of deliveries
+        whose end is written
+    :param own: returns the journal of this driver, which it makes if need be;
+        raises OSError or sqlite3.Error
+
+    Thread: journal.
+    """
+
+    def __init__(self, tell: Callable, removed: Callable, own: Callable,
+                 explain: Callable[[Exception], str],
+                 counters: counting.Counters) -> None:
+        self._tell = tell
+        self._removed = removed
+        self._own = own
+        self._explain = explain
+        self._counters = counters
+        self._may_warn = counting.Seldom()
+        self._keeps: list[steps.Keep] = []
+        self._parts: list[steps.Parts] = []
+        self._seen: list[steps.Seen] = []
+        self._ended: list[steps.Ended] = []
+        self._remove_at = 0.0
+
+    def add(self, item: Any) -> None:
+        """Something is to be written."""
+        self._add[type(item)](self, item)
+
+    def _add_keep(self, item):
+        self._keeps.append(item)
+
+    def _add_parts(self, item):
+        self._parts.append(item)
+
+    def _add_seen(self, item):
+        self._seen.append(item)
+
+    def _add_ended(self, item):
+        if not self._ended:
+            self._remove_at = time.monotonic() + _REMOVE_WITHIN
+        self._ended.append(item)
+
+    def _add_undo(self, item):
+        before = [each for each in self._keeps
+                  if each.delivery is item.delivery]
+        for each in before:
+            self._keeps.remove(each)
+        if not before and item.delivery.kept is not None:
+            self._add_ended(steps.Ended(item.delivery, True))
+
+    _add = {steps.Keep: _add_keep, steps.Parts: _add_parts,
+            steps.Seen: _add_seen, steps.Ended: _add_ended,
+            steps.Undo: _add_undo}
+
+    def time_left(self, most: float) -> float:
+        """Seconds until something has to be written."""
+        if not self._ended:
+            return most
+        return min(most, max(0.0, self._remove_at - time.monotonic()))
+
+    def write(self, now: float, at_once: bool = False) -> None:
+        """Write what is due.
+
+        :param at_once: whether that is everything
+        """
+        if (self._keeps or self._parts or self._seen or at_once
+                or len(self._ended) >= _REMOVE_MOST
+                or self._ended and now >= self._remove_at):
+            self._write()
+
+    def _write(self):
+        batches: dict[files.JournalFile, files.Batch] = {}
+        keeps, parts, seen, ended = (self._keeps, self._parts, self._seen,
+                                     self._ended)
+        self._keeps, self._parts, self._seen, self._ended = [], [], [], []
+        why = self._gather_keeps(keeps, seen, batches)
+        for each in parts:
+            _batch(batches, each.file).parts += each.parts
+        for item in ended:
+            _gather_ended(item, batches)
+        failed = {}
+        for file, batch in batches.items():
+            failed[file] = self._write_one(file, batch)
+        self._tell_all(keeps, parts, ended, failed, why)
+
+    def _gather_keeps(self, keeps, seen, batches):
+        """:returns: why there is no journal for them, '' if there is one"""
+        if not keeps and not seen:
+            return ''
+        try:
+            own = self._own()
+        except (OSError, sqlite3.Error, files.Unusable) as error:
+            return self._explain(error)
+        batch = _batch(batches, own)
+        for each in keeps:
+            own.prepare(each.delivery)
+            batch.messages.append(each.delivery)
+        batch.pools += [(each.topic, each.pool, each.at) for each in seen]
+        return ''
+
+    def _write_one(self, file, batch):
+        """:returns: why it was not written, '' if it was"""
+        try:
+            file.write(batch)
+            return ''
+        except sqlite3.Error as error:
+            self._counters.add('journal_errors')
+            why = self._explain(error)
+            if self._may_warn.allows():
+                LOG.error('A journal cannot be written: %s', why)
+            return why
+
+    def _tell_all(self, keeps, parts, ended, failed, why):
+        for each in keeps:
+            file = each.delivery.kept and each.delivery.kept.file
+            each.answer(why or failed.get(file, ''))
+        if parts:
+            self._tell(lambda: [each.done() for each in parts])
+        again = [each for each in ended
+                 if failed.get(each.delivery.kept.file)]
+        if again:
+            for each in again:
+                each.delivery.kept.is_ended = False
+            self._ended = again + self._ended
+            self._remove_at = time.monotonic() + _TRY_AGAIN
+        done = [each.delivery for each in ended
+                if not failed.get(each.delivery.kept.file)]
+        if done:
+            self._tell(lambda: self._removed(done))
+
+
+def _batch(batches, file):
+    found = batches.get(file)
+    if found is None:
+        found = batches[file] = files.Batch()
+    return found
+
+
+def _gather_ended(item, batches):
+    kept = item.delivery.kept
+    batch = _batch(batches, kept.file)
+    if item.delivery.part:
+        batch.ended_parts.append(item.delivery.part)
+    if item.is_last and not kept.is_ended:
+        kept.is_ended = True
+        batch.ended.append(kept)
