@@ -9,13 +9,13 @@ processes of this node have published in their directory.
 import argparse
 import math
 import queue
-import sys
 from typing import Any
 
 from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded import threads
 from zmq_threaded.cli import configuration
+from zmq_threaded.cli import green
 from zmq_threaded.cli import output
 from zmq_threaded.health import of_node
 from zmq_threaded.status import fact_files
@@ -50,10 +50,8 @@ def add(verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Say it; returns the exit code."""
+    green.avoid()
     settings = configuration.read(arguments)[1]
-    # tooz would import it, which takes half of the time; for nothing, as no
-    # green thread is ever in this process.
-    sys.modules.setdefault('eventlet', None)    # type: ignore[arg-type]
     from zmq_threaded.registry import engines
     try:
         ipc_dir = ipc_directory.find(settings)

@@ -10,6 +10,7 @@ import sys
 from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded.cli import configuration
+from zmq_threaded.cli import green
 from zmq_threaded.cli import output
 
 
@@ -33,6 +34,7 @@ def add(verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print or serve them; returns the exit code."""
+    green.avoid()
     try:
         from zmq_threaded.metrics import serving
     except ImportError as error:
