@@ -113,6 +113,7 @@ class Runtime:
             problem=self._access.problem)
         self._keys = following.KeyFollower(self._access, self._registry,
                                            settings)
+        undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings,
@@ -124,7 +125,7 @@ class Runtime:
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX, functools.partial(
-                journals.of_driver, settings, self._ipc_dir, self.counters))
+                journals.Journals, settings, self._ipc_dir, self.counters))
         undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(

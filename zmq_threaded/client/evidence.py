@@ -162,7 +162,9 @@ class Evidence:
         delivery = queue.in_flight.get(answer.id)
         if delivery is None:
             return
-        if self._has_to_wait(delivery, answer.reason):
+        if answer.closes_in is not None:
+            self._receiver_closes(queue, answer)
+        elif self._has_to_wait(delivery, answer.reason):
             queue.back_off(delivery.id, time.monotonic())
         elif answer.reason == wire.EXPIRED:
             self._custody.expire(delivery, losses.NOT_BEGUN)
@@ -172,6 +174,17 @@ class Evidence:
                 f'{queue.instance} refused it: {texts.line(answer.text)}')
         else:
             self._send_elsewhere(queue, delivery, answer)
+
+    def _receiver_closes(self, queue, answer):
+        """Nothing that it refuses was taken, and nothing more is sent to it.
+        """
+        self._cache.closes(queue.instance, answer.closes_in)
+        now = time.monotonic()
+        queue.send_again(answer.id)
+        for each in ([queue] if queue.is_held(now)
+                     else queue.connection.queues()):
+            each.hold(now + answer.closes_in)
+            self.lose(each, Loss.CLOSING)
 
     def _has_to_wait(self, delivery, reason):
         """Whether an instance cannot take a message for now, and no other one
