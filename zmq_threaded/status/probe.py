@@ -77,19 +77,21 @@ class Prober:
         :param count: questions to each
         :returns: of each the outcomes, as they come
         """
-        groups: dict[tuple[str, ...], list[record.Instance]] = {}
+        groups: dict[tuple[tuple[str, ...], bytes],
+                     list[record.Instance]] = {}
         for instance in instances:
-            groups.setdefault(instance.endpoints, []).append(instance)
+            groups.setdefault((instance.endpoints, instance.key),
+                              []).append(instance)
         with concurrent.futures.ThreadPoolExecutor(
                 _THREADS, 'zmq-probe') as pool:
             for done in concurrent.futures.as_completed([
-                    pool.submit(self._ask_group, endpoints, behind, count)
-                    for endpoints, behind in groups.items()]):
+                    pool.submit(self._ask_group, endpoints, key, behind, count)
+                    for (endpoints, key), behind in groups.items()]):
                 yield from done.result()
 
-    def _ask_group(self, endpoints, behind, count):
+    def _ask_group(self, endpoints, key, behind, count):
         try:
-            with self._connected(endpoints) as socket:
+            with self._connected(endpoints, key) as socket:
                 return [(instance, self._ask_often(socket, instance, count))
                         for instance in behind]
         except (opening.Unreachable, descriptors.Short) as problem:
@@ -97,9 +99,9 @@ class Prober:
             return [(instance, failed) for instance in behind]
 
     @contextlib.contextmanager
-    def _connected(self, endpoints):
+    def _connected(self, endpoints, key):
         _, socket = self._opening.open(
-            endpoints, time.monotonic() + self._limit)
+            endpoints, time.monotonic() + self._limit, key)
         try:
             yield socket
         finally:
