@@ -9,12 +9,12 @@ meanwhile, or all of it. What is missing then stays in the cache as well, for
 the life of a record. By then its owner has come back, or is gone.
 """
 
+import contextlib
 import math
 import queue
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 
 from zmq_threaded import counters as counting
 from zmq_threaded import errors
@@ -23,6 +23,7 @@ from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import hearing
 from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
@@ -52,7 +53,9 @@ class Registry:
     :param expire: seconds of life of a record that is not renewed
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
+    :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
@@ -60,22 +63,28 @@ class Registry:
 
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
-                 housekeeping: Callable[[], None] = lambda: None) -> None:
+                 housekeeping: Callable[[], None] = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
-        self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
-            queue.SimpleQueue())
+        self._tasks = mailbox.PolledMailbox()
+        store.notices.bind(self._tasks, lambda key, told: self._tasks.put(
+            lambda: self._look_ups.notice(key, told)))
         self._operations = running.Operations(
             update, store.explain, counters,
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._operations.trouble)
+                lambda: self._look_ups.want(key)), self._operations.trouble,
+            problem)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
             store, self._operations, expire)
+        self.hearing = hearing.Hearing(
+            store, self._operations, self.cache.complaints, update)
         self._closed = False
         self._next_housekeeping = time.monotonic()
         self._last_turn = math.inf
@@ -109,7 +118,8 @@ class Registry:
                 raise errors.Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.cache.choose(topic), IN_HASTE
-            if looked_at is not None and attempts:
+            if (looked_at is not None and attempts
+                    and not self.cache.is_expected(topic)):
                 attempts -= 1
         return instance
 
@@ -142,18 +152,30 @@ class Registry:
             lambda: self._look_ups.want(topic.key, done, within))
 
     def register(self, instance: record.Instance,
-                 listened: Iterable[topics.Topic]) -> None:
+                 listened: Iterable[topics.Topic],
+                 in_place_of: record.Instance | None = None) -> None:
         """List an instance under its topics. Returns when the instance is
         listed, or after a few seconds; then the registry thread goes on
         trying.
+
+        :param in_place_of: an instance that is taken off the same topics, in
+            the same step for each of them
         """
         keys = [topic.key for topic in listened]
         self.start()
-        if not self._do(lambda: self._registrations.register(instance, keys),
-                        _REGISTER_TIMEOUT):
+        if not self._do(lambda: self._registrations.register(
+                instance, keys, in_place_of), _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def renew(self, instance: record.Instance,
+              listened: Iterable[topics.Topic]) -> None:
+        """List an instance anew, of which something has changed; waits for
+        nothing.
+        """
+        keys = [topic.key for topic in listened]
+        self._tasks.put(lambda: self._registrations.register(instance, keys))
 
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""
@@ -162,6 +184,18 @@ class Registry:
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def confirmed_at(self) -> float:
+        """When the registry last took the records of this process or renewed
+        them, in monotonic seconds; -inf if it never did.
+        """
+        return self._registrations.confirmed_at
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._last_turn
 
     def stop(self) -> None:
         """Ask the thread to end. It ends within seconds, though the registry
@@ -180,26 +214,35 @@ class Registry:
         return self._loop.join(deadline)
 
     def _wake(self) -> None:
-        self._tasks.put(lambda: None)
+        self._tasks.wake()
 
     def _do(self, task: Callable[[], bool], timeout: float) -> bool:
         """In any thread: have a task done, and wait for its result."""
         return bool(mailbox.ask(self._tasks.put, task, timeout, False))
 
     def _turn(self) -> None:
-        self._do_tasks(block=True)
+        ready = self._tasks.wait(0 if self._tasks else self._time_to_wait())
+        if self._store.notices.is_due(ready):
+            self._read_notices()
+        self._do_tasks()
         self._notice_stall()
         self._registrations.beat_if_due()
         for _ in self._look_ups.do_due():
             # Each look-up may take a while, and these are more urgent.
-            self._do_tasks(block=False)
+            self._do_tasks()
             self._registrations.beat_if_due()
         now = time.monotonic()
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + 1.0
             self.cache.tidy()
             self._registrations.look_after()
+            self.hearing.turn()
             self._housekeeping()
+
+    def _read_notices(self) -> None:
+        # The next look-up watches again what was not read now.
+        with contextlib.suppress(Exception):
+            self._store.read_notices()
 
     def _notice_stall(self) -> None:
         """If this process stood still, others may have done so as well, and
@@ -210,18 +253,10 @@ class Registry:
             self._look_ups.doubt()
         self._last_turn = now
 
-    def _do_tasks(self, block: bool) -> None:
-        task = self._next_task(block)
-        while task is not None:
-            task()
-            task = self._next_task(block=False)
-
-    def _next_task(self, block: bool) -> Callable[[], Any] | None:
-        try:
-            return self._tasks.get(block, timeout=self._time_to_wait()
-                                   if block else None)
-        except queue.Empty:
-            return None
+    def _do_tasks(self) -> None:
+        tasks = self._tasks.items
+        while tasks:
+            tasks.popleft()()
 
     def _time_to_wait(self) -> float:
         due = min(self._registrations.next_beat, self._next_housekeeping,
@@ -229,7 +264,7 @@ class Registry:
         return max(0.0, due - time.monotonic())
 
     def _finish(self) -> None:
-        while not self._tasks.empty():
-            self._tasks.get()()
+        self._do_tasks()
         self._store.close()
+        self._tasks.close()
         self._look_ups.end()

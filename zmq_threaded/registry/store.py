@@ -8,6 +8,8 @@ from typing import Any
 
 from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import threads
+from zmq_threaded.registry import complaints
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
@@ -30,6 +32,8 @@ class Store:
     :param runner: runs an operation in the thread that may block
     :param hide: takes secrets out of a text
     :ivar place: what the registry is and where, for the operator
+    :ivar said: the complaints that say() was given last, by key
+    :ivar notices: what the engine tells of changes
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
         was set
@@ -40,6 +44,7 @@ class Store:
     def __init__(self, engine: sessions.Engine, runner: patience.Patient,
                  hide: Callable[[str], str] = str) -> None:
         self.place = engine.place
+        self.notices = engine.notices
         self._hide = hide
         self._engine = engine
         self._runner = runner
@@ -47,6 +52,7 @@ class Store:
         self._wanted: dict[bytes, tuple[record.Instance,
                                         tuple[str, ...]]] = {}
         self._may_warn = counters.Seldom(_SELDOM)
+        self.said: dict[str, list[complaints.Fields]] = {}
         self.expired: frozenset[bytes] = frozenset()
 
     def lookup(self, key: str) -> list[record.Instance]:
@@ -61,6 +67,17 @@ class Store:
                 for instance in self._decoded(key, name, stored))
         self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
+
+    def watch(self, key: str) -> bool:
+        """Have changes of a topic told that has just been looked up.
+
+        :returns: whether changes since then may have been missed
+        """
+        return bool(self._run(member.Member.watch, key))
+
+    def read_notices(self) -> None:
+        """Have told what has come."""
+        self._run(lambda party: self.notices.read())
 
     def _decoded(self, key: str, name: Any,
                  stored: Any) -> list[record.Instance]:
@@ -101,10 +118,16 @@ class Store:
         return f'{self.place}: {self._hide(troubles.text(error))}'
 
     def register(self, instance: record.Instance,
-                 keys: Iterable[str]) -> None:
+                 keys: Iterable[str],
+                 in_place_of: record.Instance | None = None) -> None:
         """Make an instance known under each key; to repeat it is harmless.
         If it fails, beat() tries again.
+
+        :param in_place_of: an instance of this process that is taken off the
+            list with it
         """
+        if in_place_of is not None:
+            self._wanted.pop(in_place_of.id, None)
         self._wanted[instance.id] = (instance, tuple(keys))
         self._run(member.Member.settle, self._records())
 
@@ -116,6 +139,27 @@ class Store:
         """
         return (self._wanted.pop(instance.id, None) is not None
                 and bool(self._run(member.Member.settle, self._records())))
+
+    def say(self, said: dict[str, list[complaints.Fields]]) -> bool:
+        """Publish these complaints and no others of ours. If it fails,
+        beat() tries again.
+
+        :param said: by key
+        :returns: whether the engine had to be asked
+        """
+        self.said = said
+        return bool(self._run(member.Member.settle, self._records()))
+
+    def stored(self, key: str) -> list[Any]:
+        """The records under a key as they are stored, of the living."""
+        members, expired = self._run(member.Member.lookup, key)
+        return [stored for name, stored in members.items()
+                if name not in expired]
+
+    def hosts(self) -> set[str]:
+        """The nodes of what is registered here, by their names."""
+        return {instance.host for instance, _ in self._wanted.values()
+                if instance.host}
 
     def beat(self) -> bool:
         """Renew all that is registered here, and put right what is not as it
@@ -143,7 +187,8 @@ class Store:
 
     def has_records(self) -> bool:
         """Whether there is anything to renew, or to take off the list."""
-        return bool(self._wanted) or self._member.has_records()
+        return bool(self._wanted or self.said
+                    or self._member.has_records())
 
     def hurry(self) -> None:
         """About to be closed: wait for nothing any more."""
@@ -154,16 +199,20 @@ class Store:
         a moment for it.
         """
         self._wanted.clear()
+        self.said = {}
         ended, self._member = self._member, member.Member(self._engine)
-        self._runner.finish(ended.close)
+        self._runner.finish(lambda: threads.do_all(
+            [ended.close, self.notices.close]))
 
     def _records(self) -> dict[str, dict[str, Any]]:
         instances: dict[str, list[record.Instance]] = {}
         for instance, keys in self._wanted.values():
             for key in keys:
                 instances.setdefault(key, []).append(instance)
-        return {key: record.encode(those)
-                for key, those in instances.items()}
+        said = {key: {**record.encode(()), complaints.FIELD: those}
+                for key, those in self.said.items()}
+        return {**said, **{key: record.encode(those)
+                           for key, those in instances.items()}}
 
     def _run(self, operation: Callable[..., Any], *args: Any) -> Any:
         if self._runner.gave_up(self._member.abandon):
