@@ -16,9 +16,10 @@ from zmq_threaded.status import services_in_trouble
 
 Outcomes = services_in_trouble.Outcomes
 _RECEIVER = 'oslo-messaging-zmq-receiver'
-# Seconds: of messages that nobody takes or acknowledges; for which a process
-# has not reached the registry.
-_OLD, _FAILING = 10.0, 5.0
+# Seconds: of messages that nobody takes or acknowledges; of which these had
+# waited when their process last told of itself; and for which a process has
+# not reached the registry.
+_OLD, _LASTING, _FAILING = 10.0, 5.0, 5.0
 _NAMED = 5
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
@@ -178,8 +179,11 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
         if process.is_gone():
             continue
         for each in process.facts['pending']:
+            # What had only just been sent is acknowledged by now, perhaps.
+            if each['oldest'] < _LASTING:
+                continue
             oldest = each['oldest'] + min(process.age, problem.limit(process))
-            if each['oldest'] > 0 and oldest > _OLD:
+            if oldest > _OLD:
                 found.setdefault(
                     (each['exchange'], each['topic'], each['server'],
                      'waiting' if each['where'] == 'waiting' else 'sent'),
