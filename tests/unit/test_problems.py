@@ -80,6 +80,16 @@ def test_who_is_late_is_named_by_the_clock_of_the_registry():
     assert '3 busy workers' in found.text
 
 
+def test_a_node_of_which_nothing_is_heard_is_named_once():
+    silent = {'server_at': NOW - 60, 'at': NOW - 60}
+    cloud = cloud_of(*(
+        document(name, services=[service()], process={'host': 'node-2'},
+                 **silent) for name in 'abc'), document('d'), listed={})
+    found, = problems.of(cloud)
+    assert found.kind == 'node_silent' and found.subject == 'node-2'
+    assert '3 processes' in found.text and 'compute.n1' in found.text
+
+
 def test_a_wrong_clock_is_no_hang():
     wrong = document('b', at=NOW - 3600, services=[service()],
                      process={'host': 'node-2'})
