@@ -19,6 +19,7 @@ from zmq_threaded.client import results
 from zmq_threaded.client import sender
 from zmq_threaded.net import binding
 from zmq_threaded.registry import engines
+from zmq_threaded.security import access as accesses
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import executors
 from zmq_threaded.service import listener
@@ -226,6 +227,7 @@ def _settings(conf, url):
     try:
         settings = options.of_url(conf, url)
         ipc_directory.check(settings)
+        accesses.Access(settings)
         if settings.matchmaker != options.EMBEDDED:
             engines.check(settings.matchmaker)
     except (ValueError, engines.MissingLibrary) as error:

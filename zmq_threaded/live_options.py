@@ -65,6 +65,25 @@ OPTIONS = [
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
                'TCP ports of this node; another one for each node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_encryption',
+          choices=[('disabled', 'all TCP is open'),
+                   ('connect', 'own ports are open; what has a key is '
+                               'connected to with encryption'),
+                   ('serve', 'own ports are encrypted; open ones are still '
+                             'connected to'),
+                   ('required', 'nothing goes over TCP in the clear')],
+          help='Whether TCP is encrypted and authenticated (CURVE). By '
+               'default required if rpc_zmq_key_file is set, else disabled. '
+               'A cloud is switched on by three rolling restarts, each with '
+               'the next value. IPC is guarded by rpc_zmq_ipc_dir.'),
+    _live(cfg.StrOpt, 'rpc_zmq_key_file',
+          help='File of the secret key of this node or service, as '
+               '"oslo-messaging-zmq keys create" makes it. Only its owner '
+               'may be able to read it.'),
+    _live(cfg.StrOpt, 'rpc_zmq_trusted_keys',
+          help='Directory with the public keys (files *.key) of all who may '
+               'connect to this process over TCP, and to whom it connects. '
+               'It is read again when it changes.'),
     _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153, min=1,
           help='Lowest TCP port that a service may bind.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,

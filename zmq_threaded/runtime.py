@@ -25,12 +25,13 @@ from zmq_threaded.health import checks
 from zmq_threaded.health import meditation
 from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
-from zmq_threaded.receiver import address
-from zmq_threaded.receiver import published
+from zmq_threaded.receiver import surroundings
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.security import access as accesses
+from zmq_threaded.security import authenticator
 from zmq_threaded.service import crews
 from zmq_threaded.service import service as services
 from zmq_threaded.status import collector
@@ -62,7 +63,7 @@ class Runtime:
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
     :ivar registry: registry.registry.Registry
-    :ivar successors: has the driver's next one under 'is'
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -100,14 +101,21 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        self._access = accesses.Access(settings)
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
         self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
-            threads.REGISTRY, housekeeping=self._housekeeping)
+            threads.REGISTRY, housekeeping=self._housekeeping,
+            problem=self._access.problem)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
-        self._sockets = sockets.Sockets(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings,
+                                        self._access)
+        self._authenticator = authenticator.Authenticator(self._sockets,
+                                                          self.counters)
+        undo.append(self._authenticator.end)
+        self._authenticator.start()
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX, functools.partial(
@@ -119,17 +127,17 @@ class Runtime:
         self.requests = requests.Requests(
             self._sockets, settings, self._registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
-        self._presence = address.Presence(settings, self._ipc_dir)
-        self._published = published.Published(settings)
+        self._surroundings = surroundings.Surroundings(settings,
+                                                       self._ipc_dir)
         self.findings = findings.Findings()
         self._checks = checks.Checks(
             lambda: list(self._services), self._sockets, self._registry,
             self.outbox, self.findings, settings, self.counters,
-            lambda: (self._presence.is_there is False,
-                     self._published.problem))
+            self._surroundings.problems)
         self._facts = collector.publisher(
             settings, self._ipc_dir, store, self.counters, self._registry,
-            self.outbox, self.snapshot, self._services, self._presence,
+            self.outbox, self.snapshot, self._services,
+            self._surroundings.presence,
             self.findings)
 
     def tell(self) -> None:
@@ -149,12 +157,12 @@ class Runtime:
         if not self._swept:
             self._swept = True
             sweep.sweep(self._ipc_dir, self._settings.expire)
-            self._warn_of_open_port()
+            self._surroundings.warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
             addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
-        self._look_around()
+        self._surroundings.look(self._services)
         return listening
 
     def snapshot(self) -> dict[str, int]:
@@ -235,6 +243,7 @@ class Runtime:
                 self._join,
                 self._facts.close,
                 self.requests.close,
+                self._authenticator.end,
                 self._terminate,
                 self._set_closed]
 
@@ -294,13 +303,6 @@ class Runtime:
         self.is_closed = True
         exits.discard(self)
 
-    def _warn_of_open_port(self):
-        if (self._settings.topology, self._settings.transport) == (
-                'direct', 'tcp'):
-            LOG.warning('zmq: TCP ports on %s are open without encryption; '
-                        'whoever reaches them may call the services',
-                        self._settings.bind_address)
-
     def _housekeeping(self):
         self._is_used = True
         self.close_if_forgotten()
@@ -310,16 +312,8 @@ class Runtime:
             if listening.may_remove_files():
                 listening.remove_files()
                 self._closed_services.remove(listening)
-        self._look_around()
+        self._surroundings.look(self._services)
         self._checks.turn()
-        self._facts.turn()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
-
-    def _look_around(self):
-        """What the owner of a service should know of its node."""
-        if not self._services:
-            return
-        if self._settings.topology == 'receiver':
-            self._presence.check()
-        self._published.check()
+        self._facts.turn()

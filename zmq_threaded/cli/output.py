@@ -57,7 +57,7 @@ def show(arguments: argparse.Namespace, document: Any,
         return
     for part in parts:
         if isinstance(part, str):
-            print(part)
+            print(_text(part))
         elif form == TABLE and rich:
             _rich(part)
         else:

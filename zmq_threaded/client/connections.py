@@ -104,7 +104,7 @@ class Connections:
                 self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
                 self._on_message, self._watch, self._tell,
-                self._queued_to)
+                self._queued_to, instance.key)
         except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection

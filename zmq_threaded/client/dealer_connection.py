@@ -39,6 +39,7 @@ class Connection:
     :param tell: runs a callable in the outbox thread, later
     :param queued_to: gets the connection as a key when something is to be
         sent over it
+    :param key: public key of their TCP port, b'' for an open one
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
     :raises: endpoints.BadEndpoint
@@ -49,8 +50,8 @@ class Connection:
     def __init__(self, socket_factory, endpoints, endpoint, to_receiver,
                  counters, doubt, on_message,
                  watch=lambda connection, fd: None, tell=lambda task: None,
-                 queued_to=None):
-        self.endpoints = endpoints
+                 queued_to=None, key=b''):
+        self.endpoints, self.key = endpoints, key
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
@@ -88,7 +89,7 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._sockets.dealer(address)
+        socket = self._sockets.dealer(address, self.key)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()

@@ -35,10 +35,11 @@ class Opening:
         self._sockets = socket_factory
         self._addresses = addresses.of_process()
 
-    def open(self, candidates, deadline):
+    def open(self, candidates, deadline, key=b''):
         """
         :param candidates: the endpoints of a record
         :param deadline: monotonic seconds; _CONNECT_WAIT at most is waited
+        :param key: public key of their TCP port, b'' for an open one
         :raises: Unreachable
         :returns: (the endpoint of them that is used, socket)
         """
@@ -47,8 +48,9 @@ class Opening:
         try:
             if endpoint is None:
                 raise Unreachable(reasons.unusable(candidates))
-            way = (self._ipc if endpoint.startswith('ipc://') else self._tcp)
-            return endpoint, way(endpoint, limit)
+            if endpoint.startswith('ipc://'):
+                return endpoint, self._ipc(endpoint, limit)
+            return endpoint, self._tcp(endpoint, limit, key)
         except _PROBLEMS as problem:
             also = endpoint and reasons.unusable(candidates, True)
             raise Unreachable(f'{problem}; {also}' if also
@@ -65,10 +67,10 @@ class Opening:
                 'nobody listens there any more' if endpoints.is_dead(endpoint)
                 else 'no answer, its process is paused or overloaded'))
 
-    def _tcp(self, endpoint, limit):
+    def _tcp(self, endpoint, limit, key):
         found = self._addresses.wait(endpoint, limit)
         first = found[0]
-        socket = self._sockets.request(addresses.as_endpoint(first))
+        socket = self._sockets.request(addresses.as_endpoint(first), key)
         with self._closed_on_error(socket):
             if _poll_out(socket, _soon(limit)):
                 return socket
@@ -79,13 +81,13 @@ class Opening:
                 return socket
         self._sockets.close(socket)
         if winner not in (None, first):
-            return self._to_another(endpoint, winner, limit)
+            return self._to_another(endpoint, winner, limit, key)
         self._addresses.failed(endpoint)
         raise Unreachable(_found(endpoint, tried))
 
-    def _to_another(self, endpoint, address, limit):
+    def _to_another(self, endpoint, address, limit, key):
         """Of several addresses not the first one answers."""
-        socket = self._sockets.request(addresses.as_endpoint(address))
+        socket = self._sockets.request(addresses.as_endpoint(address), key)
         with self._closed_on_error(socket):
             if _poll_out(socket, limit):
                 self._addresses.worked(endpoint, address)

@@ -46,8 +46,7 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
-    :param journals_for: makes the Journals of this outbox; called with the
-        maker of its ids, and with what runs a callable in its thread, later
+    :param journals_for: makes its Journals; see journal.journals
     :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
@@ -106,10 +105,7 @@ class Outbox:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def start(self) -> None:
-        """Start the thread, and the registry's.
-
-        :raises: descriptors.Short when there are none to be had
-        """
+        """Start the threads that it needs; descriptors.Short is raised."""
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()

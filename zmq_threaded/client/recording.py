@@ -5,6 +5,7 @@ know before they are sent.
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import topic as topics
@@ -64,16 +65,18 @@ class Recording:
         delivery.part = delivery.part or file.next_part()
         delivery.where = _RECORDING
         self._journals.record(file, [(delivery, instance)], functools.partial(
-            self._recorded, [(delivery, instance)]))
+            self._recorded, [(delivery, instance)], self._route))
         return False
 
-    def route_copies(self, original: Delivery,
-                     copies: list[Delivery]) -> None:
-        """Send the copies of a message that lies in a journal; they take its
-        place there before.
+    def copies(self, original: Delivery, copies: list[Delivery],
+               route: Callable[[list[Delivery]], None]) -> None:
+        """Route the copies of a message. If the message lies in a journal,
+        they take its place there before.
+
+        :param route: called with those that have not ended before
         """
-        if not copies:
-            return
+        if original.kept is None or not copies:
+            return route(copies)
         kept = original.kept
         kept.left += len(copies)
         for copy in copies:
@@ -82,9 +85,9 @@ class Recording:
         parts = [(copy, copy.instance or self._cache.choose(copy.topic))
                  for copy in copies]
         self._journals.record(kept.file, parts, functools.partial(
-            self._recorded, parts))
+            self._recorded, parts, route))
 
-    def _recorded(self, parts):
+    def _recorded(self, parts, route):
         moving = [each for each in parts if each[0].where is _RECORDING]
         for delivery, instance in moving:
             delivery.where = _MOVING
@@ -92,7 +95,10 @@ class Recording:
                 delivery.recorded_for = instance.id
                 if not delivery.pinned:
                     delivery.chosen = instance
-        for delivery, _ in moving:
+        route([delivery for delivery, _ in moving])
+
+    def _route(self, found):
+        for delivery in found:
             self._custody.route(delivery)
 
     # The end
@@ -131,8 +137,7 @@ class Recording:
 
     def adopt(self, found: list[Delivery]) -> None:
         """Send what was in the journal of a process that died."""
-        for delivery in found:
-            self._custody.route(delivery)
+        self._route(found)
 
     # Pools
 

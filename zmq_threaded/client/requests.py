@@ -35,17 +35,17 @@ class _NotTaken(Exception):
 class _Connection:
     """A REQ socket to one service, or to the receiver of many.
 
-    :param endpoints: of the instance's record
+    :param instance: to whose endpoints it is
     :param endpoint: the one of them that is used
 
     Thread: whoever took it out of the pool.
     """
 
-    __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
+    __slots__ = ('endpoints', 'key', 'endpoint', 'socket', 'idle_since',
                  '_sockets', '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, endpoints, endpoint, socket, socket_factory, counters):
-        self.endpoints = endpoints
+    def __init__(self, instance, endpoint, socket, socket_factory, counters):
+        self.endpoints, self.key = instance.endpoints, instance.key
         self.endpoint = endpoint
         self.socket = socket
         self._sockets = socket_factory
@@ -246,13 +246,13 @@ class Requests:
 
     def _connect(self, instance, deadline):
         try:
-            endpoint, socket = self._opening.open(instance.endpoints,
-                                                  deadline)
+            endpoint, socket = self._opening.open(
+                instance.endpoints, deadline, instance.key)
         except opening.Unreachable as problem:
             self._registry.cache.unreachable(instance, str(problem))
             raise _NotTaken(str(problem)) from None
-        return _Connection(instance.endpoints, endpoint, socket,
-                           self._sockets, self._counters)
+        return _Connection(instance, endpoint, socket, self._sockets,
+                           self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:

@@ -80,7 +80,7 @@ class Prober:
         """
         instances = list(instances)
         try:
-            socket = self._open(endpoint)
+            socket = self._open(endpoint, instances[0].key)
         except (opening.Unreachable, resolver.Unresolved,
                 endpoints.BadEndpoint, descriptors.Short) as problem:
             found = Finding(_kind(endpoint, problem), str(problem))
@@ -94,12 +94,12 @@ class Prober:
         finally:
             self._sockets.close(socket, linger=0)
 
-    def _open(self, endpoint):
+    def _open(self, endpoint, key):
         deadline = time.monotonic() + _CONNECT
         if not endpoint.startswith('ipc://'):
             # First, for Opening tells of both problems in the same words.
             addresses.of_process().wait(endpoint, deadline)
-        return self._opening.open((endpoint,), deadline + _CONNECT)[1]
+        return self._opening.open((endpoint,), deadline + _CONNECT, key)[1]
 
     def _ask_all(self, socket, instances):
         found = {}

@@ -164,8 +164,9 @@ class Adoption:
         self._adopted.append(adopted)
         self._counters.add('journals_adopted')
         self._counters.add('messages_adopted', file.count)
-        LOG.warning('The owner of the journal %s has ended; the %d messages '
-                    'in it are sent by this process now', path, file.count)
+        LOG.warning('The owner of the journal %s has ended; what is in it '
+                    '(messages: %d) is sent by this process now', path,
+                    file.count)
         self._merge_pools(file.pools())
         self._feed(adopted)
 

@@ -259,6 +259,4 @@ class JournalFile:
     def pools(self) -> list[tuple[topics.Topic, str, float]]:
         """(topic, pool, when it was seen last, on the wall) of each pool."""
         with guard.steps:
-            return [(rows.topic_of(topic), json.loads(pool), seen)
-                    for topic, pool, seen in self._connection.execute(
-                        'SELECT topic, pool, seen FROM pools')]
+            return rows.pools(self._connection)

@@ -26,6 +26,7 @@ from zmq_threaded.journal import locks
 from zmq_threaded.journal import making
 from zmq_threaded.journal import place as places
 from zmq_threaded.journal import steps
+from zmq_threaded.journal import survey
 from zmq_threaded.journal import writer
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import tooz_url
@@ -204,7 +205,7 @@ class Journals:
         else:
             self._writer.add(item)
 
-    def _of_its_own(self):
+    def _of_its_own(self) -> files.JournalFile:
         if self._own is None:
             self._own = making.create(
                 self._place, self._maker, self._settings.custody
@@ -212,18 +213,24 @@ class Journals:
                 tooz_url.without_password(self._settings.matchmaker))
             LOG.info('zmq: custody of this process is kept in %s',
                      self._own.path)
-            # Before anything is accepted, for the pools that others knew.
-            self._adoption.look()
+            # Before anything is accepted.
+            self._know_pools(survey.known_pools(self._place))
         return self._own
+
+    def _know_pools(self, pools):
+        oldest = time.time() - self._settings.custody_ttl
+        pools = [each for each in pools if each[2] > oldest]
+        if pools:
+            self._of_its_own().write(files.Batch(pools=pools))
+            self._tell(lambda: [self.client.know_pool(*each)
+                                for each in pools])
 
     def _merge_pools(self, pools):
         """:returns: whether the pools of a journal are known elsewhere now"""
-        oldest = time.time() - self._settings.custody_ttl
-        pools = [each for each in pools if each[2] > oldest]
         if not pools or not self.keeps:
             return not pools
-        self._of_its_own().write(files.Batch(pools=pools))
-        self._tell(lambda: [self.client.know_pool(*each) for each in pools])
+        self._of_its_own()
+        self._know_pools(pools)
         return True
 
     def _explain(self, error):
@@ -248,9 +255,10 @@ class Journals:
         try:
             is_needed = not own.is_empty() or bool(own.pools())
             if not own.is_empty():
-                LOG.warning('zmq: %d messages stay in %s, until a process '
-                            'with the same registry and directory adopts '
-                            'them', own.count, own.path)
+                LOG.warning('zmq: what was not acknowledged stays in %s '
+                            '(messages: %d), until a process with the same '
+                            'registry and directory adopts it', own.path,
+                            own.count)
             own.close()
             if not is_needed:
                 places.remove(own.path)

@@ -19,6 +19,7 @@ from zmq_threaded.receiver import address
 from zmq_threaded.receiver import metrics_port
 from zmq_threaded.receiver import readiness
 from zmq_threaded.receiver import receiver
+from zmq_threaded.security import keys
 
 LOG = logs.get(__name__)
 
@@ -39,7 +40,8 @@ _WHAT_IT_IS = (
     'disk: after a crash, start it again.')
 _HOW_IT_ENDS = (
     'SIGTERM and SIGINT end it within zmq_linger and a few seconds; SIGHUP '
-    'has it read the configuration of logging again. Exit codes: 0, a signal '
+    'has it read the configuration of logging, and the trusted keys, '
+    'again. Exit codes: 0, a signal '
     'ended it. 1, it cannot start: the port is taken, an option has a wrong '
     'value, or the log cannot be opened; its last line says which. 2, the '
     'command line is wrong.')
@@ -70,7 +72,7 @@ def main(arguments=None):
         LOG.critical('The receiver cannot start: %s', problem)
         return 1
     readiness.tell(readiness.READY, 'passes messages on')
-    _wait_for_the_end(conf)
+    _wait_for_the_end(conf, running)
     readiness.tell(readiness.STOPPING, 'passes on the last answers')
     if port is not None:
         port.stop()
@@ -166,14 +168,20 @@ def _open(conf):
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,
              settings.receiver_port, ipc_dir)
-    LOG.warning('Port %d is open without encryption; whoever reaches it may '
-                'call the services of this node', settings.receiver_port)
+    if opened.key:
+        LOG.info('Port %d is encrypted; its key is %s',
+                 settings.receiver_port, keys.fingerprint(opened.key))
+    else:
+        LOG.warning('Port %d is open without encryption; whoever reaches it '
+                    'may call the services of this node',
+                    settings.receiver_port)
     return opened, port
 
 
-def _wait_for_the_end(conf):
+def _wait_for_the_end(conf, running):
     while signal.sigwait(_SIGNALS) == signal.SIGHUP:
         LOG.info('Reading the configuration of logging again')
+        running.look_at_keys()
         try:
             conf.mutate_config_files()
             _reopen_logs(conf)

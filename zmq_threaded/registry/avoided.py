@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from zmq_threaded.registry import record
 
-# What is passed over: the id of an instance, or the endpoints of a receiver.
-Key = bytes | tuple[str, ...]
+# What is passed over: the id of an instance, or the endpoints and the
+# public key of a receiver.
+Key = bytes | tuple[tuple[str, ...], bytes]
 # Seconds for which an instance that could not be reached is passed over; they
 # double. An instance that is back is found by trying; one that is not back
 # loses its record.
@@ -69,7 +70,7 @@ class Avoided:
         now, found = time.monotonic(), self._by_key
         return (found.get(instance.id, _NEVER)[0] > now
                 or instance.receiver
-                and found.get(instance.endpoints, _NEVER)[0] > now)
+                and found.get(way(instance), _NEVER)[0] > now)
 
     def is_for_ever(self, instance: record.Instance) -> bool:
         """Whether the instance is known to be gone."""
@@ -113,4 +114,5 @@ class Avoided:
 
 def way(instance: record.Instance) -> Key:
     """What is lost with the connection to an instance."""
-    return instance.endpoints if instance.receiver else instance.id
+    return ((instance.endpoints, instance.key) if instance.receiver
+            else instance.id)

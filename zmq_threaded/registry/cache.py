@@ -26,6 +26,8 @@ class Cache:
         what is known of it may be old
     :param trouble: says since when and why the registry does not answer; see
         Operations.trouble()
+    :param problem: says of an instance why it counts as not there, for
+        instance since its key is not trusted; '' if it counts
 
     :ivar complaints: whom this process cannot reach
 
@@ -34,10 +36,13 @@ class Cache:
 
     def __init__(self, expire: float, look: Callable[[str], None],
                  trouble: Callable[[], tuple[float, str] | None]
-                 = lambda: None) -> None:
+                 = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._expire = expire
         self._look = look
         self._trouble = trouble
+        self._problem = problem
         self._lock = threading.RLock()
         self._entries: dict[str, cached.Entry] = {}
         self._avoided = avoided.Avoided()
@@ -76,7 +81,8 @@ class Cache:
         yet, and nothing is taken off while the registry is down or has just
         lost its records.
         """
-        return instance in self.listed(topic)
+        # By id: its record may have changed.
+        return any(each.id == instance.id for each in self.listed(topic))
 
     def vanished(self, topic: topics.Topic
                  ) -> list[tuple[record.Instance, float]]:
@@ -145,9 +151,10 @@ class Cache:
         """
         entry = (self._entries.get(topic.key)
                  or cached.Entry(topic.key))
-        return reasons.explain([(instance, self._avoided.why(instance))
-                                for instance in entry.listed],
-                               entry.looked_up_at, self._trouble())
+        return reasons.explain(
+            [*((instance, self._avoided.why(instance))
+               for instance in entry.listed), *entry.refused],
+            entry.looked_up_at, self._trouble())
 
     # For the registry thread alone
 
@@ -184,6 +191,10 @@ class Cache:
         :param expired: ids of those who are missing, but did not take
             themselves off the list
         """
+        entry.refused = tuple((instance, why) for instance in found
+                              if (why := self._problem(instance)))
+        if entry.refused:
+            found = self._without_refused(entry, found)
         missing = self._missing(entry, found)
         self._vanished.note(entry.key, missing, found)
         if missing and not is_doubtful():
@@ -195,6 +206,16 @@ class Cache:
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
             entry.choose_anew(self._avoided)
+
+    @staticmethod
+    def _without_refused(entry: cached.Entry, found: Instances) -> Instances:
+        """Those who count. Of the others nothing is kept, as if they had said
+        that they are gone.
+        """
+        refused = {instance.id for instance, _ in entry.refused}
+        entry.listed = tuple(each for each in entry.listed
+                             if each.id not in refused)
+        return tuple(each for each in found if each.id not in refused)
 
     @staticmethod
     def _missing(entry: cached.Entry,

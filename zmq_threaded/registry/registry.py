@@ -53,6 +53,7 @@ class Registry:
     :param expire: seconds of life of a record that is not renewed
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
+    :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
     :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
@@ -62,7 +63,9 @@ class Registry:
 
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
-                 housekeeping: Callable[[], None] = lambda: None) -> None:
+                 housekeeping: Callable[[], None] = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
@@ -73,7 +76,8 @@ class Registry:
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._operations.trouble)
+                lambda: self._look_ups.want(key)), self._operations.trouble,
+            problem)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
@@ -158,6 +162,14 @@ class Registry:
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def renew(self, instance: record.Instance,
+              listened: Iterable[topics.Topic]) -> None:
+        """List an instance anew, of which something has changed; waits for
+        nothing.
+        """
+        keys = [topic.key for topic in listened]
+        self._tasks.put(lambda: self._registrations.register(instance, keys))
 
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""

@@ -5,6 +5,7 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
+import dataclasses
 import functools
 import math
 import os
@@ -84,18 +85,21 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
+        pair = socket_factory.access.pair_to_bind()
         socket = socket_factory.service()
         try:
-            endpoints = self._bind(socket, settings)
+            endpoints = self._bind(socket, settings, pair)
             is_behind = settings.topology == 'receiver'
+            key = pair.public if pair and len(endpoints) > 1 else b''
             if is_behind:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
+                key = address.receiver_key(settings, ipc_dir) or b''
             self.instance = record.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                _limit_to_tell(settings.max_message_size))
+                _limit_to_tell(settings.max_message_size), key)
             self._make_parts(socket_factory, socket, settings, self.counters,
                              batch or batches.Batch(1, None))
         except BaseException:
@@ -130,7 +134,8 @@ class Service:
             self._poller.is_full)
         self._listen_again = functools.partial(
             binding.listen_again, settings=settings,
-            port=binding.bound_port(socket) or 0)
+            port=binding.bound_port(socket) or 0,
+            pair=socket_factory.access.pair_to_bind())
         self._is_to_listen_again = False
 
     def _name(self):
@@ -165,6 +170,19 @@ class Service:
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
+    def receiver_has_key(self, key: bytes) -> None:
+        """Publish the public key of the receiver in front of this service.
+
+        :param key: b'' for an open port
+        """
+        if key != self.instance.key:
+            self.instance = dataclasses.replace(self.instance, key=key)
+            self.vitals.instance = self.instance
+            if self.is_registered:
+                self._registry.renew(self.instance, self.topics)
+                LOG.info('zmq: %s is published with the new key of its '
+                         'receiver', self._name())
+
     def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
         answers to earlier requests still go out.
@@ -186,6 +204,7 @@ class Service:
         it still is bound.
         """
         self._is_to_listen_again = True
+
     def measures(self, now: float) -> dict[str, object]:
         """What it has to do; see status.facts.
 
@@ -245,10 +264,10 @@ class Service:
         # the sockets, the record and the file are the parent's.
         return self._pid != os.getpid()
 
-    def _bind(self, socket, settings):
+    def _bind(self, socket, settings, pair):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(binding.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings, pair))
         return tuple(endpoints)
 
     def _made_room(self):
