@@ -81,6 +81,7 @@ class Runtime:
         self._stopped: set[services.Service] = set()
         self._closed_services: list[services.Service] = []
         self._swept = self._is_used = self.is_closed = False
+        self._judged_at = 0
         self._terminations = itertools.count()
         self._closing = closing.Closing(
             self._closing_steps, lambda: self._flushing.hurry())
@@ -108,6 +109,7 @@ class Runtime:
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
             problem=self._access.problem)
+        undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings,
@@ -119,7 +121,7 @@ class Runtime:
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX, functools.partial(
-                journals.of_driver, settings, self._ipc_dir, self.counters))
+                journals.Journals, settings, self._ipc_dir, self.counters))
         undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
@@ -308,6 +310,9 @@ class Runtime:
         self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
+        if self._judged_at != self._access.version:
+            self._judged_at = self._access.version
+            self._registry.cache.judge_anew()
         for listening in list(self._closed_services):
             if listening.may_remove_files():
                 listening.remove_files()

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / 'zmq_threaded'
 DOCS = PACKAGE / 'docs'
 NAMES = {'operations', 'promises', 'options', 'counters', 'upgrades', 'speed',
-         'architecture', 'changes', 'encryption'}
+         'architecture', 'changes', 'encryption', 'troubleshooting'}
 PAGES = [ROOT / 'README.md', *(ROOT / '.github').glob('*.md'),
          *DOCS.glob('*.md')]
 # Paths of the architecture page are those below the package.

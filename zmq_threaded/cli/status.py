@@ -20,7 +20,7 @@ from zmq_threaded.status import problems
 
 # Seconds: for the registry, for an answer of one service, and for a second
 # answer of one that gave none.
-_REGISTRY, _ANSWER, _PATIENT = 1.5, 1.0, 3.0
+_REGISTRY, _ANSWER, _PATIENT = 5.0, 1.0, 3.0
 
 
 def add(verbs) -> None:

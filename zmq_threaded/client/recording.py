@@ -3,6 +3,7 @@
 know before they are sent.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -14,12 +15,26 @@ from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
 from zmq_threaded.client import store
 from zmq_threaded.client import waiting
+from zmq_threaded.journal import drops
 from zmq_threaded.registry import record
 
 Delivery = deliveries.Delivery
 _RECORDING, _MOVING = deliveries.Where.RECORDING, deliveries.Where.MOVING
 # Seconds after which it is written again that a pool has listeners.
 _SEEN_EVERY = 3600.0
+
+
+@dataclasses.dataclass
+class _Pools:
+    """The pools of a topic.
+
+    :ivar seen: when each was seen last, in seconds of the clock on the wall
+
+    Thread: outbox.
+    """
+
+    topic: topics.Topic
+    seen: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Recording:
@@ -47,8 +62,7 @@ class Recording:
         self._cache = cache
         self._custody = custody
         self._lifetime = lifetime
-        # By the key of the topic: when a pool was seen, on the wall.
-        self._pools: dict[str, dict[str, float]] = {}
+        self._pools: dict[str, _Pools] = {}
         if journals is not None:
             journals.client = self
 
@@ -146,7 +160,7 @@ class Recording:
 
         :param seen: when, in seconds of the clock on the wall
         """
-        known = self._pools.setdefault(topic.key, {})
+        known = self._pools.setdefault(topic.key, _Pools(topic)).seen
         known[pool] = max(seen, known.get(pool, 0.0))
 
     def pools(self, original: Delivery, listed: set[str]) -> set[str]:
@@ -158,13 +172,28 @@ class Recording:
         if original.kept is None:
             return listed
         topic, now = original.topic, time.time()
-        known = self._pools.setdefault(topic.key, {})
+        known = self._pools.setdefault(topic.key, _Pools(topic)).seen
         for pool in listed:
             if now - known.get(pool, 0.0) > _SEEN_EVERY:
                 self._journals.seen(topic, pool)
                 known[pool] = now
         return listed | {pool for pool, seen in known.items()
                          if now - seen < self._lifetime}
+
+    # What operators want
+
+    def drop(self, name: str, pool: str | None) -> None:
+        """Drop the messages of a topic, or the copies of a pool, and forget
+        the pool; see journal.drops.
+        """
+        for delivery in self._store:
+            if (delivery.kept is not None
+                    and drops.matches(delivery.topic, name, pool)):
+                self._custody.drop(delivery, losses.BY_HAND)
+        if pool is not None:
+            for known in self._pools.values():
+                if drops.matches(known.topic, name, None):
+                    known.seen.pop(pool, None)
 
     # Room
 

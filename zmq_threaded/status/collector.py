@@ -62,8 +62,8 @@ class Collector:
     def state(self) -> object:
         """What people wait for: when it changes, a document is due."""
         return (self._presence.is_there, self._registry.trouble() is None,
-                frozenset((each.instance.id, each.is_registered)
-                          for each in list(self._listening)),
+                frozenset(each.instance.id for each in list(self._listening)
+                          if each.is_registered),
                 frozenset((each.kind, each.subject)
                           for each in self._found.all()))
 

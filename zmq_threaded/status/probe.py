@@ -134,7 +134,8 @@ def _read(frames: list[Any], instance: record.Instance,
           seconds: float) -> Outcome | None:
     """What an answer says; None of one that is for somebody else."""
     try:
-        message = wire.decode(frames[-1])
+        # What follows it is of a later version.
+        message = wire.decode(frames[0])
     except wire.WrongVersion:
         return Outcome(ANSWERED, seconds)
     if message.instance != instance.id:

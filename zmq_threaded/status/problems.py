@@ -127,12 +127,23 @@ def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
         if held:
             what.append(f'{held} messages that were not acknowledged went '
                         'with it')
-        yield problem.Problem(
+        yield _end(process, '; '.join(what))
+
+
+def _end(process: clouds.Process, what: str) -> problem.Problem:
+    if process.state == processes.GONE:
+        return problem.Problem(
             'died', str(process),
-            f'{process} has ended without a word (killed, crashed, or its '
-            f'machine did): {"; ".join(what)}',
+            f'{process} has ended without a word (killed, or crashed): {what}',
             f'start it again on {process.host}; see its log and the '
             'journal of the kernel (out of memory?)', process.host)
+    return problem.Problem(
+        'silent', str(process),
+        f'{process} has said nothing for {process.age:.0f} s, and its record '
+        f'has expired: it was killed, hangs, or is cut off; {what}; '
+        f'{_last_said(process)}',
+        f'see on {process.host} whether it runs, and whether the node and '
+        'the registry reach each other; start it again', process.host)
 
 
 # What processes find themselves
