@@ -60,7 +60,8 @@ def mute_threads(services: Iterable[vitals.Vitals], now: float) -> Verdicts:
                 late.setdefault(name, []).append((seconds, each))
     return {Key('stuck_thread', name): Verdict(
         f'The {name} thread of {names([each for _, each in found])} has not '
-        f'had a turn for {max(found)[0]:.0f} s, so nobody is served there',
+        f'had a turn for {max(seconds for seconds, _ in found):.0f} s, so '
+        'nobody is served there',
         _RESTART, deaf=_ids(each for _, each in found))
         for name, found in late.items()}
 
