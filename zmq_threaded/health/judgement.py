@@ -16,8 +16,9 @@ Key: TypeAlias = telling.Key
 Verdict: TypeAlias = telling.Verdict
 Verdicts = dict[Key, Verdict]
 
-# Seconds. Each thread has a turn in each second, if only for a moment.
-MUTE = 5.0
+# Seconds. Each thread has a turn in each second, if only for a moment; but a
+# machine may have much more to do than it can.
+MUTE = 10.0
 # Services, or processes, that one text names.
 _NAMED = 3
 _COMMAND = 'oslo-messaging-zmq-receiver'
