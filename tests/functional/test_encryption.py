@@ -48,12 +48,13 @@ def elsewhere(monkeypatch):
 class Direct:
     """A server with a port of its own."""
 
-    def __init__(self, node, query):
+    def __init__(self, node, query, **more):
         self.port = ports.free_port()
-        self.transport = node.transport(
-            rpc_zmq_transport='tcp', rpc_zmq_host='127.0.0.1',
-            rpc_zmq_bind_address='127.0.0.1', rpc_zmq_min_port=self.port,
-            rpc_zmq_max_port=self.port, **query)
+        self.transport = node.transport(**{
+            'rpc_zmq_transport': 'tcp', 'rpc_zmq_host': '127.0.0.1',
+            'rpc_zmq_bind_address': '127.0.0.1',
+            'rpc_zmq_min_port': self.port, 'rpc_zmq_max_port': self.port,
+            **query, **more})
         self.server = node.server(transport=self.transport)
         self.seen = self.server.endpoint.seen
         service, = rpc.driver(self.transport)._parts()._services

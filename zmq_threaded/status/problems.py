@@ -16,8 +16,9 @@ from zmq_threaded.status import services_in_trouble
 
 Outcomes = services_in_trouble.Outcomes
 _RECEIVER = 'oslo-messaging-zmq-receiver'
-# Seconds of messages that nobody takes or acknowledges.
-_OLD = 10.0
+# Seconds: of messages that nobody takes or acknowledges; for which a process
+# has not reached the registry.
+_OLD, _FAILING = 10.0, 5.0
 _NAMED = 5
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
@@ -49,7 +50,8 @@ def _registry(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             'and says nothing) and can be reached from here')
         return
     cut_off = [process for process in problem.alive(cloud)
-               if not process.facts['registry']['answers']]
+               if not process.facts['registry']['answers']
+               and process.facts['registry']['failing'] > _FAILING]
     if cut_off:
         why = cut_off[0].facts['registry']['why']
         yield problem.Problem(
