@@ -45,6 +45,12 @@ OPTIONS = [
           help='True means rpc_zmq_topology=receiver.'),
     _live(cfg.PortOpt, 'rpc_zmq_port', default=9501, min=1,
           help='TCP port of the receiver of a node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_metrics_address',
+          help='ADDRESS:PORT on which the receiver of a node serves the '
+               'metrics of all processes of the node to Prometheus, without '
+               'authentication: 127.0.0.1:9502, [::1]:9502, :9502 for all '
+               'addresses. Needs the extra zmq-threaded[metrics]. By default '
+               'none is served.'),
     _live(cfg.StrOpt, 'rpc_zmq_transport',
           choices=[('ipc', 'only from this machine'),
                    ('tcp', 'over the network, and over IPC as well')],

@@ -50,6 +50,7 @@ class Settings:
     ipc_dir: str
     topology: str
     receiver_port: int
+    metrics_address: str
     transport: str
     bind_address: str
     host: str
@@ -177,6 +178,7 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         topology=_topology(value['rpc_zmq_topology'],
                            value['use_router_proxy'], is_embedded),
         receiver_port=value['rpc_zmq_port'],
+        metrics_address=value['rpc_zmq_metrics_address'] or '',
         transport=value['rpc_zmq_transport'] or ('ipc' if is_embedded
                                                  else 'tcp'),
         bind_address=value['rpc_zmq_bind_address'],

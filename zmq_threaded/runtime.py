@@ -32,8 +32,11 @@ from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
 from zmq_threaded.security import access as accesses
 from zmq_threaded.security import authenticator
+from zmq_threaded.service import batch as batches
 from zmq_threaded.service import crews
+from zmq_threaded.service import following
 from zmq_threaded.service import service as services
+from zmq_threaded.service import succession as successions
 from zmq_threaded.status import collector
 from zmq_threaded.status import findings
 
@@ -108,6 +111,9 @@ class Runtime:
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
             problem=self._access.problem)
+        self._keys = following.KeyFollower(self._access, self._registry,
+                                           settings)
+        undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings,
@@ -164,6 +170,18 @@ class Runtime:
         self._services.append(listening)
         self._surroundings.look(self._services)
         return listening
+
+    def succession(self, addresses: list[topics.Topic], pool: str,
+                   batch_size: int, batch_timeout: float | None
+                   ) -> successions.Succession:
+        """A service that is followed by another one when the key of this
+        process changes.
+
+        :raises: binding.BindError
+        """
+        return self._keys.succession(
+            lambda: self.service(addresses, pool=pool, batch=batches.Batch(
+                batch_size, batch_timeout)), self.stopped, self.forget)
 
     def snapshot(self) -> dict[str, int]:
         """All counts so far, and what there is now: sockets, backlog (of the
@@ -279,6 +297,7 @@ class Runtime:
                 and not self._services and not self.outbox.pending())
 
     def _close_services(self):
+        self._keys.stop()
         threads.do_all([
             listening.cleanup for listening in list(self._services)])
 
@@ -308,6 +327,7 @@ class Runtime:
         self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
+        self._keys.follow()
         for listening in list(self._closed_services):
             if listening.may_remove_files():
                 listening.remove_files()

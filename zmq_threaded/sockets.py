@@ -5,6 +5,7 @@ but for the keys (security/curve.py).
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
+import itertools
 import time
 import weakref
 
@@ -35,6 +36,7 @@ _RECONNECT_IVL_MAX = timings.milliseconds(timings.RECONNECT_MAX)
 # Of a context at most; ZeroMQ knows no more than 65535, and one that is in use
 # has two descriptors.
 _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
+_numbers = itertools.count()
 
 _SERVICE_RCVHWM = timings.SERVICE_PIPE
 _BACKEND_SNDHWM = timings.RECEIVER_PIPE
@@ -206,6 +208,28 @@ class Sockets:
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.LINGER, int(self._settings.linger * 1000))
         return socket
+
+    def probe(self, endpoint: str, key: bytes
+              ) -> tuple[zmq.Socket, zmq.Socket]:
+        """A DEALER socket, connected, and one that tells how its handshake
+        ends. For close_probe(), and soon: the second one has to be read.
+
+        :raises: endpoints.BadEndpoint, descriptors.Short
+        """
+        told = self._new(zmq.PAIR)
+        told.set(zmq.RCVHWM, 0)
+        address = f'inproc://zmq_threaded.monitor.{next(_numbers)}'
+        socket = self._new(zmq.DEALER)
+        curve.monitor(socket, address)
+        told.connect(address)
+        return self._connected(socket, endpoint, key), told
+
+    def close_probe(self, socket: zmq.Socket, told: zmq.Socket) -> None:
+        """Close both sockets of probe(). Twice is fine."""
+        # Not the other way round: libzmq waits for ever for somebody to read.
+        curve.stop_monitor(socket)
+        self.close(socket, 0.0)
+        self.close(told, 0.0)
 
     def authenticator(self) -> zmq.Socket:
         """A REP socket that libzmq asks who may connect; one in a context.

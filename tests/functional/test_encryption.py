@@ -2,8 +2,10 @@
 """CURVE on TCP: who gets in, who does not, and what is in the clear."""
 
 import contextlib
+import dataclasses
 import os
 import socket
+import threading
 
 import oslo_messaging
 import pytest
@@ -21,7 +23,7 @@ from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.security import keys
 
-TOPIC = topics.rpc('', 'topic')
+TOPIC = topics.rpc('openstack', 'topic')
 MESSAGE = b'{"method": "note", "args": {"value": 1}}'
 
 
@@ -46,12 +48,13 @@ def elsewhere(monkeypatch):
 class Direct:
     """A server with a port of its own."""
 
-    def __init__(self, node, query):
+    def __init__(self, node, query, **more):
         self.port = ports.free_port()
-        self.transport = node.transport(
-            rpc_zmq_transport='tcp', rpc_zmq_host='127.0.0.1',
-            rpc_zmq_bind_address='127.0.0.1', rpc_zmq_min_port=self.port,
-            rpc_zmq_max_port=self.port, **query)
+        self.transport = node.transport(**{
+            'rpc_zmq_transport': 'tcp', 'rpc_zmq_host': '127.0.0.1',
+            'rpc_zmq_bind_address': '127.0.0.1',
+            'rpc_zmq_min_port': self.port, 'rpc_zmq_max_port': self.port,
+            **query, **more})
         self.server = node.server(transport=self.transport)
         self.seen = self.server.endpoint.seen
         service, = rpc.driver(self.transport)._parts()._services
@@ -67,7 +70,7 @@ class Behind:
     def __init__(self, node, query):
         receiver = node.receiver(**query)
         self.port = receiver.port
-        self._receiver = receiver
+        self.receiver = receiver
         self.transport = node.transport(**query)
         self.server = node.server(transport=self.transport)
         self.seen = self.server.endpoint.seen
@@ -329,3 +332,70 @@ def test_refused_keys_are_logged_and_counted(node, ring, elsewhere,
 def test_key_that_was_just_put_there_gets_in(node, ring, required):
     ring.make('late')
     _works(node.client(node.transport(**ring.query('late'))))
+
+
+# The reasons
+
+
+def test_client_is_told_within_a_second_that_its_key_is_refused(
+        node, ring, required):
+    transport = node.transport(**ring.query('stranger'))
+    text = _fails(node.client(transport), 2)
+    assert 'refuses the key of this process' in text
+    assert keys.fingerprint(ring.pair('stranger').public) in text
+    assert 'rpc_zmq_trusted_keys' in text
+    assert rpc.driver(transport).counters()['own_key_refused'] >= 1
+
+
+def _registered_anew(server, **changes):
+    """The server's record says something else from now on."""
+    parts = rpc.driver(server.transport)._parts()
+    service, = parts._services
+    changed = dataclasses.replace(service.instance, **changes)
+    service.receiver_has_key = lambda key: None
+    assert parts._registry._do(
+        lambda: parts._registry._registrations.register(
+            changed, [TOPIC.key]), 5)
+
+
+def test_client_is_told_within_a_second_that_the_server_has_another_key(
+        node, ring, required):
+    _registered_anew(required, key=ring.pair('b').public)
+    transport = node.transport(**ring.query('b'))
+    text = _fails(node.client(transport), 2)
+    assert 'does not have the key' in text and 'not encrypted' in text
+    assert keys.fingerprint(ring.pair('b').public) in text
+    assert rpc.driver(transport).counters()['wrong_server_keys'] >= 1
+
+
+def test_client_is_told_within_a_second_that_the_port_has_no_curve(
+        node, ring, make):
+    server = make({})
+    _registered_anew(server, key=ring.pair('a').public)
+    text = _fails(node.client(node.transport(**ring.query('b'))), 2)
+    assert 'does not have the key' in text
+    assert server.seen == []
+
+
+def test_casts_are_told_why_they_wait(node, ring, required):
+    transport = node.transport(**ring.query('stranger'))
+    node.client(transport).cast({}, 'note', value=1)
+    parts = rpc.driver(transport)._parts()
+    waiting.until(lambda: 'refuses the key' in parts.explain(TOPIC), 5)
+    ring.trust('stranger')
+    waiting.until(lambda: required.seen == [1], 10)
+
+
+def test_nothing_is_left_of_the_search_for_reasons(node, ring, required):
+    transport = node.transport(**ring.query('stranger'))
+    _fails(node.client(transport), 2)
+    assert rpc.driver(transport).counters()['sockets'] <= 1
+
+
+# Keys that come later
+
+
+def test_calls_wait_until_the_key_is_trusted(node, ring, required):
+    client = node.client(node.transport(**ring.query('stranger')))
+    threading.Timer(1, ring.trust, ['stranger']).start()
+    assert client.call({}, 'echo', value=1) == 1

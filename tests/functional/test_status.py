@@ -4,8 +4,8 @@ all is well.
 """
 
 import contextlib
+import dataclasses
 import json
-import signal
 import threading
 import time
 
@@ -16,6 +16,9 @@ from tests.support import rpc
 from tests.support import servers
 from tests.support import waiting
 from zmq_threaded.cli import main
+from zmq_threaded.status import cloud
+from zmq_threaded.status import looking
+from zmq_threaded.status import probe
 
 UPDATE = 1
 QUICK = {'zmq_target_update': UPDATE, 'zmq_target_expire': 3}
@@ -57,6 +60,10 @@ def status(capsys):
                           '--transport-url', node.url(**query)])
         document = json.loads(capsys.readouterr().out)
         assert code == bool(document['problems'])
+        # The services of these tests are found at 127.0.0.1, which is another
+        # machine on each host.
+        document['problems'] = [each for each in document['problems']
+                                if each['kind'] != 'wrong_name']
         return document
     return ask
 
@@ -64,11 +71,12 @@ def status(capsys):
 @pytest.fixture
 def named(status):
     """Wait until a problem of this kind is named; returns it."""
-    def wait(node, kind, **query):
+    def wait(node, kind, *arguments, **query):
         found = []
 
         def is_named():
-            found[:] = [each for each in status(node, **query)['problems']
+            found[:] = [each for each in status(node, *arguments,
+                                                **query)['problems']
                         if each['kind'] == kind]
             return bool(found)
         waiting.until(is_named, WITHIN, kind)
@@ -79,7 +87,9 @@ def named(status):
 def well(status, node):
     def is_well():
         document = status(node)
-        return not document['problems'] and document
+        return (not document['problems'] and document['topics']
+                and 'older' not in document['nodes'][0]['version']
+                and document)
     return waiting.until(is_well, 10)
 
 
@@ -92,7 +102,8 @@ def test_all_is_well_and_all_is_shown(shared, status):
 
     def measured():
         document = status(shared)
-        return document['topics'] and document['topics'][0]['running p99']
+        return (document['topics'] and document['topics'][0]['running p99']
+                and document['nodes'][0]['processes'] == 3)
     waiting.until(measured, 10)
     document = status(shared)
     assert document['problems'] == []
@@ -145,8 +156,6 @@ def test_a_stopped_service_is_named(local, status, named):
 
 def test_a_service_that_hangs_on_another_machine_is_named(
         shared, status, named, monkeypatch):
-    from zmq_threaded.status import cloud
-    from zmq_threaded.status import looking
     process = shared.process()
     well(status, shared)
     # As from a machine that shares neither clock, nor files, nor processes.
@@ -156,8 +165,7 @@ def test_a_service_that_hangs_on_another_machine_is_named(
     well(status, shared)
     process.pause()
     try:
-        # Before its record expires, and it counts as dead.
-        found = named(shared, 'silent', zmq_target_expire=30)
+        found = named(shared, 'silent')
         assert 'has said nothing for' in found['text']
         assert 'topic.server' in found['text']
     finally:
@@ -208,13 +216,15 @@ def test_a_topic_without_a_listener_is_named(local, named):
 
 
 def test_a_sender_with_old_messages_is_named(local, status, named):
+    # A copy for a server whose record has expired would be no loss.
+    local.query['zmq_target_expire'] = 30
     process = local.process()
     client = local.client()
     client.call({}, 'echo', value=1)
     process.pause()
     try:
         client.prepare(fanout=True).cast({}, 'note', value=1)
-        found = named(local, 'old_messages')
+        found = named(local, 'old_messages', '--no-ask')
         assert '1 messages' in found['text'] and 'topic' in found['subject']
     finally:
         process.resume()
@@ -237,7 +247,12 @@ def test_a_receiver_that_cannot_be_reached_is_named(receiver, node, ipc_dir,
 
 
 def test_a_name_that_leads_nowhere_is_named(engine, node, ipc_dir, tmp_path,
-                                            named):
+                                            named, monkeypatch):
+    ask = probe.Prober.ask_all
+    # As from another machine, where the socket of the receiver is not.
+    monkeypatch.setattr(probe.Prober, 'ask_all', lambda self, instances: ask(
+        self, [dataclasses.replace(each, endpoints=each.endpoints[-1:])
+               for each in instances]))
     receiver = receivers.ReceiverProcess(ipc_dir, host='no-such.invalid')
     node.closing(receiver.end)
     node.query = {**receivers.query(receiver), **QUICK,
@@ -265,4 +280,3 @@ def test_it_is_quick(shared, status):
     began = time.monotonic()
     status(shared)
     assert time.monotonic() - began < 5
-    signal.alarm(0)

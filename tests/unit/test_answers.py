@@ -95,6 +95,7 @@ class Desk:
     def close(self):
         self._connection.close()
         self._custody.close()
+        self._known.stop()
 
 
 class ToldDesk(Desk):
@@ -147,6 +148,7 @@ class ToldDesk(Desk):
 
     def close(self):
         self.custody.close()
+        self._known.stop()
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ LIVE = {
     'rpc_zmq_topology': ('receiver', 'topology', 'receiver'),
     'use_router_proxy': ('true', 'topology', 'receiver'),
     'rpc_zmq_port': ('9502', 'receiver_port', 9502),
+    'rpc_zmq_metrics_address': ('[::1]:1', 'metrics_address', '[::1]:1'),
     'rpc_zmq_transport': ('tcp', 'transport', 'tcp'),
     'rpc_zmq_bind_address': ('::1', 'bind_address', '::1'),
     'rpc_zmq_host': ('node-1', 'host', 'node-1'),

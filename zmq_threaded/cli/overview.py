@@ -66,7 +66,7 @@ def registry(cloud: clouds.Cloud) -> dict[str, Any]:
             'milliseconds': None if cloud.milliseconds is None
             else round(cloud.milliseconds, 1),
             'why': cloud.trouble, 'records': cloud.records,
-            'services': len(cloud.listed), 'bad_records': cloud.bad}
+            'services': len(cloud.living()), 'bad_records': cloud.bad}
 
 
 _NODES = ('node', 'receiver', 'version', 'encryption', 'processes',

@@ -87,6 +87,7 @@ class Connections:
             connection = (self._connections.get(instance.endpoints)
                           or self._open(instance, is_patient))
             if connection is not None:
+                connection.use_key(instance.key)
                 queue = connection.queue(instance)
                 self._queues[instance.id] = queue
         return queue
@@ -162,7 +163,8 @@ class Connections:
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
-                if connection.used_at < oldest:
+                if (connection.used_at < oldest or connection.is_outdated()
+                        or connection.is_revoked()):
                     self._close(connection)
             elif not connection.check(now, probes > 0):
                 lost += connection.queues()

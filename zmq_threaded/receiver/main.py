@@ -16,6 +16,7 @@ from zmq_threaded import wire
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
+from zmq_threaded.receiver import metrics_port
 from zmq_threaded.receiver import readiness
 from zmq_threaded.receiver import receiver
 from zmq_threaded.security import keys
@@ -62,7 +63,7 @@ def main(arguments=None):
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
     problem = None
     try:
-        running = _started(conf)
+        running, port = _started(conf)
     except (options.InvalidOption, binding.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
@@ -73,19 +74,23 @@ def main(arguments=None):
     readiness.tell(readiness.READY, 'passes messages on')
     _wait_for_the_end(conf, running)
     readiness.tell(readiness.STOPPING, 'passes on the last answers')
+    if port is not None:
+        port.stop()
     running.stop()
     LOG.info('The receiver has ended: %s', running.counters.snapshot())
     return 0
 
 
 def _started(conf):
-    running = _open(conf)
+    running, port = _open(conf)
     try:
         running.start()
+        if port is not None:
+            port.start()
     except descriptors.Short:
         running.stop()
         raise
-    return running
+    return running, port
 
 
 def _take_over_signals():
@@ -158,6 +163,7 @@ def _open(conf):
              if value is not None}
     settings = options.read(conf, query)
     ipc_dir = ipc_directory.find(settings)
+    port = metrics_port.opened(settings, ipc_dir)
     opened = receiver.Receiver(settings, ipc_dir)
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,
@@ -169,7 +175,7 @@ def _open(conf):
         LOG.warning('Port %d is open without encryption; whoever reaches it '
                     'may call the services of this node',
                     settings.receiver_port)
-    return opened
+    return opened, port
 
 
 def _wait_for_the_end(conf, running):

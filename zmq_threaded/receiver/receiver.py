@@ -28,9 +28,11 @@ from zmq_threaded.net import slow_clients
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend
 from zmq_threaded.receiver import backends
+from zmq_threaded.receiver import closing
 from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
 from zmq_threaded.security import authenticator
+from zmq_threaded.security import revocations
 from zmq_threaded.status import of_receiver
 
 LOG = logs.get(__name__)
@@ -118,12 +120,15 @@ class Receiver:
         self._guard = flood_guard.FloodGuard(
             self._settings.receiver_port, self._settings.max_message_size,
             self.counters, is_alone=True)
+        local = endpoints.own_addresses(self._settings.receiver_port,
+                                        self._ipc.path)
         self._inbox = inbox.Inbox(
             self._front, self.counters, multiparts.receive_uncopied,
-            self._guard, endpoints.own_addresses(self._settings.receiver_port,
-                                                self._ipc.path))
+            self._guard, local, revocations.Revocations(
+                self._sockets.access, self.counters, local))
         self._active = set()
-        self._is_busy = self._is_closing = False
+        self._is_busy = False
+        self._closing = closing.Closing()
         self._last_moved = self._next_tick = 0.0
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
@@ -150,10 +155,8 @@ class Receiver:
         """
         linger = self._settings.linger
         # Not by unbinding: libzmq would drop all clients with it.
-        self._is_closing = True
-        # It does not know which calls are in progress: all get the time.
-        if time.monotonic() - self._last_moved < linger:
-            time.sleep(linger)
+        self._closing.begin(linger, self._last_moved)
+        self._closing.wait()
         self._guard.stop()
         self._loop.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
@@ -165,6 +168,7 @@ class Receiver:
             self._ipc.remove()
 
     def _finish(self):
+        self._move()    # what came since the last turn is refused
         for instance_id, each in self._backends:
             for request in each.close(self._settings.linger):
                 self._refuse(request, instance_id, backend.UNREACHABLE)
@@ -249,7 +253,7 @@ class Receiver:
                 (request.frames[0], *request.instances)):
             self.counters.add('queries_ignored')
             return
-        is_late = self._is_closing and request.kind != wire.QUERY
+        is_late = self._closing.has_begun and request.kind != wire.QUERY
         for instance_id in self._backends.here(request.instances):
             try:
                 outcome = (backend.UNREACHABLE if is_late
@@ -293,8 +297,11 @@ class Receiver:
 
     def _refuse(self, request, instance_id, outcome, text=''):
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
-        if request.kind != wire.QUERY or outcome != backend.BUSY:
-            self._answer(route.refusal(request, instance_id, outcome, text))
+        if request.kind != wire.QUERY:
+            self._answer(route.refusal(request, instance_id, outcome, text,
+                                       self._closing.refused()))
+        elif outcome != backend.BUSY:
+            self._answer(route.refusal(request, instance_id, outcome))
 
     # From the services to the clients
 

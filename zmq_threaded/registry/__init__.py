@@ -19,6 +19,10 @@ of its instances there.
     session.py         one life of this process, and how engines differ
     patience.py        the thread that may block
     engines.py         how each engine is opened
+    notices.py         what an engine tells of changes
+    redis_notices.py   how redis tells it
+    etcd_notices.py    how etcd does
+    zookeeper_notices.py  how zookeeper does
     record.py          instances, written down
     reading.py         records, as they are read
     shared_facts.py    what processes tell of themselves
@@ -30,6 +34,7 @@ of its instances there.
     record_files.py    its files
     folders.py         its folders
     held.py            whether they were removed
+    folder_notices.py  which of its groups have changed
     stamps.py          its clock
     ages.py            who is alive
     sweep.py           what killed processes left

@@ -46,6 +46,7 @@ class Cache:
         self._lock = threading.RLock()
         self._entries: dict[str, cached.Entry] = {}
         self._avoided = avoided.Avoided()
+        self._closings = self._avoided.closings
         self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
         self._reached: dict[bytes, float] = {}
@@ -138,6 +139,36 @@ class Cache:
         """Those who answer no calls any more; see Unanswered.all()."""
         return self._unanswered.all(self._reached)
 
+    def closes(self, instance: record.Instance, seconds: float) -> None:
+        """Pass over an instance, and all behind the same receiver, which is
+        closing.
+
+        :param seconds: after which the receiver is closed at the latest
+        """
+        self._avoided.closes(instance, seconds)
+
+    def is_closing(self, instance: record.Instance) -> bool:
+        """Whether the receiver of an instance is closing."""
+        return self._closings.holds(avoided.way(instance))
+
+    def is_old(self, instance: record.Instance, opened_at: float) -> bool:
+        """See Closings.is_old()."""
+        return self._closings.is_old(avoided.way(instance), opened_at)
+
+    def took_nothing(self, instance: record.Instance, opened_at: float,
+                     sent_at: float) -> bool:
+        """See Closings.took_nothing()."""
+        return self._closings.took_nothing(avoided.way(instance), opened_at,
+                                           sent_at)
+
+    def is_expected(self, topic: topics.Topic) -> bool:
+        """Whether somebody is listed whose receiver is closing, or was a
+        moment ago: that nobody can be reached will soon be over.
+        """
+        return len(self._closings) > 0 and any(
+            self._closings.is_expected(avoided.way(instance))
+            for instance in self.listed(topic))
+
     def reached(self, instance: record.Instance) -> None:
         """The instance answers: forget its earlier failures."""
         self._reached[instance.id] = time.monotonic()
@@ -176,6 +207,10 @@ class Cache:
                 key, avoided=self._avoided)
         entry.idle_refreshes = 0
         return entry
+
+    def find(self, key: str) -> cached.Entry | None:
+        """What is known of a topic, if anything; for the registry thread."""
+        return self._entries.get(key)
 
     def forget(self, entry: cached.Entry) -> None:
         """Drop a topic that nobody uses; for the registry thread."""
@@ -251,6 +286,26 @@ class Cache:
             if not self._avoided.is_for_ever(instance)}
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
+
+    def judge_anew(self) -> None:
+        """Other instances may count from now on; for the registry thread. Who
+        counts again is found by the next look-up, which is due at once.
+        """
+        for entry in self.entries():
+            refused = tuple((instance, why) for instance in entry.listed
+                            if (why := self._problem(instance)))
+            entry.next_refresh = 0.0
+            if refused:
+                with self._lock:
+                    entry.refused = (*entry.refused, *refused)
+                    self._without_refused(entry, entry.listed)
+                    entry.choose_anew(self._avoided)
+
+    def newest(self, topic: topics.Topic,
+               instance: record.Instance) -> record.Instance:
+        """The instance as its record is now, if it is listed."""
+        return next((each for each in self.listed(topic)
+                     if each.id == instance.id), instance)
 
     def tidy(self) -> None:
         """No longer pass over those whose time is over, and forget those who

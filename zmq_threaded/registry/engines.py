@@ -15,15 +15,20 @@ from stevedore import driver
 from zmq_threaded import counters
 from zmq_threaded import options
 from zmq_threaded import threads
+from zmq_threaded.registry import etcd_notices
 from zmq_threaded.registry import files
+from zmq_threaded.registry import folder_notices
 from zmq_threaded.registry import folders
+from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import reading
+from zmq_threaded.registry import redis_notices
 from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import store
 from zmq_threaded.registry import tls_files
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.registry import zookeeper_notices
 
 _LIBRARIES = {'redis': ('redis', 'redis'), 'etcd3+http': ('etcd3gw', 'etcd'),
               'etcd3+https': ('etcd3gw', 'etcd'),
@@ -90,27 +95,34 @@ def distributed(url: str, expire: float) -> store.Store:
         logging.getLogger('kazoo.client').addFilter(_may_log_kazoo)
         differs = {'keeps_sessions': True, 'release': _close_kazoo}
         stuck = _SESSION_STUCK
+    reader, notices = _reading(scheme, expire, tooz_url.hider(url))
     engine = sessions.Engine(
         functools.partial(_connect, url, expire), expire,
-        reader=_readers(scheme, expire), place=tooz_url.place(url),
-        facts=_facts(scheme), **differs)
+        reader=reader, place=tooz_url.place(url), facts=_facts(scheme),
+        notices=notices, **differs)
     return store.Store(
         engine, patience.Patient(threads.REGISTRY_ENGINE,
                                  min(_PATIENCE, expire / 2), stuck),
         tooz_url.hider(url))
 
 
-def _readers(scheme: str, expire: float) -> Callable[[], reading.Reader]:
+def _reading(scheme: str, expire: float, hide: Callable[[str], str]
+             ) -> tuple[Callable[[], reading.Reader], noticing.Tolerant]:
+    """What makes a Reader, and who tells when to read."""
     if scheme.startswith('etcd'):
-        return lambda: reading.ETCD
+        return (lambda: reading.ETCD), noticing.Tolerant(
+            etcd_notices.EtcdNotices(), hide)
     if scheme in ('zookeeper', 'kazoo'):
-        return lambda: reading.ZOOKEEPER
+        watches = zookeeper_notices.ZookeeperNotices()
+        return (lambda: reading.zookeeper(watches)), noticing.Tolerant(
+            watches, hide)
+    notices = noticing.Tolerant(redis_notices.RedisNotices(), hide)
 
     def make() -> reading.Reader:
-        watched = reading.Expired(expire)
+        watched = reading.Expired(expire, notices.announce)
         return reading.Reader(watched.group, watched.one, watched.watch,
                               watched.tend)
-    return make
+    return make, notices
 
 
 def _facts(scheme: str) -> shared_facts.Access:
@@ -135,7 +147,9 @@ def embedded(ipc_dir: str, expire: float) -> store.Store:
             raise
     engine = sessions.Engine(
         functools.partial(files.Driver, folder, expire), expire,
-        forgets=False, place=f'files in {folder.top}')
+        forgets=False, place=f'files in {folder.top}',
+        notices=noticing.Tolerant(
+            folder_notices.FolderNotices(folder.groups), str))
     return store.Store(engine, patience.Patient(
         threads.REGISTRY_ENGINE, min(_PATIENCE, expire / 2), _STUCK))
 

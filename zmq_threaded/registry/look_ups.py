@@ -2,6 +2,7 @@
 """Which topics are looked up in the registry, and when."""
 
 import collections.abc
+import contextlib
 import math
 import random
 import time
@@ -27,6 +28,16 @@ _LIVE_SPACING, _LIVE_REST = 0.02, 10
 # Parts of an update period after which all topics are looked up when the
 # registry is back: by then the services have seen it too.
 _LOOK_AGAIN = 0.4, 0.6
+# Seconds, at random, after which a topic is looked up that has changed: many
+# processes are told at the same time. More for each of them, and for what
+# each of them reads: so many seconds for a look-up, and for an instance.
+_SPREAD = 0.1
+_LOOK_UP, _INSTANCE = 1e-4, 2e-5
+# Processes that are told, where nobody knows how many they are.
+_TOLD = 100
+# Seconds between a look-up of a topic that has services and the next one that
+# a notice asks for, at the most; more for each instance.
+_LONGEST_REST, _REST = 0.2, 1e-3
 
 Done = Callable[[float | None], None]
 
@@ -113,6 +124,29 @@ class LookUps:
             entry.next_refresh = now + self._update * random.uniform(
                 *_LOOK_AGAIN)
 
+    def notice(self, key: str, told: int = 0) -> None:
+        """A topic may have changed: look it up soon, if anybody uses it.
+
+        :param told: how many processes are told so, 0 if nobody knows
+        """
+        entry = self._cache.find(key)
+        if entry is None or entry.is_old():
+            return
+        soon = time.monotonic() + random.uniform(0, self._spread(entry, told))
+        if entry.live:
+            soon = max(soon, entry.looked_up_at + min(
+                entry.spacing, _LONGEST_REST + _REST * len(entry.listed)))
+        self._look_up_at(entry, soon)
+
+    def _spread(self, entry: cached.Entry, told: int) -> float:
+        cost = _LOOK_UP + _INSTANCE * len(entry.listed)
+        return max(_SPREAD, min((told or _TOLD) * cost, self._update))
+
+    def _look_up_at(self, entry: cached.Entry, soon: float) -> None:
+        entry.next_lookup = (min(entry.next_lookup, soon)
+                             if entry.key in self._wanted else soon)
+        self._wanted[entry.key] = entry
+
     def doubt(self) -> None:
         """Perhaps nobody could renew a record: for the life of a record it
         says nothing when one is missing.
@@ -137,6 +171,14 @@ class LookUps:
         entry.next_refresh = now + self._update * random.uniform(0.9, 1.0)
         for done in waiting:
             done(began if answered else None)
+        if answered:
+            self._watch(entry)
+
+    def _watch(self, entry: cached.Entry) -> None:
+        """Only now: nobody is to wait for it."""
+        with contextlib.suppress(Exception):
+            if self._store.watch(entry.key):
+                self._look_up_at(entry, time.monotonic())
 
     def _spacing(self, entry: cached.Entry, duration: float,
                  answered: bool) -> float:
@@ -170,3 +212,4 @@ class LookUps:
             entry.next_refresh = time.monotonic() + self._update
         elif entry.is_forgotten():      # nobody came meanwhile
             self._cache.forget(entry)
+            self._store.notices.forget(entry.key)

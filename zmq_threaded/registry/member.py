@@ -49,6 +49,7 @@ class Member:
         # What the engine has of ours, by key; None where that is unknown.
         self._there: dict[str, Any] = {}
         self._lost: set[str] = set()
+        self._changed: set[str] = set()
         self._marked_until = 0.0
         self._facts_told = 0
 
@@ -68,6 +69,15 @@ class Member:
                     and session.member_id not in found[0]):
                 self._lost.add(key)
             return found
+
+    def watch(self, key: str) -> bool:
+        """Tell of changes of a group from now on, if the engine does.
+
+        :returns: whether changes since the last look-up may have been missed
+        """
+        session = self._session
+        return session is not None and self._engine.notices.watch(
+            session.coordinator, key)
 
     def lacks_records(self) -> bool:
         """Whether a look-up found that the engine has lost records of ours,
@@ -116,9 +126,15 @@ class Member:
                 LOG.warning('The registry (%s) had lost %d of the %d records '
                             'of this process; they were put back',
                             self._engine.place, lost, len(wanted))
+            self._announce(session)
             self._tend_mark(session, bool(wanted))
             session.reader.tend(session.coordinator)
         return True
+
+    def _announce(self, session: sessions.Session) -> None:
+        changed, self._changed = self._changed, set()
+        if changed:
+            self._engine.notices.announce(session.coordinator, changed)
 
     def _settle_one(self, session: sessions.Session, key: str, wanted: Any,
                     verify: bool) -> bool:
@@ -234,6 +250,7 @@ class Member:
                 self._create(session, group)
             else:
                 self._there[key] = wanted
+                self._changed.add(key)
                 return
         raise coordination.GroupNotCreated(group)
 
@@ -260,6 +277,7 @@ class Member:
                                  coordination.GroupNotCreated):
             self._wait(coordinator.leave_group(group))
         if key != _MARK:
+            self._changed.add(key)
             with contextlib.suppress(coordination.GroupNotEmpty,
                                      coordination.GroupNotCreated):
                 self._wait(coordinator.delete_group(group))

@@ -6,7 +6,9 @@ some make objects of any size. So each engine has its own way here to the
 bytes.
 """
 
+import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -14,7 +16,13 @@ from typing import Any
 
 from tooz import coordination
 
+from zmq_threaded.registry import zookeeper_notices
+
 _TIMEOUT = 5.0
+# Records of a group of zookeeper that are watched one by one.
+_WATCHED = 100
+# A group may come and go while it is read.
+_TRIES = 3
 # Records by member, and the members among them who have expired.
 Group = tuple[dict[Any, Any], frozenset[Any]]
 
@@ -60,12 +68,16 @@ class Expired:
     without a beat for the life of a record.
 
     :param expire: seconds of that
+    :param removed: called with the coordinator, and the keys of the groups
+        from which members were removed
 
     Thread: registry, or its engine's thread; one at a time.
     """
 
-    def __init__(self, expire: float) -> None:
+    def __init__(self, expire: float,
+                 removed: Callable[[Any, list[str]], None]) -> None:
         self._expire = expire
+        self._removed = removed
         # Since when, by group and member.
         self._since: dict[tuple[Any, Any], float] = {}
 
@@ -134,6 +146,11 @@ class Expired:
             del self._since[key, member]
         if dead:
             coordinator._client.hdel(key, *dead)
+            self._removed(coordinator, [_group_of(coordinator, key)])
+
+
+def _group_of(coordinator: Any, encoded: bytes) -> str:
+    return encoded[len(coordinator._encode_group_id(b'')):].decode()
 
 
 def _etcd_group(coordinator: Any, group: bytes) -> Group:
@@ -154,22 +171,41 @@ def _etcd_one(coordinator: Any, group: bytes, member: bytes) -> Any:
     return found[0]
 
 
-def _zookeeper_group(coordinator: Any, group: bytes) -> Group:
+def _zookeeper_group(watches: zookeeper_notices.ZookeeperNotices,
+                     coordinator: Any, group: bytes) -> Group:
     from kazoo import exceptions
     client, path = coordinator._coord, coordinator._path_group(group)
-    try:
-        names = client.get_children_async(path).get(timeout=_TIMEOUT)
-    except exceptions.NoNodeError:
-        raise coordination.GroupNotCreated(group) from None
+    watcher = watches.watcher(group.decode())
+    names = _zookeeper_names(watches, client, path, group)
     found = {}
+    # A record that changes is seen by a watch of its own, which the server
+    # keeps for each process that has looked it up.
+    watched = watcher if len(names) <= _WATCHED else None
     # All at once: thousands of round trips take seconds.
-    for name, reading in [(name, client.get_async(f'{path}/{name}'))
+    for name, reading in [(name, client.get_async(f'{path}/{name}', watched))
                           for name in names]:
         try:
             found[name.encode()] = reading.get(timeout=_TIMEOUT)[0]
         except exceptions.NoNodeError:
             pass    # left meanwhile
     return found, frozenset()
+
+
+def _zookeeper_names(watches: zookeeper_notices.ZookeeperNotices, client: Any,
+                     path: str, group: bytes) -> list[str]:
+    from kazoo import exceptions
+    key = group.decode()
+    watcher = watches.watcher(key)
+    for _ in range(_TRIES):
+        with contextlib.suppress(exceptions.NoNodeError):
+            return client.get_children_async(path, watcher).get(
+                timeout=_TIMEOUT)
+        if watches.awaits(key, client):
+            break
+        watches.await_creation(key, client)
+        if client.exists_async(path, watcher).get(timeout=_TIMEOUT) is None:
+            break
+    raise coordination.GroupNotCreated(group)
 
 
 def _zookeeper_one(coordinator: Any, group: bytes, member: bytes) -> Any:
@@ -182,5 +218,10 @@ def _zookeeper_one(coordinator: Any, group: bytes, member: bytes) -> Any:
 
 
 FILES = Reader(_group, _one)
-ZOOKEEPER = Reader(_zookeeper_group, _zookeeper_one)
 ETCD = Reader(_etcd_group, _etcd_one)
+
+
+def zookeeper(watches: zookeeper_notices.ZookeeperNotices) -> Reader:
+    """The Reader of a zookeeper, which sets watches as it reads."""
+    return Reader(functools.partial(_zookeeper_group, watches),
+                  _zookeeper_one)

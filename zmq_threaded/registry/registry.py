@@ -9,12 +9,12 @@ meanwhile, or all of it. What is missing then stays in the cache as well, for
 the life of a record. By then its owner has come back, or is gone.
 """
 
+import contextlib
 import math
 import queue
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 
 from zmq_threaded import counters as counting
 from zmq_threaded import errors
@@ -69,8 +69,9 @@ class Registry:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
-        self._tasks: queue.SimpleQueue[Callable[[], Any]] = (
-            queue.SimpleQueue())
+        self._tasks = mailbox.PolledMailbox()
+        store.notices.bind(self._tasks, lambda key, told: self._tasks.put(
+            lambda: self._look_ups.notice(key, told)))
         self._operations = running.Operations(
             update, store.explain, counters,
             lambda: self._look_ups.look_again())
@@ -117,7 +118,8 @@ class Registry:
                 raise errors.Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.cache.choose(topic), IN_HASTE
-            if looked_at is not None and attempts:
+            if (looked_at is not None and attempts
+                    and not self.cache.is_expected(topic)):
                 attempts -= 1
         return instance
 
@@ -150,15 +152,19 @@ class Registry:
             lambda: self._look_ups.want(topic.key, done, within))
 
     def register(self, instance: record.Instance,
-                 listened: Iterable[topics.Topic]) -> None:
+                 listened: Iterable[topics.Topic],
+                 in_place_of: record.Instance | None = None) -> None:
         """List an instance under its topics. Returns when the instance is
         listed, or after a few seconds; then the registry thread goes on
         trying.
+
+        :param in_place_of: an instance that is taken off the same topics, in
+            the same step for each of them
         """
         keys = [topic.key for topic in listened]
         self.start()
-        if not self._do(lambda: self._registrations.register(instance, keys),
-                        _REGISTER_TIMEOUT):
+        if not self._do(lambda: self._registrations.register(
+                instance, keys, in_place_of), _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
@@ -208,19 +214,22 @@ class Registry:
         return self._loop.join(deadline)
 
     def _wake(self) -> None:
-        self._tasks.put(lambda: None)
+        self._tasks.wake()
 
     def _do(self, task: Callable[[], bool], timeout: float) -> bool:
         """In any thread: have a task done, and wait for its result."""
         return bool(mailbox.ask(self._tasks.put, task, timeout, False))
 
     def _turn(self) -> None:
-        self._do_tasks(block=True)
+        ready = self._tasks.wait(0 if self._tasks else self._time_to_wait())
+        if self._store.notices.is_due(ready):
+            self._read_notices()
+        self._do_tasks()
         self._notice_stall()
         self._registrations.beat_if_due()
         for _ in self._look_ups.do_due():
             # Each look-up may take a while, and these are more urgent.
-            self._do_tasks(block=False)
+            self._do_tasks()
             self._registrations.beat_if_due()
         now = time.monotonic()
         if now >= self._next_housekeeping:
@@ -229,6 +238,11 @@ class Registry:
             self._registrations.look_after()
             self.hearing.turn()
             self._housekeeping()
+
+    def _read_notices(self) -> None:
+        # The next look-up watches again what was not read now.
+        with contextlib.suppress(Exception):
+            self._store.read_notices()
 
     def _notice_stall(self) -> None:
         """If this process stood still, others may have done so as well, and
@@ -239,18 +253,10 @@ class Registry:
             self._look_ups.doubt()
         self._last_turn = now
 
-    def _do_tasks(self, block: bool) -> None:
-        task = self._next_task(block)
-        while task is not None:
-            task()
-            task = self._next_task(block=False)
-
-    def _next_task(self, block: bool) -> Callable[[], Any] | None:
-        try:
-            return self._tasks.get(block, timeout=self._time_to_wait()
-                                   if block else None)
-        except queue.Empty:
-            return None
+    def _do_tasks(self) -> None:
+        tasks = self._tasks.items
+        while tasks:
+            tasks.popleft()()
 
     def _time_to_wait(self) -> float:
         due = min(self._registrations.next_beat, self._next_housekeeping,
@@ -258,7 +264,7 @@ class Registry:
         return max(0.0, due - time.monotonic())
 
     def _finish(self) -> None:
-        while not self._tasks.empty():
-            self._tasks.get()()
+        self._do_tasks()
         self._store.close()
+        self._tasks.close()
         self._look_ups.end()

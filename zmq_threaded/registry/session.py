@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import reading
 from zmq_threaded.registry import shared_facts
 
@@ -23,6 +24,7 @@ class Engine:
         which that is seen; if not, its coordinator sees it
     :ivar reader: makes the Reader of a session
     :ivar place: what it is and where, for the operator
+    :ivar notices: what it tells of changes
     :ivar facts: how it is told facts; None where files are enough
 
     Thread: any.
@@ -35,6 +37,8 @@ class Engine:
     forgets: bool = True
     reader: Callable[[], reading.Reader] = lambda: reading.FILES
     place: str = ''
+    notices: noticing.Tolerant = dataclasses.field(
+        default_factory=lambda: noticing.Tolerant(noticing.NoNotices(), str))
     facts: shared_facts.Access | None = None
 
 

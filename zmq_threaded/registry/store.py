@@ -8,6 +8,7 @@ from typing import Any
 
 from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import threads
 from zmq_threaded.registry import complaints
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
@@ -32,6 +33,7 @@ class Store:
     :param hide: takes secrets out of a text
     :ivar place: what the registry is and where, for the operator
     :ivar said: the complaints that say() was given last, by key
+    :ivar notices: what the engine tells of changes
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
         was set
@@ -42,6 +44,7 @@ class Store:
     def __init__(self, engine: sessions.Engine, runner: patience.Patient,
                  hide: Callable[[str], str] = str) -> None:
         self.place = engine.place
+        self.notices = engine.notices
         self._hide = hide
         self._engine = engine
         self._runner = runner
@@ -64,6 +67,17 @@ class Store:
                 for instance in self._decoded(key, name, stored))
         self.expired = frozenset(gone.keys() - found.keys())
         return [found[instance_id] for instance_id in sorted(found)]
+
+    def watch(self, key: str) -> bool:
+        """Have changes of a topic told that has just been looked up.
+
+        :returns: whether changes since then may have been missed
+        """
+        return bool(self._run(member.Member.watch, key))
+
+    def read_notices(self) -> None:
+        """Have told what has come."""
+        self._run(lambda party: self.notices.read())
 
     def _decoded(self, key: str, name: Any,
                  stored: Any) -> list[record.Instance]:
@@ -104,10 +118,16 @@ class Store:
         return f'{self.place}: {self._hide(troubles.text(error))}'
 
     def register(self, instance: record.Instance,
-                 keys: Iterable[str]) -> None:
+                 keys: Iterable[str],
+                 in_place_of: record.Instance | None = None) -> None:
         """Make an instance known under each key; to repeat it is harmless.
         If it fails, beat() tries again.
+
+        :param in_place_of: an instance of this process that is taken off the
+            list with it
         """
+        if in_place_of is not None:
+            self._wanted.pop(in_place_of.id, None)
         self._wanted[instance.id] = (instance, tuple(keys))
         self._run(member.Member.settle, self._records())
 
@@ -181,7 +201,8 @@ class Store:
         self._wanted.clear()
         self.said = {}
         ended, self._member = self._member, member.Member(self._engine)
-        self._runner.finish(ended.close)
+        self._runner.finish(lambda: threads.do_all(
+            [ended.close, self.notices.close]))
 
     def _records(self) -> dict[str, dict[str, Any]]:
         instances: dict[str, list[record.Instance]] = {}

@@ -30,6 +30,7 @@ class Access:
     :ivar is_on: whether there are keys
     :ivar pair: keys.Pair of this process, None without keys
     :ivar version: grows whenever the pair, or a trusted key, comes or goes
+    :ivar removals: grows whenever a trusted key goes
 
     Thread: any; refresh() by one at a time.
     """
@@ -42,7 +43,7 @@ class Access:
         self.is_on = self._mode != options.DISABLED
         self.pair: Any = None
         self._trusted: trust.TrustedKeys | None = None
-        self._pairs = 0
+        self.version = self.removals = 0
         self._complaint = ''
         self._lock = threading.RLock()
         if self.is_on:
@@ -61,10 +62,6 @@ class Access:
             raise options.InvalidOption(
                 f'rpc_zmq_trusted_keys: {error}') from None
 
-    @property
-    def version(self) -> int:
-        return self._pairs + self._trusted.version if self._trusted else 0
-
     def pair_to_bind(self) -> keys.Pair | None:
         """With which a TCP port is to be encrypted; None for an open one."""
         return self.pair if self._is_serving else None
@@ -82,7 +79,9 @@ class Access:
             return False
         with self._lock:
             before = self.version
-            self._trusted.refresh()
+            if self._trusted.refresh():
+                self.removals = self._trusted.removals
+                self.version += 1
             self._refresh_pair()
             return self.version != before
 
@@ -102,7 +101,7 @@ class Access:
         self._stamp, self._complaint = stamp, ''
         if pair != self.pair:
             self.pair = pair
-            self._pairs += 1
+            self.version += 1
             LOG.info('zmq: the key in %s is a new one, %s', self._key_file,
                      keys.fingerprint(pair.public))
 

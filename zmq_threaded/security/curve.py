@@ -5,6 +5,7 @@ All names in capitals are libzmq options (zmq_setsockopt(3), zmq_curve(7)).
 """
 
 import contextlib
+import struct
 from collections.abc import Iterator
 
 import zmq
@@ -15,6 +16,14 @@ from zmq_threaded.security import keys
 # port, and the one that IPC gets afterwards, for it cannot be taken back.
 ZAP_ENDPOINT = 'inproc://zeromq.zap.01'
 TCP_DOMAIN, IPC_DOMAIN = b'zmq_threaded.tcp', b'zmq_threaded.ipc'
+# How a handshake ended: the other end refused the key, or there was no
+# handshake at all.
+SUCCEEDED, REFUSED, FAILED = 'succeeded', 'refused', 'failed'
+_OUTCOMES = {int(zmq.EVENT_HANDSHAKE_SUCCEEDED): SUCCEEDED,
+             int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): REFUSED,
+             int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): FAILED,
+             int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): FAILED}
+_HANDSHAKES = sum(_OUTCOMES)
 # Who sent a frame, as the authenticator has said.
 USER_ID = 'User-Id'
 
@@ -52,3 +61,39 @@ def use_key(socket: zmq.Socket, pair: keys.Pair, server: bytes) -> None:
 def _set_pair(socket, pair):
     socket.set(zmq.CURVE_PUBLICKEY, pair.public)
     socket.set(zmq.CURVE_SECRETKEY, pair.secret)
+
+
+def monitor(socket: zmq.Socket, address: str) -> None:
+    """Have libzmq tell how the handshakes of a socket end.
+
+    :param address: an inproc:// endpoint, of a PAIR that is to be read
+    """
+    socket.monitor(address, _HANDSHAKES)
+
+
+def stop_monitor(socket: zmq.Socket) -> None:
+    """Undo monitor(); before its PAIR is closed."""
+    if not socket.closed:
+        socket.disable_monitor()
+
+
+def outcome(event: list[bytes]) -> str:
+    """What an event of a monitor means.
+
+    :returns: SUCCEEDED, REFUSED, FAILED, or '' for anything else
+    """
+    number, = struct.unpack_from('=H', event[0])
+    return _OUTCOMES.get(number, '')
+
+
+def user_of(frame: zmq.Frame) -> bytes:
+    """The public key of who sent a frame, b'' if it came without one."""
+    try:
+        return str(frame.get(USER_ID)).encode()
+    except zmq.ZMQError:
+        return b''
+
+
+def connection_of(frame: zmq.Frame) -> int:
+    """The descriptor of the connection over which a frame came."""
+    return int(frame.get(zmq.SRCFD))

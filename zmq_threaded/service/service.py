@@ -145,7 +145,8 @@ class Service:
         return f'{self.instance} of {", ".join(names)}'
 
     def start(self, on_incoming: Callable[[list], object],
-              workers: int | None = None, may_share: bool = False) -> None:
+              workers: int | None = None, may_share: bool = False,
+              in_place_of: 'Service | None' = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -154,6 +155,8 @@ class Service:
         :param workers: threads that handle them, if that is known
         :param may_share: whether the callback does nothing but to pass them
             on, so that its thread may read for other services as well
+        :param in_place_of: a service that is taken off the list in the same
+            step
         :raises: descriptors.Short when there are no threads to be had; then
             it may be called again
         """
@@ -166,7 +169,10 @@ class Service:
         self._poller.start(on_incoming, self._crew.poller)
         self.is_registered = True
         self.vitals.began_at = time.monotonic()
-        self._registry.register(self.instance, self.topics)
+        if in_place_of is not None:
+            in_place_of.is_registered = False
+        self._registry.register(self.instance, self.topics,
+                                in_place_of and in_place_of.instance)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
@@ -204,6 +210,14 @@ class Service:
         it still is bound.
         """
         self._is_to_listen_again = True
+
+    def taken(self) -> int:
+        """How many requests it has taken so far."""
+        return self._reception.taken
+
+    def unanswered(self) -> int:
+        """How many messages it has taken and not answered."""
+        return self._reception.held.unanswered()
 
     def measures(self, now: float) -> dict[str, object]:
         """What it has to do; see status.facts.

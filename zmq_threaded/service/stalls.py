@@ -11,6 +11,9 @@ from zmq_threaded import timings
 # A process that is starved by its own threads uses this part of the time, and
 # its I/O threads still show life: nobody gives it up.
 _USED = 0.5
+# A tick so many seconds after the last one says nothing new; to ask the system
+# what was used would be a part of each reply's cost.
+_TICK_AT_LEAST = 0.1
 
 
 class Stalls:
@@ -33,6 +36,8 @@ class Stalls:
     def tick(self) -> None:
         """To be called again within timings.STALL_TICK."""
         now = time.monotonic()
+        if self.ticked_at <= now < self.ticked_at + _TICK_AT_LEAST:
+            return
         if self._stood_still(now):
             self._awake_at = now + timings.WAKING
             self._waking = True

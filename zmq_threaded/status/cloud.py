@@ -52,7 +52,9 @@ class Process:
         return f'{about["name"]} (pid {about["pid"]} on {self.host})'
 
     def is_gone(self) -> bool:
-        """Whether the process has ended without a word."""
+        """Whether the process has ended without a word; of one on another
+        machine, whether its record has expired.
+        """
         return self.state == processes.GONE or (
             self.state == processes.UNKNOWN and self.is_expired)
 
@@ -83,7 +85,7 @@ class Cloud:
     :ivar trouble: why the registry does not answer; '' if it does
     :ivar milliseconds: in which the registry answered a small question; None
         if it did not
-    :ivar records: how many records the registry has
+    :ivar records: how many records are renewed
     :ivar bad: how many records and facts are of no use
 
     Thread: any.
@@ -97,6 +99,11 @@ class Cloud:
     milliseconds: float | None = None
     records: int = 0
     bad: int = 0
+
+    def living(self) -> list[Listed]:
+        """The instances whose records are renewed."""
+        return [listed for listed in self.listed.values()
+                if not listed.is_expired]
 
     def services(self) -> list[tuple[Process, dict[str, Any]]]:
         """All services, each with the process that tells of it."""
@@ -128,7 +135,7 @@ def put_together(place: str, local: list[dict[str, Any]],
     for key, members in everything.records.items():
         topic = _topic(key)
         if topic is not None:
-            cloud.records += len(members)
+            cloud.records += len(members.keys() - expired)
             for member, stored in members.items():
                 _list(cloud, topic, stored, member in expired)
     return cloud

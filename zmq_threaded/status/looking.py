@@ -106,7 +106,7 @@ def _open(first: clouds.Cloud, now: clouds.Cloud) -> list[clouds.Process]:
 def _conclude(first: clouds.Cloud, now: clouds.Cloud) -> None:
     hangs = {each.facts['id'] for each in _open(first, now)}
     for each in now.processes:
-        if each.is_sure:
+        if each.is_sure or each.is_gone():
             continue
         if each.facts['id'] in hangs:
             each.is_sure = True

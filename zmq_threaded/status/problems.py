@@ -16,8 +16,9 @@ from zmq_threaded.status import services_in_trouble
 
 Outcomes = services_in_trouble.Outcomes
 _RECEIVER = 'oslo-messaging-zmq-receiver'
-# Seconds of messages that nobody takes or acknowledges.
-_OLD = 10.0
+# Seconds: of messages that nobody takes or acknowledges; for which a process
+# has not reached the registry.
+_OLD, _FAILING = 10.0, 5.0
 _NAMED = 5
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
@@ -49,7 +50,8 @@ def _registry(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             'and says nothing) and can be reached from here')
         return
     cut_off = [process for process in problem.alive(cloud)
-               if not process.facts['registry']['answers']]
+               if not process.facts['registry']['answers']
+               and process.facts['registry']['failing'] > _FAILING]
     if cut_off:
         why = cut_off[0].facts['registry']['why']
         yield problem.Problem(
@@ -127,12 +129,23 @@ def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
         if held:
             what.append(f'{held} messages that were not acknowledged went '
                         'with it')
-        yield problem.Problem(
+        yield _end(process, '; '.join(what))
+
+
+def _end(process: clouds.Process, what: str) -> problem.Problem:
+    if process.state == processes.GONE:
+        return problem.Problem(
             'died', str(process),
-            f'{process} has ended without a word (killed, crashed, or its '
-            f'machine did): {"; ".join(what)}',
+            f'{process} has ended without a word (killed, or crashed): {what}',
             f'start it again on {process.host}; see its log and the '
             'journal of the kernel (out of memory?)', process.host)
+    return problem.Problem(
+        'silent', str(process),
+        f'{process} has said nothing for {process.age:.0f} s, and its record '
+        f'has expired: it was killed, hangs, or is cut off; {what}; '
+        f'{_last_said(process)}',
+        f'see on {process.host} whether it runs, and whether the node and '
+        'the registry reach each other; start it again', process.host)
 
 
 # What processes find themselves

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which topics of the embedded registry have changed, told by the kernel."""
+
+import contextlib
+import os
+from collections.abc import Collection
+from typing import Any
+
+from zmq_threaded import mailbox
+from zmq_threaded.net import inotify
+from zmq_threaded.registry import notices as noticing
+from zmq_threaded.registry import record_files
+
+_IN_A_GROUP = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETED
+_OF_GROUPS = _IN_A_GROUP | inotify.CREATED
+
+
+class FolderNotices:
+    """The folders of the groups that somebody looks up, and their parent.
+
+    :param groups: path of the folder of all groups
+
+    Thread: as notices.Notices says.
+    """
+
+    fd: int | None = None
+
+    def __init__(self, groups: str) -> None:
+        self._groups = groups
+        self._inotify: inotify.Inotify | None = None
+        self._parent: int | None = None
+        self._keys: dict[str, str] = {}
+        self._watched: dict[int, str] = {}
+
+    def bind(self, polled: mailbox.PolledMailbox, tell: noticing.Tell) -> None:
+        """As Notices says."""
+        self._polled, self._tell = polled, tell
+
+    def watch(self, coordinator: Any, key: str) -> bool:
+        """As Notices says. The kernel limits the notices of each user.
+
+        By path, each time: the folders may be others than before.
+        """
+        name = record_files.safe(key.encode())
+        self._keys[name] = key
+        kernel = self._inotify or self._open()
+        parent = kernel.watch(self._groups, _OF_GROUPS)
+        is_new = parent != self._parent
+        self._parent = parent
+        with contextlib.suppress(OSError):      # nobody is in the group
+            group = kernel.watch(os.path.join(self._groups, name),
+                                 _IN_A_GROUP)
+            is_new |= group not in self._watched
+            self._watched[group] = key
+        self._listen()
+        return is_new
+
+    def _open(self) -> inotify.Inotify:
+        opened = self._inotify = inotify.Inotify()
+        self.fd = opened.fd
+        return opened
+
+    def _listen(self) -> None:
+        if self.fd is not None:
+            with contextlib.suppress(FileExistsError):
+                self._polled.watch(self.fd)
+
+    def read(self) -> None:
+        """As Notices says."""
+        found: set[str | None] = set()
+        for notice in self._inotify.read() if self._inotify else ():
+            found |= self._changed(*notice)
+        for key in found:
+            if key is not None:
+                self._tell(key, 0)
+        self._listen()
+
+    def _changed(self, number: int, event: int,
+                 name: str) -> set[str | None]:
+        if event & inotify.OVERFLOW:
+            return set(self._keys.values())
+        if event & inotify.IGNORED:     # the folder is gone
+            if number == self._parent:
+                self._parent = None
+                return set(self._keys.values())
+            return {self._watched.pop(number, None)}
+        if number == self._parent:
+            return {self._keys.get(name)}
+        if name.endswith(record_files.SUFFIX):
+            return {self._watched.get(number)}
+        return set()
+
+    def announce(self, coordinator: Any, keys: Collection[str]) -> None:
+        """The kernel has seen it."""
+
+    def forget(self, key: str) -> None:
+        """As Notices says."""
+        self._keys.pop(record_files.safe(key.encode()), None)
+        for number, watched in list(self._watched.items()):
+            if watched == key and self._inotify is not None:
+                self._watched.pop(number, None)
+                self._inotify.unwatch(number)
+
+    def close(self) -> None:
+        """As Notices says."""
+        closing, self._inotify, self.fd = self._inotify, None, None
+        if closing is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._polled.unwatch(closing.fd)
+            closing.close()

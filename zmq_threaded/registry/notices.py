@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine tells of its groups when they change.
+
+Nothing depends on a notice: who misses one looks the topic up later. So what
+fails here is told at the level of debugging alone, and tried again later.
+"""
+
+import time
+from collections.abc import Callable
+from collections.abc import Collection
+from typing import Any
+from typing import Protocol
+
+from zmq_threaded import backoff
+from zmq_threaded import logs
+from zmq_threaded import mailbox
+from zmq_threaded.registry import troubles
+
+LOG = logs.get(__name__)
+
+# Seconds between two attempts at what has failed. An engine may never allow
+# it, and a look-up waits for an attempt.
+_FIRST_WAIT, _LAST_WAIT = 1.0, 60.0
+
+# Tells that the topic of a key may have changed, and how many processes are
+# told the same, 0 if nobody knows. In any thread.
+Tell = Callable[[str, int], None]
+
+
+class Notices(Protocol):
+    """What each engine has for it. The methods may raise any Exception.
+
+    Thread: registry's engine; registry for bind() and forget(), and for
+    close() if the engine has no thread.
+    """
+
+    @property
+    def fd(self) -> int | None:
+        """Readable when read() has something to do, if there is one."""
+
+    def bind(self, polled: mailbox.PolledMailbox, tell: Tell) -> None:
+        """Once, before all else.
+
+        :param polled: waits for descriptors; it waits for fd no longer when
+            it was readable, until read() or watch() has it wait again
+        """
+
+    def watch(self, coordinator: Any, key: str) -> bool:
+        """Tell of this topic from now on. To be called after each look-up of
+        it; most often there is nothing to do.
+
+        :returns: whether it was not told of, so that what has happened since
+            the look-up may have been missed
+        """
+
+    def read(self) -> None:
+        """Tell what has come."""
+
+    def announce(self, coordinator: Any, keys: Collection[str]) -> None:
+        """We have changed these topics: tell the others, where the engine
+        does not.
+        """
+
+    def forget(self, key: str) -> None:
+        """Tell nothing of this topic any more."""
+
+    def close(self) -> None:
+        """Give back all that is open."""
+
+
+class NoNotices:
+    """Those of an engine that needs nothing to be done for them, or has none.
+
+    Thread: any.
+    """
+
+    fd: int | None = None
+
+    def bind(self, polled: mailbox.PolledMailbox, tell: Tell) -> None:
+        """As Notices says."""
+
+    def watch(self, coordinator: Any, key: str) -> bool:
+        """As Notices says."""
+        return False
+
+    def read(self) -> None:
+        """As Notices says."""
+
+    def announce(self, coordinator: Any, keys: Collection[str]) -> None:
+        """As Notices says."""
+
+    def forget(self, key: str) -> None:
+        """As Notices says."""
+
+    def close(self) -> None:
+        """As Notices says."""
+
+
+class Tolerant:
+    """Notices whose failures hold up nobody.
+
+    :param notices: of the engine
+    :param hide: takes secrets out of a text
+
+    Thread: as Notices says.
+    """
+
+    def __init__(self, notices: Notices, hide: Callable[[str], str]) -> None:
+        self._notices = notices
+        self._hide = hide
+        self._polled: mailbox.PolledMailbox | None = None
+        self._watching = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT)
+        self._announcing = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT)
+        self.forget = notices.forget
+
+    def bind(self, polled: mailbox.PolledMailbox, tell: Tell) -> None:
+        """As Notices says."""
+        self._polled = polled
+        self._notices.bind(polled, tell)
+
+    def is_due(self, ready: Collection[tuple[int, int]]) -> bool:
+        """Whether read() is to be called; the registry thread asks.
+
+        :param ready: what the mailbox has returned
+        """
+        fd = self._notices.fd
+        if fd is None or self._polled is None or not any(
+                fd == each for each, _ in ready):
+            return False
+        # Or an engine that hangs would let the thread spin.
+        try:
+            self._polled.unwatch(fd)
+        except OSError:
+            pass        # it is another one by now
+        return True
+
+    def watch(self, coordinator: Any, key: str) -> bool:
+        """As Notices says, but for errors."""
+        return bool(self._try(self._watching, self._notices.watch,
+                              coordinator, key))
+
+    def read(self) -> None:
+        """As Notices says, but for errors."""
+        self._try(backoff.Backoff(0, 0), self._notices.read)
+
+    def announce(self, coordinator: Any, keys: Collection[str]) -> None:
+        """As Notices says, but for errors."""
+        self._try(self._announcing, self._notices.announce, coordinator,
+                  keys)
+
+    def close(self) -> None:
+        """As Notices says, but for errors."""
+        self._try(backoff.Backoff(0, 0), self._notices.close)
+
+    def _try(self, wait: backoff.Backoff, step: Callable[..., Any],
+             *args: Any) -> Any:
+        if wait.is_waiting(time.monotonic()):
+            return None
+        try:
+            result = step(*args)
+        except Exception as error:
+            seconds = wait.failed(time.monotonic())
+            LOG.debug('zmq: services that come and go are found later, for '
+                      'the registry gives no notice of them; the next try is '
+                      'in %.0f s: %s', seconds,
+                      self._hide(troubles.text(error)))
+            return None
+        wait.succeeded()
+        return result
