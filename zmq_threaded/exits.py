@@ -25,6 +25,7 @@ from typing import Any
 
 from zmq_threaded import logs
 from zmq_threaded import threads
+from zmq_threaded.health import meditation
 
 LOG = logs.get(__name__)
 
@@ -71,6 +72,15 @@ def discard(runtime: Any) -> None:
     _open.discard(runtime)
 
 
+def describe() -> dict[str, Any]:
+    """What is known of the runtimes of this process, for a Guru Meditation
+    Report.
+    """
+    return {'threads': meditation.threads(), **{
+        f'driver {number}': runtime.describe()
+        for number, runtime in enumerate(_mine(), 1)}}
+
+
 def is_ending() -> bool:
     """Whether this process is about to end, and opens nothing any more."""
     return _ending_in == os.getpid()
@@ -84,6 +94,7 @@ def prepare() -> None:
     if _prepared_in != os.getpid():
         _prepared_in = os.getpid()
         util.Finalize(None, close_all, exitpriority=10)
+    meditation.register(describe)
     for name, (shape, is_orderly) in _HOSTS.items():
         module = sys.modules.get(name)
         if module is not None and name not in _strange:

@@ -45,6 +45,12 @@ OPTIONS = [
           help='True means rpc_zmq_topology=receiver.'),
     _live(cfg.PortOpt, 'rpc_zmq_port', default=9501, min=1,
           help='TCP port of the receiver of a node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_metrics_address',
+          help='ADDRESS:PORT on which the receiver of a node serves the '
+               'metrics of all processes of the node to Prometheus, without '
+               'authentication: 127.0.0.1:9502, [::1]:9502, :9502 for all '
+               'addresses. Needs the extra zmq-threaded[metrics]. By default '
+               'none is served.'),
     _live(cfg.StrOpt, 'rpc_zmq_transport',
           choices=[('ipc', 'only from this machine'),
                    ('tcp', 'over the network, and over IPC as well')],
@@ -59,6 +65,25 @@ OPTIONS = [
           sample_default='localhost',
           help='Name or address under which clients on other hosts reach the '
                'TCP ports of this node; another one for each node.'),
+    _live(cfg.StrOpt, 'rpc_zmq_encryption',
+          choices=[('disabled', 'all TCP is open'),
+                   ('connect', 'own ports are open; what has a key is '
+                               'connected to with encryption'),
+                   ('serve', 'own ports are encrypted; open ones are still '
+                             'connected to'),
+                   ('required', 'nothing goes over TCP in the clear')],
+          help='Whether TCP is encrypted and authenticated (CURVE). By '
+               'default required if rpc_zmq_key_file is set, else disabled. '
+               'A cloud is switched on by three rolling restarts, each with '
+               'the next value. IPC is guarded by rpc_zmq_ipc_dir.'),
+    _live(cfg.StrOpt, 'rpc_zmq_key_file',
+          help='File of the secret key of this node or service, as '
+               '"oslo-messaging-zmq keys create" makes it. Only its owner '
+               'may be able to read it.'),
+    _live(cfg.StrOpt, 'rpc_zmq_trusted_keys',
+          help='Directory with the public keys (files *.key) of all who may '
+               'connect to this process over TCP, and to whom it connects. '
+               'It is read again when it changes.'),
     _live(cfg.PortOpt, 'rpc_zmq_min_port', default=49153, min=1,
           help='Lowest TCP port that a service may bind.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_port', default=65535, min=1, max=65536,
@@ -74,6 +99,11 @@ OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
+    _live(cfg.IntOpt, 'rpc_zmq_stuck_workers_after', default=300, min=1,
+          help='Seconds for which no worker of a service may be free, while '
+               'messages wait, before the service is reported as stuck (in '
+               'the log, and by oslo-messaging-zmq health and status). Calls '
+               'that take longer are legal: set it to more than they take.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=DEFAULT_MESSAGE_SIZE,
           min=1024, max=2 ** 31,
           help='Bytes that one message may have, encoded. A bigger request '

@@ -57,8 +57,9 @@ class Wakeup:
 
         :param ready: what epoll returned
         """
-        if any(fd == self.fd for fd, _ in ready):
-            os.eventfd_read(self.fd)
+        for fd, _ in ready:
+            if fd == self.fd:
+                os.eventfd_read(fd)
         # Only after the read: a set() in between has its work in place and
         # may stay silent; the other order would leave the flag set for ever.
         # And always: a set() that an exception ended before it wrote would
@@ -111,12 +112,17 @@ class Mailbox:
         :returns: list of items; empty when none came in time, or when the
             thread was only woken
         """
-        get, items = self._items.get, []
-        with contextlib.suppress(queue.Empty):
-            items.append(get(timeout=wait))
-            while len(items) < most:
-                items.append(get(block=False))
-        return [item for item in items if item is not _NOTHING]
+        items: list[Any] = []
+        # Plainly written: each reply comes by here twice.
+        try:
+            items.append(self._items.get(timeout=wait))
+            while len(items) < most and self._items.qsize():
+                items.append(self._items.get(block=False))
+        except queue.Empty:
+            pass
+        if _NOTHING in items:
+            items = [item for item in items if item is not _NOTHING]
+        return items
 
 
 class PolledMailbox:

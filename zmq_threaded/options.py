@@ -22,6 +22,9 @@ from zmq_threaded.registry import tls_options
 LOG = logs.get(__name__)
 
 GROUP = 'oslo_messaging_zmq'
+# Of rpc_zmq_encryption.
+DISABLED, CONNECT, SERVE, REQUIRED = (
+    'disabled', 'connect', 'serve', 'required')
 # The registry is a directory on this machine.
 EMBEDDED = 'embedded'
 # What rpc_zmq_custody says: what the accepted messages survive.
@@ -38,6 +41,8 @@ class Settings:
     """What the options say, checked and in units of seconds.
 
     :ivar matchmaker: EMBEDDED, or a URL of tooz, perhaps with a password
+    :ivar encryption: DISABLED, CONNECT, SERVE or REQUIRED
+    :ivar key_file: '' only if encryption is DISABLED; likewise trusted_keys
     :ivar bridge: transport URL, perhaps with a password; '' for no bridge
     """
 
@@ -45,13 +50,18 @@ class Settings:
     ipc_dir: str
     topology: str
     receiver_port: int
+    metrics_address: str
     transport: str
     bind_address: str
     host: str
+    encryption: str
+    key_file: str
+    trusted_keys: str
     ports: range
     bind_retries: int
     io_threads: int
     backlog: int
+    stuck_after: float
     max_message_size: int
     outbox_limit: int
     cast_timeout: float
@@ -168,14 +178,21 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
         topology=_topology(value['rpc_zmq_topology'],
                            value['use_router_proxy'], is_embedded),
         receiver_port=value['rpc_zmq_port'],
+        metrics_address=value['rpc_zmq_metrics_address'] or '',
         transport=value['rpc_zmq_transport'] or ('ipc' if is_embedded
                                                  else 'tcp'),
         bind_address=value['rpc_zmq_bind_address'],
         host=value['rpc_zmq_host'],
+        encryption=_encryption(value['rpc_zmq_encryption'],
+                               value['rpc_zmq_key_file'],
+                               value['rpc_zmq_trusted_keys']),
+        key_file=value['rpc_zmq_key_file'] or '',
+        trusted_keys=value['rpc_zmq_trusted_keys'] or '',
         ports=_ports(value['rpc_zmq_min_port'], value['rpc_zmq_max_port']),
         bind_retries=value['rpc_zmq_bind_port_retries'],
         io_threads=value['rpc_zmq_contexts'],
         backlog=value['rpc_zmq_topic_backlog'],
+        stuck_after=float(value['rpc_zmq_stuck_workers_after']),
         max_message_size=value['rpc_zmq_max_message_size'],
         outbox_limit=value['rpc_zmq_outbox_limit'],
         cast_timeout=_cast_timeout(value['rpc_cast_timeout']),
@@ -211,6 +228,24 @@ def _topology(topology: str | None, use_router_proxy: bool | None,
     if use_router_proxy is not None:
         return 'receiver' if use_router_proxy else 'direct'
     return 'direct' if is_embedded else 'receiver'
+
+
+def _encryption(mode: str | None, key_file: str | None,
+                trusted_keys: str | None) -> str:
+    if mode == DISABLED or not (mode or key_file or trusted_keys):
+        return DISABLED
+    if not key_file:
+        raise InvalidOption(
+            'rpc_zmq_key_file: it is not set, and nothing can be encrypted '
+            'without a key. Make one with "oslo-messaging-zmq keys create '
+            'NAME", and set rpc_zmq_key_file to the file that ends with '
+            '.key_secret')
+    if not trusted_keys:
+        raise InvalidOption(
+            'rpc_zmq_trusted_keys: it is not set, so nobody could be '
+            'trusted. Set it to a directory with the public keys (*.key) of '
+            'all nodes, this one among them')
+    return mode or REQUIRED
 
 
 def _ports(lowest: int, highest: int) -> range:

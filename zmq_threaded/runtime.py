@@ -7,6 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from zmq_threaded import closing
 from zmq_threaded import counters
@@ -20,16 +21,22 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import outbox as outboxes
 from zmq_threaded.client import outbox_calls
 from zmq_threaded.client import requests
+from zmq_threaded.health import checks
+from zmq_threaded.health import meditation
 from zmq_threaded.journal import journals
 from zmq_threaded.net import descriptors
-from zmq_threaded.receiver import address
-from zmq_threaded.receiver import published
+from zmq_threaded.receiver import surroundings
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
+from zmq_threaded.security import access as accesses
+from zmq_threaded.security import authenticator
+from zmq_threaded.service import batch as batches
 from zmq_threaded.service import crews
+from zmq_threaded.service import following
 from zmq_threaded.service import service as services
+from zmq_threaded.service import succession as successions
 from zmq_threaded.status import collector
 from zmq_threaded.status import findings
 
@@ -61,7 +68,7 @@ class Runtime:
     :ivar is_closed: close() has done all it does
     :ivar findings: status.findings.Findings, what is wrong
     :ivar registry: registry.registry.Registry
-    :ivar successors: has the driver's next one under 'is'
+    :ivar successors: the driver's next one under 'is', once there is one
 
     Thread: any.
     """
@@ -99,19 +106,28 @@ class Runtime:
         """:param undo: list to which is added what undoes it"""
         self._ipc_dir = ipc_directory.find(settings)
         self.counters = counters.Counters()
+        self._access = accesses.Access(settings)
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
         self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
-            threads.REGISTRY, housekeeping=self._housekeeping)
+            threads.REGISTRY, housekeeping=self._housekeeping,
+            problem=self._access.problem)
+        self._keys = following.KeyFollower(self._access, self._registry,
+                                           settings)
         undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
-        self._sockets = sockets.Sockets(self._context, settings)
+        self._sockets = sockets.Sockets(self._context, settings,
+                                        self._access)
+        self._authenticator = authenticator.Authenticator(self._sockets,
+                                                          self.counters)
+        undo.append(self._authenticator.end)
+        self._authenticator.start()
         self.outbox = outboxes.Outbox(
             self._sockets, settings, self._registry, self.counters,
             threads.OUTBOX, functools.partial(
-                journals.of_driver, settings, self._ipc_dir, self.counters))
+                journals.Journals, settings, self._ipc_dir, self.counters))
         undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
@@ -119,12 +135,17 @@ class Runtime:
         self.requests = requests.Requests(
             self._sockets, settings, self._registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
-        self._presence = address.Presence(settings, self._ipc_dir)
-        self._published = published.Published(settings)
+        self._surroundings = surroundings.Surroundings(settings,
+                                                       self._ipc_dir)
         self.findings = findings.Findings()
+        self._checks = checks.Checks(
+            lambda: list(self._services), self._sockets, self._registry,
+            self.outbox, self.findings, settings, self.counters,
+            self._surroundings.problems)
         self._facts = collector.publisher(
             settings, self._ipc_dir, store, self.counters, self._registry,
-            self.outbox, self.snapshot, self._services, self._presence,
+            self.outbox, self.snapshot, self._services,
+            self._surroundings.presence,
             self.findings)
 
     def tell(self) -> None:
@@ -147,13 +168,25 @@ class Runtime:
         if not self._swept:
             self._swept = True
             sweep.sweep(self._ipc_dir, self._settings.expire)
-            self._warn_of_open_port()
+            self._surroundings.warn_of_open_port()
         listening = services.Service(
             self._sockets, self._settings, self._ipc_dir, self._registry,
             addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
-        self._look_around()
+        self._surroundings.look(self._services)
         return listening
+
+    def succession(self, addresses: list[topics.Topic], pool: str,
+                   batch_size: int, batch_timeout: float | None
+                   ) -> successions.Succession:
+        """A service that is followed by another one when the key of this
+        process changes.
+
+        :raises: binding.BindError
+        """
+        return self._keys.succession(
+            lambda: self.service(addresses, pool=pool, batch=batches.Batch(
+                batch_size, batch_timeout)), self.stopped, self.forget)
 
     def snapshot(self) -> dict[str, int]:
         """All counts so far, and what there is now: sockets, backlog (of the
@@ -164,11 +197,17 @@ class Runtime:
                 'descriptors_left': descriptors.left(),
                 'backlog': sum(listening.backlog()
                                for listening in list(self._services)),
-                'unacknowledged': self.outbox.pending()}
+                'unacknowledged': self.outbox.pending(),
+                'deaf_services': self._checks.deaf()}
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
         return self._registry.cache.explain(topic)
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of it, for a Guru Meditation Report."""
+        return meditation.describe(list(self._services), self.outbox.survey,
+                                   self.findings)
 
     def stopped(self, listening: services.Service) -> None:
         """The service takes no more requests."""
@@ -214,7 +253,8 @@ class Runtime:
         began = time.monotonic()
         last = min(_LAST_FLUSH_LIMIT,
                    max(0.0, _LAST_FLUSH * (flush_deadline - began)))
-        return [lambda: self._flush_first(flush_deadline, last, is_exit,
+        return [self._checks.stop,
+                lambda: self._flush_first(flush_deadline, last, is_exit,
                                           began),
                 self._close_services,
                 lambda: self.outbox.refuse(
@@ -226,6 +266,7 @@ class Runtime:
                 self._join,
                 self._facts.close,
                 self.requests.close,
+                self._authenticator.end,
                 self._terminate,
                 self._set_closed]
 
@@ -261,11 +302,13 @@ class Runtime:
                 and not self._services and not self.outbox.pending())
 
     def _close_services(self):
+        self._keys.stop()
         threads.do_all([
             listening.cleanup for listening in list(self._services)])
 
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
+        self._checks.join(deadline)
         self.outbox.join(deadline)
         self._registry.join(deadline)
         self.outbox.journals.stop()
@@ -284,31 +327,18 @@ class Runtime:
         self.is_closed = True
         exits.discard(self)
 
-    def _warn_of_open_port(self):
-        if (self._settings.topology, self._settings.transport) == (
-                'direct', 'tcp'):
-            LOG.warning('zmq: TCP ports on %s are open without encryption; '
-                        'whoever reaches them may call the services',
-                        self._settings.bind_address)
-
     def _housekeeping(self):
         self._is_used = True
         self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
+        self._keys.follow()
         for listening in list(self._closed_services):
             if listening.may_remove_files():
                 listening.remove_files()
                 self._closed_services.remove(listening)
-        self._look_around()
-        self._facts.turn()
+        self._surroundings.look(self._services)
+        self._checks.turn()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
-
-    def _look_around(self):
-        """What the owner of a service should know of its node."""
-        if all(listening.is_stopping for listening in list(self._services)):
-            return
-        if self._settings.topology == 'receiver':
-            self._presence.check()
-        self._published.check()
+        self._facts.turn()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ZeroMQ contexts and sockets, with every option set here and nowhere else.
+"""ZeroMQ contexts and sockets, with every option set here and nowhere else,
+but for the keys (security/curve.py).
 
 All names in capitals are libzmq options (zmq_setsockopt(3), zmq_ctx_set(3)).
 """
 
+import itertools
 import time
 import weakref
 
@@ -16,6 +18,8 @@ from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import routing_ids
+from zmq_threaded.security import access as accesses
+from zmq_threaded.security import curve
 
 LOG = logs.get(__name__)
 
@@ -32,6 +36,7 @@ _RECONNECT_IVL_MAX = timings.milliseconds(timings.RECONNECT_MAX)
 # Of a context at most; ZeroMQ knows no more than 65535, and one that is in use
 # has two descriptors.
 _MAX_SOCKETS, _LEAST_SOCKETS = 65535, 1024
+_numbers = itertools.count()
 
 _SERVICE_RCVHWM = timings.SERVICE_PIPE
 _BACKEND_SNDHWM = timings.RECEIVER_PIPE
@@ -125,14 +130,17 @@ class Sockets:
 
     :param context: zmq.Context
     :param settings: options.Settings
+    :param access: what may be connected to; by default as the settings say
+    :ivar access: the same
 
     Thread: any.
     """
 
-    def __init__(self, context: zmq.Context,
-                 settings: options.Settings) -> None:
+    def __init__(self, context: zmq.Context, settings: options.Settings,
+                 access: accesses.Access | None = None) -> None:
         self._context = context
         self._settings = settings
+        self.access = access or accesses.Access(settings)
         # Weak: a socket that an exception made unreachable is closed by the
         # garbage collector, and is not counted any more.
         self._open: weakref.WeakSet[zmq.Socket] = weakref.WeakSet()
@@ -141,9 +149,10 @@ class Sockets:
         """How many are open."""
         return len(self._open)
 
-    def request(self, endpoint: str) -> zmq.Socket:
+    def request(self, endpoint: str, key: bytes = b'') -> zmq.Socket:
         """A REQ socket, connected. Waits for nothing.
 
+        :param key: public key of the port, b'' for an open one
         :raises: endpoints.BadEndpoint, descriptors.Short
 
         RELAXED and CORRELATE belong together: after a timeout the socket can
@@ -152,11 +161,12 @@ class Sockets:
         socket = self._new(zmq.REQ)
         socket.set(zmq.REQ_RELAXED, 1)
         socket.set(zmq.REQ_CORRELATE, 1)
-        return self._connected(socket, endpoint)
+        return self._connected(socket, endpoint, key)
 
-    def dealer(self, endpoint: str) -> zmq.Socket:
+    def dealer(self, endpoint: str, key: bytes = b'') -> zmq.Socket:
         """A DEALER socket of a client, connected. Waits for nothing.
 
+        :param key: public key of the port, b'' for an open one
         :raises: endpoints.BadEndpoint, descriptors.Short
         """
         socket = self._new(zmq.DEALER)
@@ -164,7 +174,7 @@ class Sockets:
         # The windows of the send queues (client/send_queue.py) are the limit.
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, _CLIENT_RCVHWM)
-        return self._connected(socket, endpoint)
+        return self._connected(socket, endpoint, key)
 
     def backend(self, endpoint: str) -> zmq.Socket:
         """A DEALER socket of a receiver, connected to a service.
@@ -199,6 +209,41 @@ class Sockets:
         socket.set(zmq.LINGER, int(self._settings.linger * 1000))
         return socket
 
+    def probe(self, endpoint: str, key: bytes
+              ) -> tuple[zmq.Socket, zmq.Socket]:
+        """A DEALER socket, connected, and one that tells how its handshake
+        ends. For close_probe(), and soon: the second one has to be read.
+
+        :raises: endpoints.BadEndpoint, descriptors.Short
+        """
+        told = self._new(zmq.PAIR)
+        told.set(zmq.RCVHWM, 0)
+        address = f'inproc://zmq_threaded.monitor.{next(_numbers)}'
+        socket = self._new(zmq.DEALER)
+        curve.monitor(socket, address)
+        told.connect(address)
+        return self._connected(socket, endpoint, key), told
+
+    def close_probe(self, socket: zmq.Socket, told: zmq.Socket) -> None:
+        """Close both sockets of probe(). Twice is fine."""
+        # Not the other way round: libzmq waits for ever for somebody to read.
+        curve.stop_monitor(socket)
+        self.close(socket, 0.0)
+        self.close(told, 0.0)
+
+    def authenticator(self) -> zmq.Socket:
+        """A REP socket that libzmq asks who may connect; one in a context.
+
+        :raises: descriptors.Short, zmq.ZMQError
+        """
+        socket = self._new(zmq.REP)
+        try:
+            socket.bind(curve.ZAP_ENDPOINT)
+        except BaseException:
+            self.close(socket)
+            raise
+        return socket
+
     def close(self, socket: zmq.Socket, linger: float | None = None) -> None:
         """Close a socket. Twice is fine, so whoever was interrupted by an
         exception calls this again.
@@ -217,7 +262,9 @@ class Sockets:
         _set_common(socket, self._settings)
         return socket
 
-    def _connected(self, socket, endpoint, heartbeats=True):
+    def _connected(self, socket, endpoint, key=b'', heartbeats=True):
+        if endpoint.startswith('tcp:'):
+            self._secure(socket, endpoint, key)
         if heartbeats:
             socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_IVL)
             socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
@@ -235,6 +282,16 @@ class Sockets:
             self.close(socket)
             raise endpoints.BadEndpoint(f'{endpoint}: {error}') from None
         return socket
+
+
+    def _secure(self, socket, endpoint, key):
+        """The one place that decides whether anything goes in the clear."""
+        refusal = self.access.refusal(key)
+        if refusal:
+            self.close(socket)
+            raise endpoints.BadEndpoint(f'{endpoint}: {refusal}')
+        if key:
+            curve.use_key(socket, self.access.pair, key)
 
 
 def listen_on(socket: zmq.Socket, endpoint: str, descriptor: int) -> None:

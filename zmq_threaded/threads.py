@@ -31,6 +31,8 @@ OUTBOX = 'zmq-outbox'
 # The thread that owns the cache; and the one that may block in the client
 # library of the registry.
 REGISTRY, REGISTRY_ENGINE = 'zmq-registry', 'zmq-registry-engine'
+# The thread that asks the services of this process whether they hear.
+SELF_CHECK = 'zmq-self-check'
 JOURNAL = 'zmq-journal'
 _NEVER_WAIT = {OUTBOX, REGISTRY, REGISTRY_ENGINE, JOURNAL}
 

@@ -94,6 +94,16 @@ NOTICED_WITHIN = 1.0
 LAST_WRITE = 1.0
 LAST_REPLIES = 2.0
 
+# A receiver that closes
+#
+# It refuses requests for zmq_linger, and says so in each refusal. It closes
+# when none has come for RECEIVER_QUIET, but no later than RECEIVER_OVERTIME
+# after that time. What comes in between its last look and its close is lost;
+# who has heard its word sends nothing. That a connection leads to the same
+# receiver is certain for RECONNECT after that word.
+RECEIVER_QUIET = 0.1
+RECEIVER_OVERTIME = 0.5
+
 # Limits
 #
 # From a pipe that is full libzmq reads nothing more, heartbeats included, and

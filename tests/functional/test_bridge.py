@@ -240,8 +240,9 @@ def test_an_endpoint_that_exits_ends_no_worker(bridge, topic):
             raise SystemExit(1)
 
     node = bridge.node
-    node.server(topic, transport=bridge.transport(), endpoint=Exits(),
-                workers=1)
+    # futurist's own ends a worker, for a message of the other driver.
+    node.server(topic, transport=bridge.transport(rpc_zmq_executor='fast'),
+                endpoint=Exits(), workers=1)
     client = node.client(bridge.rabbit(), topic=topic)
     client.cast({}, 'leave')
     assert client.call({}, 'echo', value=1) == 1
@@ -473,6 +474,34 @@ def test_cleanup_and_a_later_use(bridge, topic, send):
         assert client.call({}, 'echo', value=1) == 1
         transport.cleanup()
         transport.cleanup()
+
+
+def test_what_comes_while_a_server_stops_goes_to_another(bridge, topic):
+    """The rabbit driver loses it."""
+    node = bridge.node
+    stopping = node.server(topic, 'a', transport=bridge.transport())
+    client = node.client(bridge.rabbit(), topic=topic)
+    sent, over = [], threading.Event()
+
+    def cast():
+        while not over.is_set():
+            client.cast({}, 'note', value=len(sent))
+            sent.append(len(sent))
+
+    casting = threading.Thread(target=cast)
+    casting.start()
+    waiting.until(lambda: len(sent) > 20)
+    stopping.stop()
+    during = len(sent)
+    waiting.until(lambda: len(sent) > during + 20)
+    stopping.wait()
+    other = node.server(topic, 'b', transport=bridge.transport())
+    over.set()
+    casting.join()
+    both = stopping.endpoint.seen, other.endpoint.seen
+    waiting.until(lambda: sum(map(len, both)) >= len(sent))
+    time.sleep(0.2)
+    assert sorted(sum(both, [])) == sent
 
 
 # One of the two is down

@@ -518,7 +518,7 @@ def test_a_call_whose_id_is_known_is_refused(raw):
             reason, text = wire.nack_reason(answer)
             assert reason == wire.MALFORMED and 'this id' in text
     assert len(kept) == 1 and service._reception.held.unanswered() == 1
-    assert service._counters.snapshot()['repeated_calls'] == 8
+    assert service.counters.snapshot()['repeated_calls'] == 8
     kept[0].reply(7)
     assert receive(peer).body[0] == b'7'
     # Answered and gone, so that it is none of the above.

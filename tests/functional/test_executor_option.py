@@ -22,7 +22,10 @@ KINDS = {'fast': fast_executor.FastExecutor,
 every_executor = pytest.mark.parametrize('name', sorted(KINDS))
 
 
-def test_the_fast_one_is_the_default(node):
+def test_the_fast_one_is_the_default(node, monkeypatch):
+    # By which all tests may be run with another one.
+    monkeypatch.delenv('OS_OSLO_MESSAGING_ZMQ__RPC_ZMQ_EXECUTOR',
+                       raising=False)
     server = node.server(workers=3)
     assert type(server._work_executor) is fast_executor.FastExecutor
     assert server._work_executor._max_workers == 3

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cast() or notify() has accepted survives its process."""
 
+import gc
+import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+import threading
 import time
 
 import oslo_messaging
@@ -32,7 +38,6 @@ def sender(node, **query):
 
 
 def tell(process, **what):
-    import json
     return process.ask(json.dumps(what))
 
 
@@ -186,7 +191,6 @@ def test_a_forked_child_leaves_its_parents_journal_alone(durable):
     name, = journals(durable)
     pid = os.fork()
     if not pid:
-        import gc
         status = 1
         try:
             gc.collect()
@@ -200,3 +204,142 @@ def test_a_forked_child_leaves_its_parents_journal_alone(durable):
     server = durable.server()
     waiting.until(lambda: sorted(server.endpoint.seen) == [1, 2, 3])
     waiting.until(lambda: journals(durable) == [name])
+
+
+# Order, and a long absence
+
+class InOrder(rpc.Notes):
+    """Writes down who sent what."""
+
+
+def listener_in_order(node):
+    """A listener whose one worker handles all in the order of arrival."""
+    endpoint = InOrder()
+    listening = oslo_messaging.get_notification_listener(
+        node.notification_transport(),
+        [oslo_messaging.Target(topic='notes')], [endpoint], pool='pool')
+    listening.endpoint, listening.seen = endpoint, endpoint.seen
+    listening.start(override_pool_size=1)
+    node.closing(node.stop, listening)
+    return listening
+
+
+def out_of_order(seen):
+    """What came too late, of payloads 'sender-number'."""
+    found = {}
+    for text in seen:
+        name, _, number = text.rpartition('-')
+        found.setdefault(name, []).append(int(number))
+    return {name: [number for at, number in enumerate(numbers)
+                   if number < max(numbers[:at], default=-1)]
+            for name, numbers in found.items()
+            if numbers != sorted(numbers)}
+
+
+@pytest.mark.parametrize('is_killed', [True, False])
+def test_all_is_there_in_order_after_a_long_absence(node, tmp_path,
+                                                    is_killed):
+    node.query = {'rpc_zmq_custody': 'process', 'rpc_message_ttl': 1}
+    first = listener_in_order(node)
+    path = str(tmp_path / 'accepted')
+    senders = [processes.ServerProcess(
+        node.ipc_dir, 'custody_sender_main.py', node.url(), 'notify',
+        f'sender-{number}', path, '0.002') for number in range(3)]
+    for each in senders:
+        node.closing(each.end)
+    waiting.until(lambda: len({text.rpartition('-')[0]
+                               for text in first.seen}) == 3)
+    node.stop(first)
+
+    def accepted():
+        with open(path) as file:
+            return file.read().splitlines()
+    # Longer than rpc_message_ttl, and more than an adopter loads at once.
+    before, began = len(accepted()), time.monotonic()
+    waiting.until(lambda: len(accepted()) > before + 2500
+                  and time.monotonic() > began + 2, 60)
+    if is_killed:
+        for each in senders:
+            each.kill()
+    last = listener_in_order(node)
+    if not is_killed:
+        waiting.until(lambda: len(last.seen) > 1000, 30)
+        for each in senders:
+            each.end()
+    waiting.until(lambda: set(accepted()) <= {*first.seen, *last.seen}, 60)
+    assert not out_of_order(last.seen)
+    assert not set(first.seen) & set(last.seen)
+
+
+# Forks
+
+def test_children_of_a_process_that_writes_all_the_time(node):
+    """None of them finds sqlite in the middle of a step."""
+    node.query = CUSTODY
+    transport = node.transport()
+    client = node.client(transport)
+    ended = threading.Event()
+
+    def cast():
+        while not ended.is_set():
+            client.cast({}, 'note', value=0)
+    threads = [threading.Thread(target=cast) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        pids = [_child(client) for _ in range(20)]
+        for pid in pids:
+            waiting.until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 30)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert len(journals(node)) == 21
+    server = node.server()
+    waiting.until(lambda: {-1, 0} == set(server.endpoint.seen))
+    waiting.until(lambda: server.endpoint.seen.count(-1) == 20, 30)
+    waiting.until(lambda: len(journals(node)) == 1, 30)
+
+
+def _child(client):
+    pid = os.fork()
+    if not pid:
+        # The threads of the parent are not there to stop this one.
+        signal.alarm(25)
+        try:
+            client.cast({}, 'note', value=-1)
+            gc.collect()
+        finally:
+            os._exit(0)
+    return pid
+
+
+# A full journal
+
+def test_a_full_journal_drops_the_oldest_for_nobody(node, caplog):
+    transport = node.transport(rpc_zmq_custody='process',
+                               rpc_zmq_custody_bytes=100_000)
+    client = node.client(transport)
+    for number in range(100):
+        client.cast({}, 'note', value=[number, 'x' * 2000])
+    counted = counters(transport)
+    assert 40 < counted['dropped_no_space'] < 80
+    assert 'rpc_zmq_custody_bytes' in caplog.text
+    server = node.server()
+    waiting.until(lambda: server.endpoint.seen
+                  and server.endpoint.seen[-1][0] == 99)
+    left = sorted(number for number, _ in server.endpoint.seen)
+    assert left == list(range(counted['dropped_no_space'], 100))
+
+
+def test_a_full_disk_fails_the_cast_by_name(ipc_dir):
+    """As root, with a small file system in a mount namespace of its own."""
+    if os.geteuid():
+        pytest.skip('only root may mount')
+    done = subprocess.run(
+        ['unshare', '--mount', sys.executable, '-m',
+         'tests.support.full_journal_main', ipc_dir], text=True,
+        capture_output=True, timeout=60, env=processes.ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert 'database or disk is full' in done.stdout
+    assert ipc_dir in done.stdout

@@ -13,6 +13,7 @@ from urllib import parse
 
 import pytest
 
+from tests.support import rabbit
 from tests.support import receivers
 
 _MAIN = os.path.join(os.path.dirname(__file__), '..', 'support',
@@ -95,6 +96,21 @@ def shared_receiver():
 @pytest.mark.parametrize('name', _NAMES)
 def test_suite_through_a_receiver(shared_receiver, run_suite, name):
     url = _url(shared_receiver.ipc_dir, **receivers.query(shared_receiver))
+    assert run_suite(url, name) == _passed(_COUNTS[name])
+
+
+@pytest.fixture(scope='module')
+def broker():
+    with rabbit.open_broker() as broker:
+        yield broker
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group('rabbit')
+@pytest.mark.parametrize('send', ['other', 'zmq'])
+@pytest.mark.parametrize('name', sorted(_COUNTS))
+def test_suite_over_a_bridge(broker, run_suite, ipc_dir, name, send):
+    url = _url(ipc_dir, rpc_zmq_bridge=broker.url, rpc_zmq_bridge_send=send)
     assert run_suite(url, name) == _passed(_COUNTS[name])
 
 

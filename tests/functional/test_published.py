@@ -50,7 +50,7 @@ def test_a_service_says_that_its_name_does_not_lead_to_it(
                          rpc_zmq_bind_address=bind)
     parts.service([])
     if not expected:
-        waiting.until(lambda: parts._published._next != 0)
+        waiting.until(lambda: parts._surroundings.published._next != 0)
         assert _warnings(caplog) == []
         return
     told = waiting.until(lambda: _warnings(caplog))

@@ -26,7 +26,8 @@ def test_a_service_that_stops_does_not_miss_the_receiver(node, caplog):
     waiting.until(lambda: lines(caplog, 'nobody can reach'))
     service.stop()
     caplog.clear()
-    parts._presence._others, parts._presence._next_look = None, 0.0
+    presence = parts._surroundings.presence
+    presence._others, presence._next_look = None, 0.0
     parts._housekeeping()
     assert not lines(caplog, 'nobody can reach')
     service.cleanup()

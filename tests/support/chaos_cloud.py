@@ -105,6 +105,11 @@ class Actor:
         self._note('finish')
         self._popen.stdin.close()
 
+    def terminate(self):
+        """As finish(), by SIGTERM."""
+        self._note('finish')
+        self._popen.terminate()
+
     def exit_code(self, seconds):
         return self._popen.wait(seconds)
 

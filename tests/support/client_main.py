@@ -2,11 +2,12 @@
 """A client in a process of its own: a line of JSON in, a line of JSON out.
 
     {"do": "call" | "cast" | "fanout", "method": ..., "args": {...},
-     "timeout": seconds}
+     "timeout": seconds, "server": ... (of a call)}
     {"do": "notify", "payload": ...}
     {"do": "begin"}        numbered calls and casts until
     {"do": "end"}          which tells what was sent, and how calls failed
     {"do": "counters"}
+    {"do": "findings"}     their kinds
 
 Argument: URL. All goes to the topic 'topic', notifications to 'notes'.
 """
@@ -83,8 +84,9 @@ class Client:
             self._notify, 'publisher', driver='messagingv2', topics=['notes'],
             retry=-1)
 
-    def call(self, method, args, timeout=10):
-        return _call(self._client.prepare(timeout=timeout), method, args)
+    def call(self, method, args, timeout=10, **where):
+        return _call(self._client.prepare(timeout=timeout, **where), method,
+                     args)
 
     def cast(self, method, args):
         self._client.cast({}, method, **args)
@@ -103,6 +105,10 @@ class Client:
 
     def counters(self):
         return self._rpc._driver.counters()
+
+    def findings(self):
+        parts = self._rpc._driver._runtimes.current()
+        return [each.kind for each in parts.findings.all()]
 
     def close(self):
         self._rpc.cleanup()

@@ -21,3 +21,11 @@ def free_ports(count):
 
 def free_port():
     return free_ports(1)[0]
+
+
+def is_taken(port):
+    """Whether somebody listens on a port of this machine."""
+    with contextlib.suppress(OSError):
+        socket.create_connection(('127.0.0.1', port), 1).close()
+        return True
+    return False

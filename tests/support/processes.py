@@ -57,7 +57,8 @@ class ServerProcess:
 
     def ask(self, question):
         """'seen': what was noted; 'slept': how many calls of sleep() have
-        begun; 'counters': of the driver; 'stop': stop serving cleanly.
+        begun; 'counters': of the driver; 'findings': their kinds; 'warned':
+        the warnings, with their times; 'stop': stop serving cleanly.
         """
         print(question, file=self._popen.stdin, flush=True)
         return json.loads(self._popen.stdout.readline())

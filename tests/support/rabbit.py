@@ -78,10 +78,16 @@ class Rabbit:
     def messages(self, queue):
         """How many messages lie in a queue; None if there is no such queue.
         """
+        return getattr(self._queue(queue), 'message_count', None)
+
+    def consumers(self, queue):
+        """How many listen to a queue; None if there is no such queue."""
+        return getattr(self._queue(queue), 'consumer_count', None)
+
+    def _queue(self, queue):
         with self._connection() as connection:
             with contextlib.suppress(amqp.exceptions.NotFound):
-                return connection.channel().queue_declare(
-                    queue, passive=True).message_count
+                return connection.channel().queue_declare(queue, passive=True)
 
     def kill(self):
         self._signal(signal.SIGKILL)

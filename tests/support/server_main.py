@@ -2,6 +2,7 @@
 """The child process of processes.ServerProcess."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -36,7 +37,20 @@ class Endpoint:
         return os.getpid()
 
 
+class Warned(logging.Handler):
+    """Keeps warnings, with when they came in monotonic seconds."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+        logging.getLogger('zmq_threaded').addHandler(self)
+
+    def emit(self, record):
+        self.lines.append((time.monotonic(), record.getMessage()))
+
+
 def main(url, topic, server):
+    warned = Warned()
     cfg.CONF([], project='zmq_threaded_tests')
     endpoint = Endpoint()
     transport = oslo_messaging.get_rpc_transport(cfg.CONF, url)
@@ -47,17 +61,22 @@ def main(url, topic, server):
     print('ready', flush=True)
     for question in sys.stdin:
         print(json.dumps(_answer(question.strip(), endpoint, transport,
-                                 listening)), flush=True)
+                                 listening, warned)), flush=True)
     listening.stop()
     listening.wait()
     transport.cleanup()
 
 
-def _answer(question, endpoint, transport, listening):
+def _answer(question, endpoint, transport, listening, warned):
+    if question == 'warned':
+        return warned.lines
     if question == 'seen':
         return endpoint.seen
     if question == 'counters':
         return transport._driver.counters()
+    if question == 'findings':
+        return [each.kind for each
+                in transport._driver._runtimes.current().findings.all()]
     if question == 'slept':
         return endpoint.slept
     if question == 'stop':

@@ -69,6 +69,12 @@ class Directory:
 
     avoid = unreachable
 
+    def closes(self, instance, seconds):
+        self.passed_over[instance.id] = 'closing'
+
+    def is_expected(self, topic):
+        return 'closing' in self.passed_over.values()
+
     def reached(self, instance):
         self.passed_over.pop(instance.id, None)
 

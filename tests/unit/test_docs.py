@@ -16,13 +16,15 @@ from zmq_threaded import wire
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / 'zmq_threaded'
 DOCS = PACKAGE / 'docs'
-NAMES = {'operations', 'promises', 'options', 'counters', 'upgrades', 'speed',
-         'architecture', 'changes'}
+NAMES = {'migration', 'operations', 'promises', 'options', 'counters',
+         'upgrades', 'speed', 'architecture', 'changes', 'encryption',
+         'troubleshooting'}
 PAGES = [ROOT / 'README.md', *(ROOT / '.github').glob('*.md'),
          *DOCS.glob('*.md')]
 # Paths of the architecture page are those below the package.
 MODULE = re.compile(r'`((?:[a-z_]+/)*[a-z_]+\.py)`')
-GAUGES = {'sockets', 'descriptors_left', 'backlog', 'unacknowledged'}
+GAUGES = {'sockets', 'descriptors_left', 'backlog', 'unacknowledged',
+          'deaf_services'}
 TYPES = {cfg.StrOpt: 'string', cfg.BoolOpt: 'boolean', cfg.PortOpt: 'port',
          cfg.IntOpt: 'integer', cfg.FloatOpt: 'number', cfg.ListOpt: 'list'}
 

@@ -41,7 +41,7 @@ def test_thousands_are_spread(due):
 
 def test_a_large_topic_is_spread_more_but_no_longer_than_a_refresh(due):
     waits = due(10_000, listed=100, count=50)
-    assert 2 < max(waits) < 3.01
+    assert 5 < max(waits) < UPDATE + 0.1
     assert max(due(10_000, listed=2000, count=50)) < UPDATE + 0.1
 
 

@@ -26,6 +26,7 @@ ONE, OTHER = custody_tests.instances(2)
 PROMISED = '''
             WATCHED   SENT_CALL SENT       UNSENT SENT_COPY  UNSENT_COPY
     DOWN    KEEP      END_CALL  KEEP       ROUTE  KEEP       KEEP
+    CLOSING KEEP      KEEP      KEEP       ROUTE  KEEP       KEEP
     SILENT  END_CALL  END_CALL  SEND_AGAIN ROUTE  KEEP       KEEP
     LOST    END_CALL  END_CALL  SEND_AGAIN ROUTE  SEND_AGAIN ROUTE
     GONE    END_CALL  END_CALL  SEND_AGAIN ROUTE  END_COPY   END_COPY
@@ -179,7 +180,7 @@ def test_messages_that_go_elsewhere_keep_their_order(world, loss):
     unsent = [put(world, What.UNSENT) for _ in range(3)]
     lose(world, loss)
     assert list(world.other.queue) == (
-        unsent if loss is Loss.DOWN else [*sent, *unsent])
+        unsent if loss in (Loss.DOWN, Loss.CLOSING) else [*sent, *unsent])
 
 
 # The end of a message

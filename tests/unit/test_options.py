@@ -31,14 +31,19 @@ LIVE = {
     'rpc_zmq_topology': ('receiver', 'topology', 'receiver'),
     'use_router_proxy': ('true', 'topology', 'receiver'),
     'rpc_zmq_port': ('9502', 'receiver_port', 9502),
+    'rpc_zmq_metrics_address': ('[::1]:1', 'metrics_address', '[::1]:1'),
     'rpc_zmq_transport': ('tcp', 'transport', 'tcp'),
     'rpc_zmq_bind_address': ('::1', 'bind_address', '::1'),
     'rpc_zmq_host': ('node-1', 'host', 'node-1'),
+    'rpc_zmq_encryption': ('serve', 'encryption', 'serve'),
+    'rpc_zmq_key_file': ('/k', 'key_file', '/k'),
+    'rpc_zmq_trusted_keys': ('/t', 'trusted_keys', '/t'),
     'rpc_zmq_min_port': ('60000', 'ports', range(60000, 65536)),
     'rpc_zmq_max_port': ('50000', 'ports', range(49153, 50001)),
     'rpc_zmq_bind_port_retries': ('7', 'bind_retries', 7),
     'rpc_zmq_contexts': ('3', 'io_threads', 3),
     'rpc_zmq_topic_backlog': ('17', 'backlog', 17),
+    'rpc_zmq_stuck_workers_after': ('60', 'stuck_after', 60.0),
     'rpc_zmq_max_message_size': ('2000000', 'max_message_size', 2000000),
     'rpc_zmq_outbox_limit': ('18', 'outbox_limit', 18),
     'rpc_cast_timeout': ('1.5', 'cast_timeout', 1.5),
@@ -73,6 +78,13 @@ LEGACY = {
     'rpc_retry_attempts': '3', 'matchmaker_heartbeat_freq': '300',
     'matchmaker_heartbeat_ttl': '600',
 }
+# What an option needs beside it.
+WITH = {
+    'rpc_zmq_encryption': {'rpc_zmq_key_file': '/k', 'rpc_zmq_trusted_keys':
+                           '/t'},
+    'rpc_zmq_key_file': {'rpc_zmq_trusted_keys': '/t'},
+    'rpc_zmq_trusted_keys': {'rpc_zmq_key_file': '/k'},
+}
 NUMBERS = [name for name, (text, _, _) in LIVE.items()
            if text.replace('.', '').isdigit()]
 BAD = [(name, 'many') for name in NUMBERS] + [
@@ -84,11 +96,13 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_zmq_port', '65536'), ('rpc_zmq_port', '-1'),
     ('rpc_zmq_transport', 'udp'), ('rpc_zmq_transport', 'IPC'),
     ('rpc_zmq_serialization', 'pickle'),
+    ('rpc_zmq_encryption', 'on'), ('rpc_zmq_encryption', 'Required'),
     ('rpc_zmq_matchmaker', 'nonsense'),
     ('rpc_zmq_bind_port_retries', '0'),
     ('rpc_zmq_max_message_size', '1023'),
     ('rpc_zmq_max_message_size', '2147483649'),
     ('rpc_zmq_contexts', '0'), ('rpc_zmq_contexts', '65'),
+    ('rpc_zmq_stuck_workers_after', '0'),
     ('rpc_zmq_topic_backlog', '0'), ('rpc_zmq_outbox_limit', '0'),
     ('rpc_cast_timeout', '-1.1'), ('rpc_zmq_exit_timeout', '-1'),
     ('rpc_message_ttl', '0'), ('rpc_zmq_custody', 'ram'),
@@ -140,7 +154,9 @@ def test_these_tables_have_every_option():
 
 
 @pytest.mark.parametrize('name', LIVE)
-def test_default_is_another(config, name):
+def test_default_is_another(config, name, monkeypatch):
+    monkeypatch.delenv(f'OS_OSLO_MESSAGING_ZMQ__{name.upper()}',
+                       raising=False)
     _, attribute, value = LIVE[name]
     default = getattr(options.read(config(), {}), attribute)
     assert default != value or name == 'rpc_zmq_matchmaker'
@@ -149,20 +165,23 @@ def test_default_is_another(config, name):
 @pytest.mark.parametrize('name', LIVE)
 def test_live_option_in_the_url(config, name):
     text, attribute, value = LIVE[name]
-    assert getattr(options.read(config(), {name: text}), attribute) == value
+    query = {**WITH.get(name, {}), name: text}
+    assert getattr(options.read(config(), query), attribute) == value
 
 
 @pytest.mark.parametrize('group', [options.GROUP, 'DEFAULT'])
 @pytest.mark.parametrize('name', LIVE)
 def test_live_option_in_a_file(config, name, group):
     text, attribute, value = LIVE[name]
-    settings = options.read(config(in_group(name, text, group)), {})
+    settings = options.read(config(in_group(name, text, group)),
+                            WITH.get(name, {}))
     assert getattr(settings, attribute) == value
 
 
 @pytest.mark.parametrize('name', LIVE)
 def test_default_section_is_deprecated(config, name, deprecations):
-    options.read(config(in_group(name, LIVE[name][0], 'DEFAULT')), {})
+    options.read(config(in_group(name, LIVE[name][0], 'DEFAULT')),
+                 WITH.get(name, {}))
     assert (f'Use option "{name}" from group "{options.GROUP}"'
             in deprecations.text)
 

@@ -32,7 +32,7 @@ class Member:
         self.thread = threading.current_thread()
         if self.fails:
             raise ValueError('a fault of one service')
-        return self.left
+        return time.monotonic() + self.left
 
     def is_behind(self):
         return self.left < math.inf

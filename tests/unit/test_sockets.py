@@ -12,6 +12,7 @@ from zmq_threaded import endpoints
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.client import requests
+from zmq_threaded.registry import record
 
 NOBODY = 'tcp://127.0.0.1:1'
 
@@ -55,8 +56,9 @@ def _interrupted(line, function, *args):
 
 
 def _connection(made):
-    return requests._Connection((NOBODY,), NOBODY, made.request(NOBODY), made,
-                                None)
+    return requests._Connection(
+        record.Instance(bytes(16), (NOBODY,)), NOBODY, made.request(NOBODY),
+        made, None)
 
 
 @pytest.mark.parametrize('kind', ['request', 'dealer', 'backend'])

@@ -10,6 +10,7 @@ from zmq_threaded import backoff
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.bridge import other as others
+from zmq_threaded.bridge import prefetched
 
 LOG = logs.get(__name__)
 
@@ -135,6 +136,7 @@ class OtherListener:
             while not self._is_stopping:
                 self._wait_for_word()
             listener.stop()
+            prefetched.give_back(listener)
         finally:
             self._has_stopped = True
 

@@ -4,13 +4,19 @@
 import argparse
 import sys
 
+from zmq_threaded.cli import custody
+from zmq_threaded.cli import health
 from zmq_threaded.cli import keys
+from zmq_threaded.cli import metrics
 from zmq_threaded.cli import output
+from zmq_threaded.cli import ping
+from zmq_threaded.cli import status
+from zmq_threaded.cli import top
 
 COMMAND = 'oslo-messaging-zmq'
 # Each has add(verbs), which adds the parser of a verb and sets its `run`: a
 # function of the arguments that returns the exit code.
-VERBS = (keys,)
+VERBS = (status, ping, top, health, metrics, custody, keys)
 
 _WHAT_IT_IS = 'Look after a cloud whose services talk over zmq://.'
 _EXIT_CODES = ('exit code:\n'

@@ -57,11 +57,11 @@ def show(arguments: argparse.Namespace, document: Any,
         return
     for part in parts:
         if isinstance(part, str):
-            print(part)
+            print(fit(part))
         elif form == TABLE and rich:
             _rich(part)
         else:
-            _plain(part)
+            print(*plain(part), sep='\n')
 
 
 def _rich(table):
@@ -70,21 +70,22 @@ def _rich(table):
         made.add_column(column, overflow='fold')
     for row in table.rows:
         # Names come from anywhere: they are text, and no markup.
-        made.add_row(*(rich.markup.escape(_text(cell)) for cell in row))
+        made.add_row(*(rich.markup.escape(fit(cell)) for cell in row))
     rich.console.Console().print(made)
 
 
-def _plain(table):
+def plain(table: Table) -> list[str]:
+    """The lines of a table, for a pipe."""
     rows = [list(table.columns),
-            *([_text(cell) for cell in row] for row in table.rows)]
+            *([fit(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(table.title)
-    for row in rows:
-        print('  '.join(cell.ljust(width) for cell, width
-                        in zip(row, widths, strict=True)).rstrip())
+    return [table.title, *(
+        '  '.join(cell.ljust(width) for cell, width
+                  in zip(row, widths, strict=True)).rstrip()
+        for row in rows)]
 
 
-def _text(cell):
-    """A cell, in which no control character reaches the terminal."""
+def fit(cell: object) -> str:
+    """A cell or line, without control characters for the terminal."""
     text = '' if cell is None else str(cell)
     return ''.join(sign if sign.isprintable() else '?' for sign in text)

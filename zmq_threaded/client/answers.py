@@ -55,6 +55,8 @@ class Refused(NamedTuple):
 
     :ivar reason: of wire.REASON_NAMES, or one of a later version
     :ivar text: more about the reason, in the words of whoever refuses
+    :ivar closes_in: seconds after which the receiver is closed at the latest;
+        None unless a receiver refuses it because it is closing
 
     Thread: any.
     """
@@ -62,6 +64,7 @@ class Refused(NamedTuple):
     id: bytes
     reason: int
     text: str
+    closes_in: float | None = None
 
 
 class InstanceAbsent(NamedTuple):
@@ -125,7 +128,8 @@ def _read_status(message: wire.Message, from_receiver: bool) -> Answer:
 def _read_nack(message: wire.Message, from_receiver: bool) -> Answer:
     reason, text = wire.nack_reason(message)
     if message.id != wire.NO_ID:
-        return Refused(message.id, reason, text)
+        return Refused(message.id, reason, text, wire.closes_in(message)
+                       if from_receiver else None)
     if not from_receiver:
         # The connection of an instance would be closed while it is read.
         raise wire.Malformed('only a receiver speaks for an instance')

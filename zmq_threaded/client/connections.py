@@ -87,6 +87,7 @@ class Connections:
             connection = (self._connections.get(instance.endpoints)
                           or self._open(instance, is_patient))
             if connection is not None:
+                connection.use_key(instance.key)
                 queue = connection.queue(instance)
                 self._queues[instance.id] = queue
         return queue
@@ -104,7 +105,7 @@ class Connections:
                 self._sockets, instance.endpoints, endpoint,
                 instance.receiver, self._counters, self._in_doubt,
                 self._on_message, self._watch, self._tell,
-                self._queued_to)
+                self._queued_to, instance.key)
         except endpoints.BadEndpoint as error:
             return self._unreachable(instance, str(error))
         self._connections[instance.endpoints] = connection
@@ -162,7 +163,8 @@ class Connections:
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
-                if connection.used_at < oldest:
+                if (connection.used_at < oldest or connection.is_outdated()
+                        or connection.is_revoked()):
                     self._close(connection)
             elif not connection.check(now, probes > 0):
                 lost += connection.queues()

@@ -47,7 +47,8 @@ Delivery = deliveries.Delivery
 Where = deliveries.Where
 _MOVING, _ENDED = Where.MOVING, Where.ENDED
 _SWEEP_EXPIRED_EVERY = 1.0
-_REPORT_OLD_EVERY, _OLD = 60.0, 30.0
+# A sender looks for messages that are older than _OLD every _LOOK_FOR_OLD.
+_REPORT_OLD_EVERY, _LOOK_FOR_OLD, _OLD = 60.0, 5.0, 30.0
 
 
 class Custody:
@@ -61,8 +62,9 @@ class Custody:
     :param maker: of the ids of this process's messages
     :param journals: journal.journals.Journals, or None
     :ivar store: all messages
+    :ivar mute: who is listed, and has not taken messages for long
 
-    Thread: outbox.
+    Thread: outbox; any for reading mute.
     """
 
     def __init__(self, socket_factory, settings, registry,
@@ -96,7 +98,8 @@ class Custody:
             self._cache, self._connections, self._waiting, self.drop,
             self._spreading.drop_copy, self._recording.allows)
         self._may_warn = counting.Seldom()
-        self._next_sweep = self._next_report = 0.0
+        self._next_sweep = self._next_look = self._next_report = 0.0
+        self.mute: list[overdue.Overdue] = []
 
     # What there is
 
@@ -128,9 +131,9 @@ class Custody:
             self._next_sweep = now + _SWEEP_EXPIRED_EVERY
             self._sweep_expired(now)
             self._losses.tick(now)
-        if now >= self._next_report:
-            self._next_report = now + _REPORT_OLD_EVERY
-            self._report_old(now)
+        if now >= self._next_look:
+            self._next_look = now + min(_LOOK_FOR_OLD, _REPORT_OLD_EVERY)
+            self._look_for_old(now)
 
     def _sweep_expired(self, now):
         for delivery in self.store.expired(now):
@@ -140,9 +143,12 @@ class Custody:
             self.expire(delivery, losses.late(delivery),
                         delivery.held_up if is_held_up else '')
 
-    def _report_old(self, now):
-        text = overdue.report(self.store, now, _OLD, self._cache.listed)
-        if text is not None:
+    def _look_for_old(self, now):
+        held = self.store, now, _OLD, self._cache.listed
+        text = overdue.report(*held)
+        self.mute = overdue.mute(*held) if text else []
+        if text and now >= self._next_report:
+            self._next_report = now + _REPORT_OLD_EVERY
             LOG.warning('%s', text)
 
     def close(self) -> None:

@@ -162,7 +162,9 @@ class Evidence:
         delivery = queue.in_flight.get(answer.id)
         if delivery is None:
             return
-        if self._has_to_wait(delivery, answer.reason):
+        if answer.closes_in is not None:
+            self._receiver_closes(queue, answer)
+        elif self._has_to_wait(delivery, answer.reason):
             queue.back_off(delivery.id, time.monotonic())
         elif answer.reason == wire.EXPIRED:
             self._custody.expire(delivery, losses.NOT_BEGUN)
@@ -172,6 +174,17 @@ class Evidence:
                 f'{queue.instance} refused it: {texts.line(answer.text)}')
         else:
             self._send_elsewhere(queue, delivery, answer)
+
+    def _receiver_closes(self, queue, answer):
+        """Nothing that it refuses was taken, and nothing more is sent to it.
+        """
+        self._cache.closes(queue.instance, answer.closes_in)
+        now = time.monotonic()
+        queue.send_again(answer.id)
+        for each in ([queue] if queue.is_held(now)
+                     else queue.connection.queues()):
+            each.hold(now + answer.closes_in)
+            self.lose(each, Loss.CLOSING)
 
     def _has_to_wait(self, delivery, reason):
         """Whether an instance cannot take a message for now, and no other one
@@ -208,7 +221,9 @@ class Evidence:
         is asked about them now and then.
         """
         why = queue.connection.why
-        if not queue.connection.to_receiver:
+        if queue.connection.is_revoked():
+            self._revoked(queue)
+        elif not queue.connection.to_receiver:
             self._cache.unreachable(queue.instance, why())
             self.lose(queue, Loss.GONE if queue.connection.is_dead()
                       else Loss.LOST)
@@ -216,8 +231,18 @@ class Evidence:
             if not queue.look_at:
                 self._cache.unreachable(queue.instance, why())
                 self.lose(queue, Loss.DOWN)
+            else:
+                self._cache.still_unreachable(queue.instance, why())
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
+
+    def _revoked(self, queue):
+        """An instance whose key was taken away counts as gone."""
+        may_have_begun = sum(each.kind != wire.CALL and not each.pinned
+                             for each in queue.in_flight.values())
+        if may_have_begun:
+            self._counters.add('resent_after_revocation', may_have_begun)
+        self.lose(queue, Loss.GONE)
 
     def _look_for(self, queue):
         """Ask the registry about a lost instance, for what waits for it."""
@@ -228,9 +253,14 @@ class Evidence:
                                   looked_at)))
 
     def _looked_for(self, queue, topic, looked_at):
-        if (looked_at is not None and not queue.connection.connected
-                and queue.connection.queue_of(queue.instance.id) is queue
-                and not self._cache.is_listed(topic, queue.instance)):
+        if (looked_at is None or queue.connection.connected
+                or queue.connection.queue_of(queue.instance.id) is not queue):
+            return
+        if self._cache.is_listed(topic, queue.instance):
+            # Its receiver may have come back with another key.
+            queue.connection.use_key(
+                self._cache.newest(topic, queue.instance).key)
+        else:
             self.lose(queue, Loss.GONE)
 
     def lose(self, queue: SendQueue, loss: loss_table.Loss) -> None:

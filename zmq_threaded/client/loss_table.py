@@ -23,6 +23,8 @@ class Loss(enum.Enum):
     """
 
     DOWN = 'the receiver in front of its instance is down'
+    CLOSING = ('the receiver in front of its instance is closing: it takes no '
+               'more, and passes on answers')
     SILENT = 'the receiver gets no sign of life from its instance'
     LOST = ('its instance is out of reach and may come back: the connection '
             'is lost, or the instance refused the message')
@@ -66,6 +68,13 @@ TABLE = {
     Loss.DOWN: {
         What.WATCHED: Action.KEEP,
         What.SENT_CALL: Action.END_CALL,
+        What.SENT: Action.KEEP,
+        What.UNSENT: Action.ROUTE,
+        What.SENT_COPY: Action.KEEP,
+        What.UNSENT_COPY: Action.KEEP},
+    Loss.CLOSING: {
+        What.WATCHED: Action.KEEP,
+        What.SENT_CALL: Action.KEEP,
         What.SENT: Action.KEEP,
         What.UNSENT: Action.ROUTE,
         What.SENT_COPY: Action.KEEP,

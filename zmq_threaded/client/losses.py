@@ -47,6 +47,9 @@ NOBODY_TOOK = Cause(
 NO_ROOM = Cause(
     'no_room', 'nobody listens, and the outbox is full '
     '(rpc_zmq_outbox_limit)', _START)
+BY_HAND = Cause(
+    'by_hand', 'an operator dropped it (oslo-messaging-zmq custody drop)',
+    'nothing, if that was meant')
 NO_SPACE = Cause(
     'no_space', 'nobody listens, and the journal is full '
     '(rpc_zmq_custody_bytes)', _START)

@@ -22,6 +22,7 @@ from zmq_threaded import wire
 from zmq_threaded.client import custody
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import flushes
+from zmq_threaded.client import overdue
 from zmq_threaded.client import room
 from zmq_threaded.net import descriptors
 from zmq_threaded.registry import record
@@ -45,8 +46,7 @@ class Outbox:
 
     :param socket_factory: sockets.Sockets
     :param name: of the thread
-    :param journals_for: makes the Journals of this outbox; called with the
-        maker of its ids, and with what runs a callable in its thread, later
+    :param journals_for: makes its Journals; see journal.journals
     :ivar journals: journal.journals.Journals
 
     Thread: any for the public methods, outbox for the rest.
@@ -105,10 +105,7 @@ class Outbox:
             raise errors.NotAccepted(self._refusal or _CLOSED)
 
     def start(self) -> None:
-        """Start the thread, and the registry's.
-
-        :raises: descriptors.Short when there are none to be had
-        """
+        """Start the threads that it needs; descriptors.Short is raised."""
         # Both threads, before a message is accepted that would need them.
         self._registry.start()
         self._loop.start()
@@ -183,6 +180,16 @@ class Outbox:
                 f'The outbox, which holds {self.pending()} messages, did not '
                 f'say within {timeout} s which')
         return found
+
+    def mute(self) -> list[overdue.Overdue]:
+        """Who is listed, and has not taken messages for long."""
+        return self._custody.mute if self.pending() else []
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._turned_at or math.inf
 
     def ask_pending(self, answer: Callable[[list[dict[str, Any]]], object]
                     ) -> None:

@@ -86,6 +86,8 @@ class OutboxCalls:
             event, detail = deliveries.EXPIRED, None
         if event == deliveries.EXPIRED:
             self._counters.add('calls_timed_out')
+            if delivery.sent_at:
+                self._registry.cache.call_timed_out(delivery.instance)
             raise errors.MessagingTimeout(
                 'Timed out waiting for a reply to, or a sign of life of, '
                 f'{delivery}{self._why_unsent(delivery)}')

@@ -4,11 +4,53 @@
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from zmq_threaded.client import delivery as deliveries
 
 # Destinations that are named, and services of a topic.
 _PLACES, _SERVICES = 10, 3
+
+
+class Overdue(NamedTuple):
+    """A destination that is listed and does not take its messages.
+
+    :ivar name: of the topic, and of the instance if one was chosen
+    :ivar messages: how many
+    :ivar since: when the oldest of them was sent, in monotonic seconds
+
+    Thread: any.
+    """
+
+    name: str
+    messages: int
+    since: float
+
+
+def mute(held: Iterable[deliveries.Delivery], now: float, limit: float,
+         listed: Callable) -> list[Overdue]:
+    """The destinations that are listed, and have not acknowledged a message
+    that is older than the limit; those with the most messages.
+
+    :param held: the messages in custody
+    :param now: monotonic seconds
+    :param limit: seconds
+    :param listed: gives the instances that are registered for a topic
+    """
+    places: dict[tuple, list[float]] = {}
+    for each in held:
+        if now - each.since > limit:
+            places.setdefault((each.topic, each.instance), []).append(
+                each.since)
+    found = [Overdue(_place(topic, instance, listed), len(those), min(those))
+             for (topic, instance), those in places.items()
+             if _is_listed(topic, instance, listed)]
+    return sorted(found, key=lambda each: -each.messages)[:_PLACES]
+
+
+def _is_listed(topic, instance, listed):
+    known = listed(topic)
+    return bool(known) if instance is None else instance in known
 
 
 def report(held: Iterable[deliveries.Delivery], now: float, limit: float,

@@ -27,7 +27,7 @@ class Pool:
     def take(self, instance):
         with self._lock:
             # By endpoints: a receiver's are those of many instances.
-            stack = self._idle.get(instance.endpoints)
+            stack = self._idle.get((instance.endpoints, instance.key))
             if not stack:
                 return None
             self._size -= 1
@@ -38,8 +38,9 @@ class Pool:
         with self._lock:
             if (not self._closed
                     and connection.idle_since >= self._keeps_from):
-                self._idle.setdefault(connection.endpoints,
-                                      []).append(connection)
+                self._idle.setdefault(
+                    (connection.endpoints, connection.key),
+                    []).append(connection)
                 self._size += 1
                 connection = (self._pop_longest_idle()
                               if self._size > self._limit else None)
@@ -58,11 +59,11 @@ class Pool:
     def _close_idle_since(self, oldest):
         with self._lock:
             expired = []
-            for endpoints, stack in list(self._idle.items()):
+            for way, stack in list(self._idle.items()):
                 while stack and stack[0].idle_since < oldest:
                     expired.append(stack.pop(0))
                 if not stack:
-                    del self._idle[endpoints]
+                    del self._idle[way]
             self._size -= len(expired)
         for connection in expired:
             connection.close()
@@ -72,11 +73,11 @@ class Pool:
             self._closed = True
             # Each is closed before it is let go of: an exception at any line
             # leaves it to the next call.
-            for endpoints, stack in list(self._idle.items()):
+            for way, stack in list(self._idle.items()):
                 while stack:
                     stack[-1].close()
                     stack.pop()
-                del self._idle[endpoints]
+                del self._idle[way]
             self._size = 0
 
     def _pop_longest_idle(self):

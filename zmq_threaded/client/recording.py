@@ -3,8 +3,10 @@
 know before they are sent.
 """
 
+import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import topic as topics
@@ -13,12 +15,26 @@ from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
 from zmq_threaded.client import store
 from zmq_threaded.client import waiting
+from zmq_threaded.journal import drops
 from zmq_threaded.registry import record
 
 Delivery = deliveries.Delivery
 _RECORDING, _MOVING = deliveries.Where.RECORDING, deliveries.Where.MOVING
 # Seconds after which it is written again that a pool has listeners.
 _SEEN_EVERY = 3600.0
+
+
+@dataclasses.dataclass
+class _Pools:
+    """The pools of a topic.
+
+    :ivar seen: when each was seen last, in seconds of the clock on the wall
+
+    Thread: outbox.
+    """
+
+    topic: topics.Topic
+    seen: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Recording:
@@ -46,8 +62,7 @@ class Recording:
         self._cache = cache
         self._custody = custody
         self._lifetime = lifetime
-        # By the key of the topic: when a pool was seen, on the wall.
-        self._pools: dict[str, dict[str, float]] = {}
+        self._pools: dict[str, _Pools] = {}
         if journals is not None:
             journals.client = self
 
@@ -64,16 +79,18 @@ class Recording:
         delivery.part = delivery.part or file.next_part()
         delivery.where = _RECORDING
         self._journals.record(file, [(delivery, instance)], functools.partial(
-            self._recorded, [(delivery, instance)]))
+            self._recorded, [(delivery, instance)], self._route))
         return False
 
-    def route_copies(self, original: Delivery,
-                     copies: list[Delivery]) -> None:
-        """Send the copies of a message that lies in a journal; they take its
-        place there before.
+    def copies(self, original: Delivery, copies: list[Delivery],
+               route: Callable[[list[Delivery]], None]) -> None:
+        """Route the copies of a message. If the message lies in a journal,
+        they take its place there before.
+
+        :param route: called with those that have not ended before
         """
-        if not copies:
-            return
+        if original.kept is None or not copies:
+            return route(copies)
         kept = original.kept
         kept.left += len(copies)
         for copy in copies:
@@ -82,9 +99,9 @@ class Recording:
         parts = [(copy, copy.instance or self._cache.choose(copy.topic))
                  for copy in copies]
         self._journals.record(kept.file, parts, functools.partial(
-            self._recorded, parts))
+            self._recorded, parts, route))
 
-    def _recorded(self, parts):
+    def _recorded(self, parts, route):
         moving = [each for each in parts if each[0].where is _RECORDING]
         for delivery, instance in moving:
             delivery.where = _MOVING
@@ -92,7 +109,10 @@ class Recording:
                 delivery.recorded_for = instance.id
                 if not delivery.pinned:
                     delivery.chosen = instance
-        for delivery, _ in moving:
+        route([delivery for delivery, _ in moving])
+
+    def _route(self, found):
+        for delivery in found:
             self._custody.route(delivery)
 
     # The end
@@ -131,8 +151,7 @@ class Recording:
 
     def adopt(self, found: list[Delivery]) -> None:
         """Send what was in the journal of a process that died."""
-        for delivery in found:
-            self._custody.route(delivery)
+        self._route(found)
 
     # Pools
 
@@ -141,7 +160,7 @@ class Recording:
 
         :param seen: when, in seconds of the clock on the wall
         """
-        known = self._pools.setdefault(topic.key, {})
+        known = self._pools.setdefault(topic.key, _Pools(topic)).seen
         known[pool] = max(seen, known.get(pool, 0.0))
 
     def pools(self, original: Delivery, listed: set[str]) -> set[str]:
@@ -153,13 +172,28 @@ class Recording:
         if original.kept is None:
             return listed
         topic, now = original.topic, time.time()
-        known = self._pools.setdefault(topic.key, {})
+        known = self._pools.setdefault(topic.key, _Pools(topic)).seen
         for pool in listed:
             if now - known.get(pool, 0.0) > _SEEN_EVERY:
                 self._journals.seen(topic, pool)
                 known[pool] = now
         return listed | {pool for pool, seen in known.items()
                          if now - seen < self._lifetime}
+
+    # What operators want
+
+    def drop(self, name: str, pool: str | None) -> None:
+        """Drop the messages of a topic, or the copies of a pool, and forget
+        the pool; see journal.drops.
+        """
+        for delivery in self._store:
+            if (delivery.kept is not None
+                    and drops.matches(delivery.topic, name, pool)):
+                self._custody.drop(delivery, losses.BY_HAND)
+        if pool is not None:
+            for known in self._pools.values():
+                if drops.matches(known.topic, name, None):
+                    known.seen.pop(pool, None)
 
     # Room
 

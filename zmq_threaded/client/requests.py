@@ -13,48 +13,48 @@ from zmq_threaded import endpoints
 from zmq_threaded import errors
 from zmq_threaded import logs
 from zmq_threaded import sizes
-from zmq_threaded import texts
 from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import opening
 from zmq_threaded.client import pool
-from zmq_threaded.client import reasons
+from zmq_threaded.client import refusals
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import multiparts
 
 LOG = logs.get(__name__)
 
+NotTaken = refusals.NotTaken
 _WATCH_AFTER = timings.ASK_AFTER
-
-
-class _NotTaken(Exception):
-    """The request certainly did not reach the instance: choose another."""
 
 
 class _Connection:
     """A REQ socket to one service, or to the receiver of many.
 
-    :param endpoints: of the instance's record
+    :param instance: to whose endpoints it is
     :param endpoint: the one of them that is used
 
     Thread: whoever took it out of the pool.
     """
 
-    __slots__ = ('endpoints', 'endpoint', 'socket', 'idle_since',
-                 '_sockets', '_counters', '_receive_timeout', '_pid')
+    __slots__ = ('endpoints', 'key', 'endpoint', 'socket', 'idle_since',
+                 'opened_at', 'sent_at', '_made_at', '_sockets',
+                 '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, endpoints, endpoint, socket, socket_factory, counters):
-        self.endpoints = endpoints
+    def __init__(self, instance, endpoint, socket, socket_factory, counters):
+        self.endpoints, self.key = instance.endpoints, instance.key
         self.endpoint = endpoint
         self.socket = socket
         self._sockets = socket_factory
+        self._made_at = socket_factory.access.version
         self._counters, self._pid = counters, os.getpid()
-        self.idle_since = 0.0
+        self.idle_since = self.sent_at = 0.0
+        self.opened_at = time.monotonic()
         self._receive_timeout = None
 
     def send(self, frame):
         """False when there is no peer to take it."""
+        self.sent_at = time.monotonic()
         try:
             multiparts.send(self.socket, [frame])
         except zmq.Again:
@@ -82,7 +82,7 @@ class _Connection:
             except zmq.Again:
                 # No last look for a reply: one that lay unread is dropped with
                 # its connection, by libzmq (ZMQ_IMMEDIATE).
-                if was_lost or self.is_lost():
+                if was_lost or self.is_lost() or self.is_revoked():
                     raise errors.ServerGone() from None
                 # The reply may have come before the news: look once more.
                 was_lost = watch is not None and watch.is_lost
@@ -90,6 +90,15 @@ class _Connection:
     def is_lost(self):
         """Whether there is no peer any more."""
         return not multiparts.events(self.socket) & multiparts.POLLOUT
+
+    def is_outdated(self):
+        """Whether a key has come or gone since it was made."""
+        return self._made_at != self._sockets.access.version
+
+    def is_revoked(self):
+        """Whether the key of its peer is not trusted any more."""
+        return (self.is_outdated() and self.endpoint.startswith('tcp:')
+                and bool(self._sockets.access.refusal(self.key)))
 
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
@@ -122,7 +131,7 @@ class Requests:
     def __init__(self, socket_factory, settings, registry, counters, watch,
                  call_by_outbox):
         self._sockets = socket_factory
-        self._opening = opening.Opening(socket_factory)
+        self._opening = opening.Opening(socket_factory, counters)
         self._registry = registry
         self._counters = counters
         self._watch = watch
@@ -159,7 +168,7 @@ class Requests:
                 self._pool.shed()
                 return self._call_by_outbox(topic, body, flags, deadline,
                                             attempts, chosen=instance)
-            except _NotTaken as reason:
+            except NotTaken as reason:
                 LOG.debug('Call %s was not taken by %s: %s',
                           message_id.hex(), instance, reason)
                 self._stop_at(deadline, topic)
@@ -195,12 +204,17 @@ class Requests:
         self._pool.give(connection)
         if frame is None:
             self._counters.add('calls_timed_out')
+            self._registry.cache.call_timed_out(instance)
             raise errors.MessagingTimeout(
                 f'Timed out waiting for a reply to call {message_id.hex()} '
                 f'to {topic} from {instance}')
         return self._read(frame, instance, topic, message_id)
 
     def _lost(self, connection, instance):
+        if self._registry.cache.took_nothing(instance, connection.opened_at,
+                                             connection.sent_at):
+            connection.close()
+            raise NotTaken('its receiver was closing') from None
         if connection.is_lost():
             self._registry.cache.unreachable(
                 instance, f'{connection.endpoint}: the connection was lost '
@@ -225,6 +239,9 @@ class Requests:
         connection = (self._pooled(instance)
                       or self._connect(instance, deadline))
         while True:
+            if self._registry.cache.is_closing(instance):
+                connection.close()
+                raise NotTaken('its receiver is closing')
             flag, expiry = deliveries.expiry_for(connection.endpoint, deadline)
             if connection.send(wire.encode(wire.CALL, instance.id, message_id,
                                            body, flags | flag, expiry)):
@@ -232,26 +249,30 @@ class Requests:
             # It was lost while it was idle, or as soon as it was there.
             connection.close()
             if time.monotonic() >= deadline:
-                raise _NotTaken('connections to it do not last')
+                raise NotTaken('connections to it do not last')
             connection = self._connect(instance, deadline)
 
     def _pooled(self, instance):
         connection = self._pool.take(instance)
-        if connection and endpoints.is_closing(connection.endpoint,
-                                             connection.idle_since):
+        if connection and (
+                connection.is_outdated()
+                or endpoints.is_closing(connection.endpoint,
+                                        connection.idle_since)
+                or self._registry.cache.is_old(instance,
+                                               connection.opened_at)):
             connection.close()
             return None
         return connection
 
     def _connect(self, instance, deadline):
         try:
-            endpoint, socket = self._opening.open(instance.endpoints,
-                                                  deadline)
+            endpoint, socket = self._opening.open(
+                instance.endpoints, deadline, instance.key)
         except opening.Unreachable as problem:
             self._registry.cache.unreachable(instance, str(problem))
-            raise _NotTaken(str(problem)) from None
-        return _Connection(instance.endpoints, endpoint, socket,
-                           self._sockets, self._counters)
+            raise NotTaken(str(problem)) from None
+        return _Connection(instance, endpoint, socket, self._sockets,
+                           self._counters)
 
     def _read(self, frame, instance, topic, message_id):
         try:
@@ -260,7 +281,7 @@ class Requests:
                 self._registry.cache.reached(instance)
                 return message
             if message.kind == wire.NACK:
-                self._refused(instance, *wire.nack_reason(message))
+                refusals.act_on(message, instance, self._registry.cache)
             raise wire.Malformed(f'kind {message.kind}')
         except wire.WrongVersion as error:
             self._counters.add('wrong_version')
@@ -271,18 +292,6 @@ class Requests:
             raise errors.ServerGone(
                 f'The reply to call {message_id.hex()} to {topic} cannot be '
                 f'read: {error}') from None
-
-    def _refused(self, instance, reason, text):
-        if reason in (wire.VERSION, wire.MALFORMED):
-            raise errors.Refused(f'{instance}: {texts.line(text)}')
-        if reason == wire.EXPIRED:
-            raise errors.MessagingTimeout('The call expired before a worker '
-                                          'of the server began it: '
-                                          + texts.line(text))
-        self._registry.cache.avoid(
-            instance, deliveries.is_final(reason, instance),
-            reasons.refusal(reason, text))
-        raise _NotTaken(wire.REASON_NAMES.get(reason, str(reason)))
 
     def close_idle(self):
         """To be called now and then."""

@@ -45,7 +45,7 @@ class SendQueue:
         self.used_at = time.monotonic()
         self._ask_at = 0.0
         self._ask_interval = _ASK_AFTER
-        self._sends_again_at = 0.0
+        self._sends_again_at = self._held_until = 0.0
         self._back_off = 0.0
 
     def push(self, delivery: Delivery) -> None:
@@ -57,7 +57,8 @@ class SendQueue:
     def may_send(self, now: float) -> bool:
         """Whether there is a message that the instance may get now."""
         return bool(self.queue) and (len(self.in_flight) < _WINDOW
-                                     and now >= self._sends_again_at)
+                                     and now >= self._sends_again_at
+                                     and now >= self._held_until)
 
     def head_was_sent(self, now: float) -> None:
         """The first message that waits is in flight from now on."""
@@ -108,13 +109,23 @@ class SendQueue:
             self._sends_again_at = now + self._back_off
         self.send_again(message_id)
 
+    def hold(self, until: float) -> None:
+        """Send nothing until then, in monotonic seconds, or until there is
+        another peer: this one is closing.
+        """
+        self._held_until = until
+
+    def is_held(self, now: float) -> bool:
+        """Whether nothing is sent because the receiver is closing."""
+        return now < self._held_until
+
     def is_taken(self) -> None:
         """Note that the instance takes messages."""
         self._back_off = 0.0
 
     def connection_changed(self) -> None:
         """Ask soon: the connection was made or lost."""
-        self.look_at = self._ask_at = 0.0
+        self.look_at = self._ask_at = self._held_until = 0.0
         self._ask_interval = _ASK_AFTER
 
     def questions(self, now: float, connected_at: float,

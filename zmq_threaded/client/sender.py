@@ -49,14 +49,14 @@ class Sender:
         :raises: MessagingTimeout, MessageDeliveryFailure,
             MessageUndeliverable
         """
-        deadline = _deadline(timeout)
+        began = time.monotonic()
+        deadline = _deadline(began, timeout)
         if not threads.may_wait():
             raise errors.MessageDeliveryFailure(
                 f'A call to {topic} was made by a thread of the zmq driver, '
                 f'{threading.current_thread().name}, which must not wait')
         runtime = self._runtimes.current()
-        trips, began = runtime.counters.sent.of(topic), time.monotonic()
-        reply = None
+        trips, reply = runtime.counters.sent.of(topic), None
         try:
             if monitor_timeout:
                 reply = runtime.outbox_calls.call(
@@ -64,6 +64,7 @@ class Sender:
             else:
                 reply = runtime.requests.call(topic, body, flags, deadline,
                                               attempts)
+            trips.calls.add(time.monotonic() - began)
             return reply
         except errors.Nobody as nobody:
             raise self._nobody(nobody, topic, at_least_once,
@@ -71,7 +72,7 @@ class Sender:
         except descriptors.Short as error:
             raise _not_sent(topic, error) from None
         finally:
-            trips.ended(began, reply is not None)
+            trips.failed += reply is None
 
     def keep(self, kind: int, topic: topics.Topic, body: list[bytes],
              flags: int, attempts: int | None,
@@ -132,9 +133,9 @@ def _wait_until_taken(outbox, delivery, deadline):
     outbox_calls.raise_if_failed(event, detail, delivery)
 
 
-def _deadline(timeout):
+def _deadline(now, timeout):
     # Waiting for ever: queues and locks refuse an infinite timeout.
-    return time.monotonic() + min(outbox_calls.FOR_EVER,
+    return now + min(outbox_calls.FOR_EVER,
                                   math.inf if timeout is None else timeout)
 
 

@@ -13,6 +13,7 @@ from zmq_threaded.client import fanouts
 
 Delivery = deliveries.Delivery
 _SPREADING, _MOVING = deliveries.Where.SPREADING, deliveries.Where.MOVING
+_ENDED = deliveries.Where.ENDED
 COPY_IS_GONE = 'its instance is gone'
 # Seconds in which copies are routed before other tasks have their turn. To
 # open 1,000 connections takes a hundred times as long, and what is sent over
@@ -69,10 +70,7 @@ class Spreading:
             return self._custody.wait(original)
         original.destination.add(len(copies))
         self._note(original, copies)
-        if original.kept is None:
-            self._route(copies)
-        else:
-            self._recording.route_copies(original, copies)
+        self._recording.copies(original, copies, self._route)
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self._custody.end(original, deliveries.TAKEN if copies
@@ -92,7 +90,9 @@ class Spreading:
     def _route_some(self):
         until = time.monotonic() + _AT_A_TIME
         while self._unrouted and time.monotonic() < until:
-            self._custody.route(self._unrouted.popleft())
+            copy = self._unrouted.popleft()
+            if copy.where is not _ENDED:
+                self._custody.route(copy)
         if self._unrouted:
             self._tell(self._route_some)
 

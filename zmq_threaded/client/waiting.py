@@ -81,6 +81,8 @@ class Waiting:
         """
         if self._registry.cache.live(topic):
             return self._route_all(topic)
+        if self._registry.cache.is_expected(topic):
+            looked_at = None    # somebody is there, behind a closing receiver
         queue = self._by_key.pop(topic.key, ())
         remaining = [delivery for delivery in queue
                      if looked_at is None

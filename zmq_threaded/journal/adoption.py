@@ -8,6 +8,7 @@ a crash in between would leave them twice.
 """
 
 import collections
+import contextlib
 import os
 import sqlite3
 import sys
@@ -30,10 +31,6 @@ _MOST_FILES = 16
 _LOADED, _LOW = 500, 250
 # Seconds between two looks whether more has to be loaded.
 _EVERY = 0.05
-# What sqlite says of a file that is broken, as against one that cannot be
-# used for now.
-_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
-           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
 
 
 class Adopted:
@@ -73,6 +70,15 @@ class Adopted:
             self._loaded[each.kept.topic][each.kept.key] = each.kept
         self._destination.add(len(found))
         return found
+
+    def drop(self, name: str, pool: str | None) -> None:
+        """Remove what an operator wants dropped, unless it is loaded."""
+        self.file.drop(name, pool, [key for loaded in self._loaded.values()
+                                    for key in loaded])
+        left = {key for key, _ in self.file.keys_and_topics()}
+        for topic, waiting in self._waiting.items():
+            self._waiting[topic] = collections.deque(
+                key for key in waiting if key in left)
 
     @staticmethod
     def _take(waiting, loaded):
@@ -114,6 +120,11 @@ class Adoption:
                 return
             if path not in self._left_alone:
                 self._try(path)
+        for path in self._place.stray_locks():
+            with contextlib.suppress(OSError):
+                if locks.take(path):
+                    os.unlink(path)
+                    locks.release(path)
 
     def _try(self, path):
         lock = places.lock_of(path)
@@ -138,19 +149,17 @@ class Adoption:
         LOG.error('The journal %s is left where it is: %s', path, why)
 
     def _failed(self, path, error):
-        name = getattr(error, 'sqlite_errorname', '')
-        is_broken = (isinstance(error, (files.Unusable, ValueError))
-                     or name.startswith(_BROKEN))
-        if is_broken:
-            self._counters.add('journals_set_aside')
-            LOG.error('The journal %s is of no use, and is now called %s: %s',
-                      path, places.set_aside(path), texts.line(str(error)))
+        if files.is_broken(error):
+            set_aside(path, error, self._counters)
         else:
             self._leave(path, texts.line(str(error)))
-        locks.release(places.lock_of(path))
+            locks.release(places.lock_of(path))
 
     def _open(self, path):
         if not os.path.getsize(path):
+            if any(map(os.path.lexists, places.files_of(path)[1:])):
+                # Of which sqlite would remove the WAL.
+                raise files.Unusable('the database is empty, its WAL is not')
             # Its owner died before it wrote anything.
             return self._discard(path)
         file = files.JournalFile(path, self._is_synced)
@@ -164,8 +173,9 @@ class Adoption:
         self._adopted.append(adopted)
         self._counters.add('journals_adopted')
         self._counters.add('messages_adopted', file.count)
-        LOG.warning('The owner of the journal %s has ended; the %d messages '
-                    'in it are sent by this process now', path, file.count)
+        LOG.warning('The owner of the journal %s has ended; what is in it '
+                    '(messages: %d) is sent by this process now', path,
+                    file.count)
         self._merge_pools(file.pools())
         self._feed(adopted)
 
@@ -195,7 +205,9 @@ class Adoption:
         self._next = now + _EVERY
         for adopted in list(self._adopted):
             try:
-                if adopted.file.is_empty():
+                if adopted.file.is_closed:
+                    self._adopted.remove(adopted)   # it was set aside
+                elif adopted.file.is_empty():
                     self._adopted.remove(adopted)
                     self._end(adopted.file)
                 else:
@@ -210,9 +222,28 @@ class Adoption:
         if found:
             self._adopt(found)
 
+    def asked(self) -> list[tuple[str, str | None]]:
+        """See JournalFile.asked(); what is not loaded is removed here."""
+        found = []
+        for adopted in self._adopted:
+            with contextlib.suppress(sqlite3.Error):
+                for each in adopted.file.asked():
+                    adopted.drop(*each)
+                    found.append(each)
+        return found
+
     def close(self) -> None:
         """Let others adopt what is left."""
         for adopted in self._adopted:
             adopted.file.close()
             locks.release(places.lock_of(adopted.file.path))
         self._adopted.clear()
+
+
+def set_aside(path: str, error: Exception,
+              counters: counting.Counters) -> None:
+    """Give a journal that is broken another name, and say so."""
+    counters.add('journals_set_aside')
+    LOG.error('The journal %s is of no use, and is now called %s: %s', path,
+              places.set_aside(path), texts.line(str(error)))
+    locks.release(places.lock_of(path))

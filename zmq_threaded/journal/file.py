@@ -6,13 +6,16 @@ import dataclasses
 import itertools
 import json
 import time
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 
 from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.journal import drops
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import kept as keeping
+from zmq_threaded.journal import numbers
 from zmq_threaded.journal import rows
 
 Delivery = deliveries.Delivery
@@ -41,10 +44,22 @@ _INTO_MESSAGES = f'INSERT INTO messages VALUES({", ".join("?" * 13)})'
 _INTO_PARTS = 'INSERT OR REPLACE INTO parts VALUES(?, ?, ?, ?, ?)'
 
 
+# What sqlite says of a file that is broken, as against one that cannot be
+# used for now.
+_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
+           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
+
+
 class Unusable(Exception):
     """A file is no journal of this version, or is broken; the text says
     what it is.
     """
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether an error says that a journal is of no use to anybody."""
+    return (isinstance(error, (Unusable, ValueError)) or getattr(
+        error, 'sqlite_errorname', '').startswith(_BROKEN))
 
 
 @dataclasses.dataclass
@@ -80,6 +95,7 @@ class JournalFile:
     :param is_new: whether to make it
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
+    :ivar is_closed: nothing is written into it any more
     :raises: Unusable, sqlite3.Error, OSError
 
     Thread: journal; any for next_key(), next_part() and the numbers.
@@ -89,9 +105,10 @@ class JournalFile:
                  is_new: bool = False) -> None:
         self.path = path
         self.count = self.bytes = 0
-        self._topics: dict[str, int] = {}
-        self._instances: dict[bytes, int] = {}
+        self.is_closed = False
+        self._version: int | None = None
         self._connection = guard.connect(path, _BUSY)
+        self._numbers = numbers.Numbers(self._connection)
         try:
             with guard.steps:
                 self._set_up(is_synced, is_new, registry)
@@ -124,17 +141,21 @@ class JournalFile:
     def _read_numbers(self):
         run = self._connection.execute
         self._boot = (run('SELECT boot FROM about').fetchone() or ('',))[0]
-        self._topics = {topic: number for number, topic in run(
-            'SELECT number, topic FROM topics')}
-        self.count, size, key = run('SELECT count(*), total(size), max(key) '
-                                    'FROM messages').fetchone()
-        self.bytes = int(size)
+        key = self._count()
         part = run('SELECT max(key) FROM parts').fetchone()[0]
         self.next_key = itertools.count((key or 0) + 1).__next__
         self.next_part = itertools.count((part or 0) + 1).__next__
 
+    def _count(self):
+        """:returns: the greatest key, None without messages"""
+        self.count, size, key = self._connection.execute(
+            'SELECT count(*), total(size), max(key) FROM messages').fetchone()
+        self.bytes = int(size)
+        return key
+
     def close(self) -> None:
         """Close it; its lock stays."""
+        self.is_closed = True
         guard.close(self._connection)
 
     def is_empty(self) -> bool:
@@ -153,6 +174,8 @@ class JournalFile:
 
         :raises: sqlite3.Error
         """
+        if self.is_closed and not batch.messages:
+            return      # it was set aside, with all that is in it
         with guard.steps, self._transaction():
             self._write(batch)
         self.count += len(batch.messages) - len(batch.ended)
@@ -170,8 +193,7 @@ class JournalFile:
             if self._connection.in_transaction:
                 self._connection.execute('ROLLBACK')
             # These may have been written in what was taken back.
-            self._topics.clear()
-            self._instances.clear()
+            self._numbers.forget()
             raise
 
     def _write(self, batch):
@@ -196,35 +218,48 @@ class JournalFile:
 
     def _message(self, delivery):
         return rows.of_message(delivery,
-                               self._number_of_topic(delivery.topic))
+                               self._numbers.of_topic(delivery.topic))
 
     def _part(self, delivery, instance):
         return (delivery.part, delivery.kept.key,
-                self._number_of_topic(delivery.topic),
-                instance and self._number_of_instance(instance),
+                self._numbers.of_topic(delivery.topic),
+                self._numbers.of_instance(instance),
                 delivery.pinned)
 
-    def _number_of_topic(self, topic):
-        text = rows.text_of(topic)
-        number = self._topics.get(text)
-        if number is None:
-            number = self._topics[text] = self._new_number(
-                'topics', 'topic', text)
-        return number
+    # What operators want
 
-    def _number_of_instance(self, instance):
-        number = self._instances.get(instance.id)
-        if number is None:
-            number = self._instances[instance.id] = self._new_number(
-                'instances', 'record', keeping.pack(instance))
-        return number
+    def asked(self) -> list[tuple[str, str | None]]:
+        """What an operator wants dropped: (name of a topic, pool or None).
+        It is asked for once.
+        """
+        with guard.steps:
+            run = self._connection.execute
+            version = run('PRAGMA data_version').fetchone()[0]
+            if version == self._version:
+                return []       # nobody else has written
+            self._version = version
+            found = drops.asked(self._connection)
+        if found:
+            with guard.steps, self._transaction():
+                drops.done(self._connection)
+        return found
 
-    def _new_number(self, table, column, value):
-        run = self._connection.execute
-        found = run(f'SELECT number FROM {table} WHERE {column} = ?',
-                    (value,)).fetchone()
-        return found[0] if found else run(
-            f'INSERT INTO {table}({column}) VALUES(?)', (value,)).lastrowid
+    def drop(self, name: str, pool: str | None,
+             spare: Collection[int] = ()) -> int:
+        """See drops.drop().
+
+        :returns: how many messages are gone
+        """
+        before = self.count
+        with guard.steps, self._transaction():
+            drops.drop(self._connection, name, pool, spare)
+            self._count()
+        return before - self.count
+
+    def forget_pool(self, name: str, pool: str) -> None:
+        """Know nothing of a pool any more."""
+        with guard.steps, self._transaction():
+            drops.forget_pool(self._connection, name, pool)
 
     # Reading
 
@@ -259,6 +294,4 @@ class JournalFile:
     def pools(self) -> list[tuple[topics.Topic, str, float]]:
         """(topic, pool, when it was seen last, on the wall) of each pool."""
         with guard.steps:
-            return [(rows.topic_of(topic), json.loads(pool), seen)
-                    for topic, pool, seen in self._connection.execute(
-                        'SELECT topic, pool, seen FROM pools')]
+            return rows.pools(self._connection)

@@ -26,13 +26,15 @@ from zmq_threaded.journal import locks
 from zmq_threaded.journal import making
 from zmq_threaded.journal import place as places
 from zmq_threaded.journal import steps
+from zmq_threaded.journal import survey
 from zmq_threaded.journal import writer
 from zmq_threaded.net import descriptors
-from zmq_threaded.registry import tooz_url
 
 LOG = logs.get(__name__)
 
 _IDLE, _BUSY, _MOST = 5.0, 0.1, 500
+# Seconds between two looks for what operators want dropped.
+_DROPS_EVERY = 1.0
 # Seconds between two looks whether there is room in the journal again.
 _POLL = 0.01
 
@@ -41,7 +43,7 @@ class Journals:
     """Keeps the messages of one driver on disk, if its options say so, and
     takes over the journals of processes that died.
 
-    :param place: place.Place
+    :param ipc_dir: absolute path of the IPC directory
     :param maker: of the ids of this driver's messages
     :param tell: runs a callable in the outbox thread, later
     :ivar client: what this calls in the outbox thread; set before start
@@ -50,11 +52,11 @@ class Journals:
     Thread: any for the public methods, journal for the rest.
     """
 
-    def __init__(self, settings: options.Settings, place: places.Place,
-                 maker: bytes, counters: counting.Counters,
+    def __init__(self, settings: options.Settings, ipc_dir: str,
+                 counters: counting.Counters, maker: bytes,
                  tell: Callable) -> None:
         self._settings = settings
-        self._place = place
+        self._place = place = places.of(settings, ipc_dir)
         self._maker = maker
         self._counters = counters
         self._tell = tell
@@ -64,12 +66,13 @@ class Journals:
         self._own: files.JournalFile | None = None
         self._finished = False
         self._may_warn = counting.Seldom()
+        self._next_drops = 0.0
         self._adoption = adoption.Adoption(
             place, counters, settings.custody == options.DISK,
             lambda found: tell(functools.partial(self.client.adopt, found)),
             self._merge_pools)
         self._writer = writer.Writer(tell, self._removed, self._of_its_own,
-                                     self._explain, counters)
+                                     self._on_broken, self._explain, counters)
         self._loop = threads.Loop(threads.JOURNAL, self._turn,
                                   self._mailbox.wake, counters,
                                   finish=self._finish)
@@ -98,7 +101,6 @@ class Journals:
         why = self._no_room(deadline) or self._keep(delivery, deadline)
         if not why:
             return
-        delivery.kept = None
         if self._settings.custody_when_full != 'memory':
             raise errors.NotAccepted(why)
         self._counters.add('custody_in_memory')
@@ -116,8 +118,9 @@ class Journals:
             return step.wait(deadline)
         except queue.Empty:
             self._undo(delivery)
-            return (f'the journal in {self._place.path} could not be written '
-                    'within rpc_cast_timeout')
+            raise errors.NotAccepted(
+                f'the journal in {self._place.path} could not be written '
+                'within rpc_cast_timeout: see to the disk') from None
         except BaseException:
             self._undo(delivery)
             raise
@@ -192,11 +195,28 @@ class Journals:
 
     def _turn(self):
         wait = self._writer.time_left(
-            _BUSY if self._adoption.is_busy() else _IDLE)
+            _BUSY if self._adoption.is_busy() else _DROPS_EVERY
+            if self._own is not None else _IDLE)
         for item in self._mailbox.take(wait, _MOST):
             self._do(item)
         self._writer.write(time.monotonic())
         self._adoption.go_on(time.monotonic())
+        self._look_for_drops(time.monotonic())
+
+    def _look_for_drops(self, now):
+        if now < self._next_drops:
+            return
+        self._next_drops = now + _DROPS_EVERY
+        found = self._adoption.asked()
+        if self._own is not None:
+            with contextlib.suppress(sqlite3.Error):
+                mine = self._own.asked()
+                for name, pool in mine:
+                    if pool is not None:
+                        self._own.forget_pool(name, pool)
+                found += mine
+        for name, pool in found:
+            self._tell(functools.partial(self.client.drop, name, pool))
 
     def _do(self, item):
         if callable(item):
@@ -204,27 +224,38 @@ class Journals:
         else:
             self._writer.add(item)
 
-    def _of_its_own(self):
+    def _of_its_own(self) -> files.JournalFile:
         if self._own is None:
             self._own = making.create(
-                self._place, self._maker, self._settings.custody
-                == options.DISK,
-                tooz_url.without_password(self._settings.matchmaker))
+                self._place, self._maker,
+                self._settings.custody == options.DISK)
             LOG.info('zmq: custody of this process is kept in %s',
                      self._own.path)
-            # Before anything is accepted, for the pools that others knew.
-            self._adoption.look()
+            # Before anything is accepted.
+            self._know_pools(survey.known_pools(self._place))
         return self._own
+
+    def _know_pools(self, pools):
+        oldest = time.time() - self._settings.custody_ttl
+        pools = [each for each in pools if each[2] > oldest]
+        if pools:
+            self._of_its_own().write(files.Batch(pools=pools))
+            self._tell(lambda: [self.client.know_pool(*each)
+                                for each in pools])
 
     def _merge_pools(self, pools):
         """:returns: whether the pools of a journal are known elsewhere now"""
-        oldest = time.time() - self._settings.custody_ttl
-        pools = [each for each in pools if each[2] > oldest]
         if not pools or not self.keeps:
             return not pools
-        self._of_its_own().write(files.Batch(pools=pools))
-        self._tell(lambda: [self.client.know_pool(*each) for each in pools])
+        self._of_its_own()
+        self._know_pools(pools)
         return True
+
+    def _on_broken(self, file, error):
+        file.close()
+        adoption.set_aside(file.path, error, self._counters)
+        if file is self._own:
+            self._own = None
 
     def _explain(self, error):
         return (f'the journal in {self._place.path} cannot be written: '
@@ -248,9 +279,10 @@ class Journals:
         try:
             is_needed = not own.is_empty() or bool(own.pools())
             if not own.is_empty():
-                LOG.warning('zmq: %d messages stay in %s, until a process '
-                            'with the same registry and directory adopts '
-                            'them', own.count, own.path)
+                LOG.warning('zmq: what was not acknowledged stays in %s '
+                            '(messages: %d), until a process with the same '
+                            'registry and directory adopts it', own.path,
+                            own.count)
             own.close()
             if not is_needed:
                 places.remove(own.path)
@@ -258,14 +290,3 @@ class Journals:
             LOG.error('zmq: %s: %s', own.path, error)
         finally:
             locks.release(lock)
-
-
-def of_driver(settings: options.Settings, ipc_dir: str,
-              counters: counting.Counters, maker: bytes,
-              tell: Callable) -> Journals:
-    """The Journals of a driver."""
-    registry = (f'{options.EMBEDDED}:{ipc_dir}'
-                if settings.matchmaker == options.EMBEDDED
-                else tooz_url.without_password(settings.matchmaker))
-    return Journals(settings, places.Place(settings.custody_dir, ipc_dir,
-                                           registry), maker, counters, tell)

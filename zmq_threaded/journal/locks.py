@@ -11,10 +11,13 @@ import contextlib
 import fcntl
 import os
 import struct
+import threading
 
 # The files of which this process has the lock, or is about to try.
 _claimed: dict[str, int] = {}
 _NO_FD = -1
+# No file is closed after a look at its lock while another thread takes it.
+_looking = threading.RLock()
 # struct flock of Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct('@hhqqi0q')
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -46,32 +49,27 @@ def take(path: str) -> bool:
     :raises: OSError if the file cannot be opened
     :returns: whether it is ours now
     """
-    # One step of a dict, for other threads of this process may try as well.
-    mine = object()
-    if _claimed.setdefault(path, mine) is not mine:     # type: ignore
+    with _looking:
+        if is_ours(path):
+            return False
+        _claimed[path] = fd = os.open(path, _OPEN)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its owner may just have removed it.
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return True
+        except OSError:
+            pass
+        release(path)
         return False
-    try:
-        fd = os.open(path, _OPEN)
-    except BaseException:
-        del _claimed[path]
-        raise
-    _claimed[path] = fd
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), os.stat(path)):
-            return True
-    except OSError:
-        pass
-    release(path)
-    return False
 
 
 def release(path: str) -> None:
     """Give the lock of a file back."""
-    fd = _claimed.get(path, _NO_FD)
-    if isinstance(fd, int) and fd != _NO_FD:
-        os.close(fd)
-    _claimed.pop(path, None)
+    with _looking:
+        fd = _claimed.pop(path, _NO_FD)
+        if fd != _NO_FD:
+            os.close(fd)
 
 
 def is_ours(path: str) -> bool:
@@ -84,15 +82,16 @@ def owner(path: str) -> int | None:
 
     :raises: OSError if the file cannot be opened
     """
-    if is_ours(path):
-        # To open and close it would be the end of the lock.
-        return os.getpid()
-    fd = os.open(path, _OPEN)
-    try:
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(
-            fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
-    finally:
-        os.close(fd)
+    with _looking:
+        if is_ours(path):
+            # To open and close it would be the end of the lock.
+            return os.getpid()
+        fd = os.open(path, _OPEN)
+        try:
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(
+                fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
+        finally:
+            os.close(fd)
     return None if kind == fcntl.F_UNLCK else pid
 
 
@@ -110,8 +109,10 @@ def open_up(file: str | int, mode: int, gid: int) -> None:
 def _in_child():
     # The locks are the parent's; and to close one of these later would end a
     # lock that this process has taken meanwhile.
+    global _looking
+    _looking = threading.RLock()
     for fd in _claimed.values():
-        if isinstance(fd, int) and fd != _NO_FD:
+        if fd != _NO_FD:
             os.close(fd)
     _claimed.clear()
 

@@ -9,8 +9,8 @@ from zmq_threaded.journal import locks
 from zmq_threaded.journal import place as places
 
 
-def create(place: places.Place, maker: bytes, is_synced: bool,
-           registry: str) -> files.JournalFile:
+def create(place: places.Place, maker: bytes,
+           is_synced: bool) -> files.JournalFile:
     """A new journal, whose lock this process has.
 
     :raises: OSError, sqlite3.Error
@@ -26,7 +26,7 @@ def create(place: places.Place, maker: bytes, is_synced: bool,
             locks.open_up(fd, mode, gid)
         finally:
             os.close(fd)
-        made = files.JournalFile(path, is_synced, registry, is_new=True)
+        made = files.JournalFile(path, is_synced, place.registry, is_new=True)
         _open_up_beside(path, mode, gid)
         if is_synced:
             _sync(place.path)

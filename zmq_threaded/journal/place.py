@@ -7,7 +7,9 @@ import os
 import stat
 import time
 
+from zmq_threaded import options
 from zmq_threaded.journal import locks
+from zmq_threaded.registry import tooz_url
 
 FOLDER = 'journals'
 SUFFIX, LOCK = '.journal', '.lock'
@@ -24,6 +26,7 @@ class Place:
     :param ipc_dir: absolute path of the IPC directory
     :param registry: what the registry is, as text; processes with another
         registry cannot deliver what lies in these journals
+    :ivar path: of the directory
 
     Thread: any.
     """
@@ -32,6 +35,7 @@ class Place:
         self._is_default = not path
         self.path = os.path.abspath(path or os.path.join(ipc_dir, FOLDER))
         self._ipc_dir = ipc_dir
+        self.registry = registry
         self._tag = hashlib.sha256(registry.encode(
             'utf-8', 'surrogatepass')).hexdigest()[:8]
 
@@ -45,6 +49,20 @@ class Place:
                     if name.startswith(f'{self._tag}-')
                     and name.endswith(SUFFIX)]
         return []
+
+    def stray_locks(self) -> list[str]:
+        """The locks that belong to no journal: their owners died when they
+        made or removed one.
+        """
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path):
+                path = os.path.join(self.path, name)
+                if (name.startswith(f'{self._tag}-') and name.endswith(LOCK)
+                        and not os.path.lexists(path.removesuffix(LOCK)
+                                                + SUFFIX)):
+                    found.append(path)
+        return found
 
     def new(self, maker: bytes) -> str:
         """The path of the journal of this maker of ids."""
@@ -72,6 +90,17 @@ class Place:
         status = os.stat(self.path)
         shared = stat.S_IMODE(status.st_mode) & 0o070 == 0o070
         return (0o660 if shared else 0o600), status.st_gid
+
+
+def of(settings: options.Settings, ipc_dir: str) -> Place:
+    """The Place of a driver.
+
+    :param ipc_dir: absolute path of the IPC directory
+    """
+    return Place(settings.custody_dir, ipc_dir, (
+        f'{options.EMBEDDED}:{ipc_dir}'
+        if settings.matchmaker == options.EMBEDDED
+        else tooz_url.without_password(settings.matchmaker)))
 
 
 def lock_of(journal: str) -> str:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -70,3 +71,13 @@ def text_of(topic: topics.Topic) -> str:
 def topic_of(text: str) -> topics.Topic:
     """What text_of() was made of."""
     return topics.Topic(*json.loads(text))
+
+
+def pools(connection: sqlite3.Connection
+          ) -> list[tuple[topics.Topic, str, float]]:
+    """(topic, pool, when it was seen last, on the wall) of each pool that a
+    journal knows.
+    """
+    return [(topic_of(topic), json.loads(pool), seen)
+            for topic, pool, seen in connection.execute(
+                'SELECT topic, pool, seen FROM pools')]

@@ -25,6 +25,8 @@ class Writer:
     :param tell: runs a callable in the outbox thread, later
     :param removed: called in the outbox thread with the list of deliveries
         whose end is written
+    :param broken: called with a journal that is of no use any more, and the
+        error that says so
     :param own: returns the journal of this driver, which it makes if need be;
         raises OSError or sqlite3.Error
 
@@ -32,11 +34,12 @@ class Writer:
     """
 
     def __init__(self, tell: Callable, removed: Callable, own: Callable,
-                 explain: Callable[[Exception], str],
+                 broken: Callable, explain: Callable[[Exception], str],
                  counters: counting.Counters) -> None:
         self._tell = tell
         self._removed = removed
         self._own = own
+        self._broken = broken
         self._explain = explain
         self._counters = counters
         self._may_warn = counting.Seldom()
@@ -132,12 +135,17 @@ class Writer:
             why = self._explain(error)
             if self._may_warn.allows():
                 LOG.error('A journal cannot be written: %s', why)
+            if files.is_broken(error):
+                self._broken(file, error)
             return why
 
     def _tell_all(self, keeps, parts, ended, failed, why):
         for each in keeps:
-            file = each.delivery.kept and each.delivery.kept.file
-            each.answer(why or failed.get(file, ''))
+            kept = each.delivery.kept
+            reason = why or failed[kept.file]
+            if reason:
+                each.delivery.kept = None
+            each.answer(reason)
         if parts:
             self._tell(lambda: [each.done() for each in parts])
         again = [each for each in ended

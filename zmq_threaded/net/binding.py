@@ -15,6 +15,9 @@ from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded.net import accept_gates
 from zmq_threaded.net import descriptors
+from zmq_threaded.security import access as accesses
+from zmq_threaded.security import curve
+from zmq_threaded.security import keys
 
 # Bytes of the path of a Unix socket.
 _IPC_PATH_LIMIT = 107
@@ -91,15 +94,17 @@ def unbind_ipc(path: str) -> None:
     accept_gates.unbind(path)
 
 
-def bind_tcp(socket: zmq.Socket, settings: options.Settings) -> str:
+def bind_tcp(socket: zmq.Socket, settings: options.Settings,
+             pair: keys.Pair | None = None) -> str:
     """Bind to a free port of the configured range.
 
+    :param pair: with which it is encrypted; None for an open port
     :raises: BindError
     :returns: the endpoint under which other hosts reach it
     """
     tries = min(settings.bind_retries, len(settings.ports))
     for port in random.sample(settings.ports, tries):
-        if _bind_port(socket, settings, port):
+        if _bind_port(socket, settings, port, pair):
             return endpoints.tcp_endpoint(settings, port)
     raise BindError(
         f'no free port on {settings.bind_address} in {tries} tries between '
@@ -107,27 +112,44 @@ def bind_tcp(socket: zmq.Socket, settings: options.Settings) -> str:
         f'rpc_zmq_max_port {settings.ports.stop - 1}')
 
 
-def bind_receiver_port(socket: zmq.Socket,
-                       settings: options.Settings) -> None:
-    """Bind to the one TCP port of the node.
+def listen_again(socket: zmq.Socket, settings: options.Settings,
+                 port: int, pair: keys.Pair | None = None) -> bool:
+    """Bind anew to a port on which nobody listens any more.
 
+    :param pair: with which it is encrypted; None for an open port
+    :returns: False when somebody does, be it the socket itself
     :raises: BindError
     """
-    if not _bind_port(socket, settings, settings.receiver_port):
+    # Never by unbinding first: libzmq would drop all clients with it.
+    return _bind_port(socket, settings, port, pair)
+
+
+def bind_receiver_port(socket: zmq.Socket, settings: options.Settings,
+                       pair: keys.Pair | None = None) -> None:
+    """Bind to the one TCP port of the node.
+
+    :param pair: with which it is encrypted; None for an open port
+    :raises: BindError
+    """
+    if not _bind_port(socket, settings, settings.receiver_port, pair):
         raise BindError(
             f'rpc_zmq_port {settings.receiver_port} on '
             f'{settings.bind_address} is taken: another receiver, or '
             'something else, listens there')
 
 
-def _bind_port(socket, settings, port):
+def _bind_port(socket, settings, port, pair):
     """False when the port is taken."""
+    if pair is None and accesses.is_serving(settings):
+        raise BindError('a port is to be encrypted, and there is no key')
     address = endpoints.bracketed(settings.bind_address)
     if address != '*' and ':' not in address:
         sockets.listen_on_ipv4(socket)
     try:
         # IPv6 sockets bound to '*' take IPv4 too.
-        socket.bind(f'tcp://{address}:{port}')
+        with (curve.encrypted(socket, pair) if pair
+              else contextlib.nullcontext()):
+            socket.bind(f'tcp://{address}:{port}')
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             return False

@@ -25,6 +25,7 @@ class Inbox:
     :param guard: flood_guard.FloodGuard of a bound socket
     :param local: set of ports and paths; who came to one of them, and sends
         too many frames, loses the connection
+    :param revocations: security.revocations.Revocations of a bound socket
     :ivar is_behind: the rest of a multipart has to be thrown away, before
         anything else can be read: call receive() again soon, for ZMQ_FD says
         nothing of it
@@ -33,12 +34,14 @@ class Inbox:
     """
 
     def __init__(self, socket, counters, receive=multiparts.receive,
-                 guard=None, local=frozenset()):
+                 guard=None, local=frozenset(), revocations=None):
         self._socket = socket
         self._counters = counters
         self._receive = receive
         self._guard = guard
         self._local = local
+        self._revocations = revocations
+        self._is_revoked = False
         self._may_warn = counts.Seldom()
         self.is_behind = False
 
@@ -52,7 +55,8 @@ class Inbox:
             self.is_behind = not multiparts.skip(self._socket, _SLICE)
             return None
         try:
-            if self._guard and self._guard.is_watching:
+            if self._guard and self._guard.is_watching or (
+                    self._revocations and self._revocations.is_due()):
                 return self._watched()
             return self._receive(self._socket)
         except multiparts.TooManyFrames as error:
@@ -61,8 +65,19 @@ class Inbox:
             return None
 
     def _watched(self):
-        frames = self._receive(self._socket, note=self._guard.note)
-        return frames if self._guard.read(frames) else None
+        guard = (self._guard if self._guard and self._guard.is_watching
+                 else None)
+        self._is_revoked = False
+        frames = self._receive(self._socket, note=self._note)
+        if guard and not guard.read(frames):
+            return None
+        return None if self._is_revoked else frames
+
+    def _note(self, frame, client):
+        if self._guard and self._guard.is_watching:
+            self._guard.note(multiparts.connection_of(frame), client)
+        if self._revocations and self._revocations.is_due():
+            self._is_revoked = self._revocations.is_revoked(frame, client)
 
     def _refuse(self, error):
         # It would go on: to read all that is more work than to send it.

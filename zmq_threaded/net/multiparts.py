@@ -61,8 +61,7 @@ def is_out_of_memory(error):
 def receive(socket, flags=_NOBLOCK, note=None):
     """Receive a multipart, by default without blocking.
 
-    :param note: called with the descriptor of the connection, and the first
-        frame
+    :param note: called with the first frame as zmq.Frame, and its bytes
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes
     """
@@ -72,7 +71,7 @@ def receive(socket, flags=_NOBLOCK, note=None):
     frame = receive_frame(flags, False)
     frames = [frame.bytes]
     if note is not None:
-        note(frame.get(_SRCFD), frames[0])
+        note(frame, frames[0])
     while frame.more:
         if len(frames) >= _MOST_FRAMES:
             raise _too_many(socket, _MOST_FRAMES)
@@ -121,8 +120,7 @@ def receive_uncopied(socket, note=None, most=_MOST_TO_PASS_ON):
     """Receive a multipart without blocking, and without a copy of what
     follows its envelope.
 
-    :param note: called with the descriptor of the connection, and the first
-        frame
+    :param note: called with the first frame as zmq.Frame, and its bytes
     :param most: frames that a message may have
     :raises: zmq.Again when there is none, TooManyFrames
     :returns: list of bytes through the first empty frame, then zmq.Frame
@@ -131,7 +129,7 @@ def receive_uncopied(socket, note=None, most=_MOST_TO_PASS_ON):
     frame = receive_frame(_NOBLOCK, False)
     frames = [frame.bytes]
     if note is not None:
-        note(frame.get(_SRCFD), frames[0])
+        note(frame, frames[0])
     while frame.more:
         if len(frames) >= most:
             raise _too_many(socket, most)
@@ -153,6 +151,11 @@ def forward(socket, frames):
         # A short frame is copied faster than it is shared.
         _send_frame(socket, frame, _NOBLOCK_MORE, isinstance(frame, bytes))
     _send_frame(socket, frames[last], _NOBLOCK, False)
+
+
+def connection_of(frame):
+    """The descriptor of the connection over which a zmq.Frame came."""
+    return frame.get(_SRCFD)
 
 
 def events(socket):

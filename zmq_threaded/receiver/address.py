@@ -78,8 +78,9 @@ def receiver_endpoints(settings, ipc_dir):
             endpoints.tcp_endpoint(settings, settings.receiver_port))
 
 
-def leave_note(settings, ipc_dir):
-    """Say beside the socket of a receiver for which host and port it is.
+def leave_note(settings, ipc_dir, key=b''):
+    """Say beside the socket of a receiver for which host and port it is, and
+    in a second line which public key its port has, if it is encrypted.
 
     It may stay behind when the receiver is killed: it is believed only
     beside a socket on which somebody listens, and if it fits its name.
@@ -91,7 +92,15 @@ def leave_note(settings, ipc_dir):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(fd, 'w', encoding='utf-8', errors='replace') as note:
             os.fchmod(fd, 0o644)    # the directory has the permissions
-            note.write(_node(settings))
+            note.write(_node(settings) + (f'\n{key.decode()}' if key else ''))
+
+
+def receiver_key(settings, ipc_dir):
+    """The public key of the port of this node's receiver, b'' for an open
+    port; None when there is no receiver that says so.
+    """
+    node, _, key = _note(receiver_path(settings, ipc_dir)).partition('\n')
+    return key.encode() if node == _node(settings) else None
 
 
 def remove_note(settings, ipc_dir):
@@ -130,7 +139,7 @@ def _listening():
 
 
 def _describe(path):
-    node = _note(path)
+    node = _note(path).partition('\n')[0]
     if not node.isprintable() or _socket_name(node) != os.path.basename(path):
         who = 'another rpc_zmq_host or rpc_zmq_port'
     else:

@@ -16,7 +16,10 @@ from zmq_threaded import wire
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
+from zmq_threaded.receiver import metrics_port
+from zmq_threaded.receiver import readiness
 from zmq_threaded.receiver import receiver
+from zmq_threaded.security import keys
 
 LOG = logs.get(__name__)
 
@@ -37,7 +40,8 @@ _WHAT_IT_IS = (
     'disk: after a crash, start it again.')
 _HOW_IT_ENDS = (
     'SIGTERM and SIGINT end it within zmq_linger and a few seconds; SIGHUP '
-    'has it read the configuration of logging again. Exit codes: 0, a signal '
+    'has it read the configuration of logging, and the trusted keys, '
+    'again. Exit codes: 0, a signal '
     'ended it. 1, it cannot start: the port is taken, an option has a wrong '
     'value, or the log cannot be opened; its last line says which. 2, the '
     'command line is wrong.')
@@ -59,7 +63,7 @@ def main(arguments=None):
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
     problem = None
     try:
-        running = _started(conf)
+        running, port = _started(conf)
     except (options.InvalidOption, binding.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
@@ -67,20 +71,26 @@ def main(arguments=None):
         # Not where the error is handled: oslo.log would say it a second time.
         LOG.critical('The receiver cannot start: %s', problem)
         return 1
-    _wait_for_the_end(conf)
+    readiness.tell(readiness.READY, 'passes messages on')
+    _wait_for_the_end(conf, running)
+    readiness.tell(readiness.STOPPING, 'passes on the last answers')
+    if port is not None:
+        port.stop()
     running.stop()
     LOG.info('The receiver has ended: %s', running.counters.snapshot())
     return 0
 
 
 def _started(conf):
-    running = _open(conf)
+    running, port = _open(conf)
     try:
         running.start()
+        if port is not None:
+            port.start()
     except descriptors.Short:
         running.stop()
         raise
-    return running
+    return running, port
 
 
 def _take_over_signals():
@@ -153,18 +163,25 @@ def _open(conf):
              if value is not None}
     settings = options.read(conf, query)
     ipc_dir = ipc_directory.find(settings)
+    port = metrics_port.opened(settings, ipc_dir)
     opened = receiver.Receiver(settings, ipc_dir)
     LOG.info('The receiver of %s listens on %s, port %d; its services are '
              'in %s', settings.host, settings.bind_address,
              settings.receiver_port, ipc_dir)
-    LOG.warning('Port %d is open without encryption; whoever reaches it may '
-                'call the services of this node', settings.receiver_port)
-    return opened
+    if opened.key:
+        LOG.info('Port %d is encrypted; its key is %s',
+                 settings.receiver_port, keys.fingerprint(opened.key))
+    else:
+        LOG.warning('Port %d is open without encryption; whoever reaches it '
+                    'may call the services of this node',
+                    settings.receiver_port)
+    return opened, port
 
 
-def _wait_for_the_end(conf):
+def _wait_for_the_end(conf, running):
     while signal.sigwait(_SIGNALS) == signal.SIGHUP:
         LOG.info('Reading the configuration of logging again')
+        running.look_at_keys()
         try:
             conf.mutate_config_files()
             _reopen_logs(conf)

@@ -25,6 +25,7 @@ class Published:
     """Tells the log when rpc_zmq_host leads to another machine, or nowhere.
 
     :param is_receiver: this is the process of the receiver
+    :ivar problem: what is wrong with the name now; '' if nothing
 
     Thread: any, one at a time.
     """
@@ -35,7 +36,7 @@ class Published:
         self._is_published = (is_receiver or settings.topology == 'receiver'
                               or settings.transport == 'tcp')
         self._next = 0.0
-        self._problem = ''
+        self.problem = ''
 
     def check(self):
         """To be called now and then; waits for nothing."""
@@ -54,9 +55,9 @@ class Published:
             self._tell(problem(self._settings, found))
 
     def _tell(self, found):
-        if found == self._problem:
+        if found == self.problem:
             return
-        self._problem = found
+        self.problem = found
         if found:
             LOG.warning('rpc_zmq_host is %s, but %s. %s',
                         self._settings.host, found, _REMEDY)

@@ -28,8 +28,11 @@ from zmq_threaded.net import slow_clients
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import backend
 from zmq_threaded.receiver import backends
+from zmq_threaded.receiver import closing
 from zmq_threaded.receiver import published
 from zmq_threaded.receiver import route
+from zmq_threaded.security import authenticator
+from zmq_threaded.security import revocations
 from zmq_threaded.status import of_receiver
 
 LOG = logs.get(__name__)
@@ -63,19 +66,39 @@ class Receiver:
             f'the receiver of {settings.host}, port {settings.receiver_port}',
             is_shared=True)
         self._context = sockets.new_context(settings)
-        self._sockets = sockets.Sockets(self._context, settings)
-        self._front = self._sockets.router()
+        undo: list = [self._context.term]
         try:
-            # The port first: to bind the path would take it from a receiver
-            # that runs.
-            binding.bind_receiver_port(self._front, settings)
-            self._bind_path()
-            self._make_parts()
+            self._open(undo)
         except BaseException:
-            binding.unbind_ipc(self._ipc.path)
-            self._sockets.close(self._front, linger=0)
-            self._context.term()
+            threads.do_all(reversed(undo))
             raise
+
+    def _open(self, undo):
+        """:param undo: list to which is added what undoes it"""
+        self._sockets = sockets.Sockets(self._context, self._settings)
+        # None: its port is open. Its key stays that of its start.
+        self._pair = self._sockets.access.pair_to_bind()
+        self._authenticator = authenticator.Authenticator(self._sockets,
+                                                          self.counters)
+        undo.append(self._authenticator.end)
+        self._authenticator.start()
+        self._front = self._sockets.router()
+        undo.append(lambda: self._sockets.close(self._front, linger=0))
+        # The port first: to bind the path would take it from a receiver that
+        # runs.
+        binding.bind_receiver_port(self._front, self._settings, self._pair)
+        undo.append(lambda: binding.unbind_ipc(self._ipc.path))
+        self._bind_path()
+        self._make_parts()
+
+    @property
+    def key(self):
+        """The public key of its port; b'' for an open one."""
+        return self._pair.public if self._pair else b''
+
+    def look_at_keys(self):
+        """Read the trusted keys again, if they have changed."""
+        self._authenticator.look_again()
 
     def _bind_path(self):
         endpoint = f'ipc://{self._ipc.path}'
@@ -84,20 +107,28 @@ class Receiver:
                 f'{endpoint}: a receiver of {self._settings.host}, port '
                 f'{self._settings.receiver_port}, runs already, bound to '
                 'another address')
-        self._ipc.bind(self._front)
-        address.leave_note(self._settings, self._ipc_dir)
+        # First, for services read it as soon as somebody listens.
+        address.leave_note(self._settings, self._ipc_dir, self.key)
+        try:
+            self._ipc.bind(self._front)
+        except BaseException:
+            address.remove_note(self._settings, self._ipc_dir)
+            raise
 
     def _make_parts(self):
         self._slow = slow_clients.SlowClients(self._send_front, self.counters)
         self._guard = flood_guard.FloodGuard(
             self._settings.receiver_port, self._settings.max_message_size,
             self.counters, is_alone=True)
+        local = endpoints.own_addresses(self._settings.receiver_port,
+                                        self._ipc.path)
         self._inbox = inbox.Inbox(
             self._front, self.counters, multiparts.receive_uncopied,
-            self._guard, endpoints.own_addresses(self._settings.receiver_port,
-                                                self._ipc.path))
+            self._guard, local, revocations.Revocations(
+                self._sockets.access, self.counters, local))
         self._active = set()
-        self._is_busy = self._is_closing = False
+        self._is_busy = False
+        self._closing = closing.Closing()
         self._last_moved = self._next_tick = 0.0
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
@@ -124,19 +155,20 @@ class Receiver:
         """
         linger = self._settings.linger
         # Not by unbinding: libzmq would drop all clients with it.
-        self._is_closing = True
-        # It does not know which calls are in progress: all get the time.
-        if time.monotonic() - self._last_moved < linger:
-            time.sleep(linger)
+        self._closing.begin(linger, self._last_moved)
+        self._closing.wait()
         self._guard.stop()
         self._loop.stop()
         deadline = time.monotonic() + _JOIN_LIMIT
         self._guard.join(deadline)
-        if self._loop.join(deadline):
+        has_ended = self._loop.join(deadline)
+        self._authenticator.end()
+        if has_ended:
             sockets.terminate(self._context, _TERM_LIMIT + linger)
             self._ipc.remove()
 
     def _finish(self):
+        self._move()    # what came since the last turn is refused
         for instance_id, each in self._backends:
             for request in each.close(self._settings.linger):
                 self._refuse(request, instance_id, backend.UNREACHABLE)
@@ -170,8 +202,9 @@ class Receiver:
         self._next_tick = time.monotonic() + _TICK
         self._published.check()
         self._facts.turn()
-        if self._ipc.is_lost():
-            self._ipc.restore(self._front)
+        if self._ipc.is_lost() and self._ipc.restore(self._front):
+            # It may have gone with the whole directory.
+            address.leave_note(self._settings, self._ipc_dir, self.key)
         for instance_id, each in self._backends:
             if each.is_lost():
                 self._drop(instance_id, each)
@@ -220,7 +253,7 @@ class Receiver:
                 (request.frames[0], *request.instances)):
             self.counters.add('queries_ignored')
             return
-        is_late = self._is_closing and request.kind != wire.QUERY
+        is_late = self._closing.has_begun and request.kind != wire.QUERY
         for instance_id in self._backends.here(request.instances):
             try:
                 outcome = (backend.UNREACHABLE if is_late
@@ -264,8 +297,11 @@ class Receiver:
 
     def _refuse(self, request, instance_id, outcome, text=''):
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
-        if request.kind != wire.QUERY or outcome != backend.BUSY:
-            self._answer(route.refusal(request, instance_id, outcome, text))
+        if request.kind != wire.QUERY:
+            self._answer(route.refusal(request, instance_id, outcome, text,
+                                       self._closing.refused()))
+        elif outcome != backend.BUSY:
+            self._answer(route.refusal(request, instance_id, outcome))
 
     # From the services to the clients
 

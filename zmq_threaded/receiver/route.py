@@ -44,11 +44,14 @@ def route(frames):
     return Request(frames, kind, message_id, list(dict.fromkeys(instances)))
 
 
-def refusal(request, instance_id, reason, text=''):
-    """The multipart that tells a client that a request was not taken."""
+def refusal(request, instance_id, reason, text='', closes_in=None):
+    """The multipart that tells a client that a request was not taken.
+
+    :param closes_in: see wire.encode_nack()
+    """
     envelope, _ = wire.split_envelope(request.frames)
     return [*envelope, wire.encode_nack(instance_id, request.id, reason,
-                                         text)]
+                                        text, closes_in)]
 
 
 def is_answer(frames):

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterable
 
+from zmq_threaded.registry import closings
 from zmq_threaded.registry import record
 
-# What is passed over: the id of an instance, or the endpoints of a receiver.
-Key = bytes | tuple[str, ...]
+# What is passed over: the id of an instance, or the endpoints and the
+# public key of a receiver.
+Key = bytes | tuple[tuple[str, ...], bytes]
 # Seconds for which an instance that could not be reached is passed over; they
 # double. An instance that is back is found by trying; one that is not back
 # loses its record.
@@ -21,6 +23,7 @@ class Avoided:
     """The instances that are passed over, by their ids or by what is lost
     with their connections.
 
+    :ivar closings: the receivers that have said that they are closing
     :ivar changes: how often something changed
     :ivar endings: how often instances may have come back into use
 
@@ -31,10 +34,11 @@ class Avoided:
         self._lock = threading.RLock()
         # Until when, in monotonic seconds; for how many seconds; and why.
         self._by_key: dict[Key, tuple[float, float, str]] = {}
+        self.closings = closings.Closings()
         self.changes = self.endings = 0
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._by_key) + len(self.closings)
 
     def add(self, key: Key, for_ever: bool, why: str) -> bool:
         """Pass over what has this key, for longer than the last time.
@@ -53,6 +57,11 @@ class Avoided:
             self.changes += 1
             return is_again
 
+    def closes(self, instance: record.Instance, seconds: float) -> None:
+        """Pass over all behind a receiver until it is closed."""
+        self.closings.heard(way(instance), seconds)
+        self.changes += 1
+
     def remove(self, instance: record.Instance) -> None:
         """The instance answers, and is passed over no more; one that is
         passed over for ever stays so.
@@ -67,9 +76,11 @@ class Avoided:
     def holds(self, instance: record.Instance) -> bool:
         """Whether the instance is passed over."""
         now, found = time.monotonic(), self._by_key
+        if self.closings and self.closings.holds(way(instance)):
+            return True
         return (found.get(instance.id, _NEVER)[0] > now
                 or instance.receiver
-                and found.get(instance.endpoints, _NEVER)[0] > now)
+                and found.get(way(instance), _NEVER)[0] > now)
 
     def is_for_ever(self, instance: record.Instance) -> bool:
         """Whether the instance is known to be gone."""
@@ -79,6 +90,8 @@ class Avoided:
         """Why the instance was passed over last; '' if it never was, or has
         answered since.
         """
+        if self.closings.holds(way(instance)):
+            return 'its receiver is closing'
         for key in (instance.id, way(instance)):
             if key in self._by_key:
                 return self._by_key[key][2] or 'it did not take a message'
@@ -90,7 +103,7 @@ class Avoided:
         now = time.monotonic()
         with self._lock:
             avoided = {key for key, (until, _, _) in self._by_key.items()
-                       if until > now}
+                       if until > now} | self.closings.all()
         return instances if not avoided else tuple(
             instance for instance in instances
             if instance.id not in avoided and way(instance) not in avoided)
@@ -99,6 +112,7 @@ class Avoided:
         """Let what was passed over for long enough be tried again, and forget
         the instances that are no longer listed.
         """
+        self.closings.tidy()
         with self._lock:
             keys: set[Key] = {key for instance in listed
                     for key in (instance.id, way(instance))}
@@ -113,4 +127,5 @@ class Avoided:
 
 def way(instance: record.Instance) -> Key:
     """What is lost with the connection to an instance."""
-    return instance.endpoints if instance.receiver else instance.id
+    return ((instance.endpoints, instance.key) if instance.receiver
+            else instance.id)

@@ -10,7 +10,9 @@ from zmq_threaded import topic as topics
 from zmq_threaded.client import reasons
 from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cached
+from zmq_threaded.registry import complaints
 from zmq_threaded.registry import record
+from zmq_threaded.registry import unanswered
 from zmq_threaded.registry import vanished
 
 Instances = tuple[record.Instance, ...]
@@ -24,22 +26,32 @@ class Cache:
         what is known of it may be old
     :param trouble: says since when and why the registry does not answer; see
         Operations.trouble()
+    :param problem: says of an instance why it counts as not there, for
+        instance since its key is not trusted; '' if it counts
+
+    :ivar complaints: whom this process cannot reach
 
     Thread: any; registry for those methods that say so.
     """
 
     def __init__(self, expire: float, look: Callable[[str], None],
                  trouble: Callable[[], tuple[float, str] | None]
-                 = lambda: None) -> None:
+                 = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._expire = expire
         self._look = look
         self._trouble = trouble
+        self._problem = problem
         self._lock = threading.RLock()
         self._entries: dict[str, cached.Entry] = {}
         self._avoided = avoided.Avoided()
+        self._closings = self._avoided.closings
         self._warnings = reasons.Warnings()
         self._vanished = vanished.Vanished(expire)
         self._reached: dict[bytes, float] = {}
+        self.complaints = complaints.Complaints()
+        self._unanswered = unanswered.Unanswered()
 
     def choose(self, topic: topics.Topic) -> record.Instance | None:
         """The next live instance of a topic in turn, or None."""
@@ -70,7 +82,8 @@ class Cache:
         yet, and nothing is taken off while the registry is down or has just
         lost its records.
         """
-        return instance in self.listed(topic)
+        # By id: its record may have changed.
+        return any(each.id == instance.id for each in self.listed(topic))
 
     def vanished(self, topic: topics.Topic
                  ) -> list[tuple[record.Instance, float]]:
@@ -111,12 +124,57 @@ class Cache:
         if self._avoided.add(avoided.way(instance), False, why):
             # Not at once: one that has just ended is no longer listed soon.
             self._warnings.tell(instance, why)
+            self.complaints.unreachable(instance, why)
+
+    def still_unreachable(self, instance: record.Instance, why: str) -> None:
+        """Messages wait for an instance that unreachable() was told of."""
+        self.complaints.unreachable(instance,
+                                    reasons.unreachable(instance, why))
+
+    def call_timed_out(self, instance: record.Instance) -> None:
+        """An instance did not answer a call in time."""
+        self._unanswered.timed_out(instance)
+
+    def unanswered(self) -> list[tuple[record.Instance, int, float]]:
+        """Those who answer no calls any more; see Unanswered.all()."""
+        return self._unanswered.all(self._reached)
+
+    def closes(self, instance: record.Instance, seconds: float) -> None:
+        """Pass over an instance, and all behind the same receiver, which is
+        closing.
+
+        :param seconds: after which the receiver is closed at the latest
+        """
+        self._avoided.closes(instance, seconds)
+
+    def is_closing(self, instance: record.Instance) -> bool:
+        """Whether the receiver of an instance is closing."""
+        return self._closings.holds(avoided.way(instance))
+
+    def is_old(self, instance: record.Instance, opened_at: float) -> bool:
+        """See Closings.is_old()."""
+        return self._closings.is_old(avoided.way(instance), opened_at)
+
+    def took_nothing(self, instance: record.Instance, opened_at: float,
+                     sent_at: float) -> bool:
+        """See Closings.took_nothing()."""
+        return self._closings.took_nothing(avoided.way(instance), opened_at,
+                                           sent_at)
+
+    def is_expected(self, topic: topics.Topic) -> bool:
+        """Whether somebody is listed whose receiver is closing, or was a
+        moment ago: that nobody can be reached will soon be over.
+        """
+        return len(self._closings) > 0 and any(
+            self._closings.is_expected(avoided.way(instance))
+            for instance in self.listed(topic))
 
     def reached(self, instance: record.Instance) -> None:
         """The instance answers: forget its earlier failures."""
         self._reached[instance.id] = time.monotonic()
         if self._avoided:
             self._avoided.remove(instance)
+            self.complaints.reached(instance)
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached: text for a log line or an
@@ -124,9 +182,10 @@ class Cache:
         """
         entry = (self._entries.get(topic.key)
                  or cached.Entry(topic.key))
-        return reasons.explain([(instance, self._avoided.why(instance))
-                                for instance in entry.listed],
-                               entry.looked_up_at, self._trouble())
+        return reasons.explain(
+            [*((instance, self._avoided.why(instance))
+               for instance in entry.listed), *entry.refused],
+            entry.looked_up_at, self._trouble())
 
     # For the registry thread alone
 
@@ -167,6 +226,10 @@ class Cache:
         :param expired: ids of those who are missing, but did not take
             themselves off the list
         """
+        entry.refused = tuple((instance, why) for instance in found
+                              if (why := self._problem(instance)))
+        if entry.refused:
+            found = self._without_refused(entry, found)
         missing = self._missing(entry, found)
         self._vanished.note(entry.key, missing, found)
         if missing and not is_doubtful():
@@ -178,6 +241,16 @@ class Cache:
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
             entry.choose_anew(self._avoided)
+
+    @staticmethod
+    def _without_refused(entry: cached.Entry, found: Instances) -> Instances:
+        """Those who count. Of the others nothing is kept, as if they had said
+        that they are gone.
+        """
+        refused = {instance.id for instance, _ in entry.refused}
+        entry.listed = tuple(each for each in entry.listed
+                             if each.id not in refused)
+        return tuple(each for each in found if each.id not in refused)
 
     @staticmethod
     def _missing(entry: cached.Entry,
@@ -213,6 +286,26 @@ class Cache:
             if not self._avoided.is_for_ever(instance)}
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
+
+    def judge_anew(self) -> None:
+        """Other instances may count from now on; for the registry thread. Who
+        counts again is found by the next look-up, which is due at once.
+        """
+        for entry in self.entries():
+            refused = tuple((instance, why) for instance in entry.listed
+                            if (why := self._problem(instance)))
+            entry.next_refresh = 0.0
+            if refused:
+                with self._lock:
+                    entry.refused = (*entry.refused, *refused)
+                    self._without_refused(entry, entry.listed)
+                    entry.choose_anew(self._avoided)
+
+    def newest(self, topic: topics.Topic,
+               instance: record.Instance) -> record.Instance:
+        """The instance as its record is now, if it is listed."""
+        return next((each for each in self.listed(topic)
+                     if each.id == instance.id), instance)
 
     def tidy(self) -> None:
         """No longer pass over those whose time is over, and forget those who

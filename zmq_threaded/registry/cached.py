@@ -30,6 +30,7 @@ class Entry:
 
     :ivar key: of the topic
     :ivar listed: the instances that the cache lists
+    :ivar refused: the instances that count as not there, each with the reason
     :ivar avoided: who of all instances is passed over; None if nobody ever is
     :ivar cursor: numbers of which each sender takes the next one
     :ivar waiting: functions to be called after the next look-up
@@ -47,6 +48,7 @@ class Entry:
     key: str
     listed: tuple[record.Instance, ...] = ()
     avoided: avoiding.Avoided | None = None
+    refused: tuple[tuple[record.Instance, str], ...] = ()
     cursor: itertools.count = dataclasses.field(default_factory=_somewhere)
     waiting: list[Callable[[float | None], Any]] = dataclasses.field(
         default_factory=list)

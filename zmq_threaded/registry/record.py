@@ -23,6 +23,7 @@ _LONGEST_ENDPOINT = 300
 # Bytes of the path of a Unix socket.
 _LONGEST_PATH = 107
 _HOST_NAME = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?')
+_KEY = re.compile(rb'[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}')
 _ZONE = re.compile(r'[A-Za-z0-9_.-]{1,15}')
 
 
@@ -40,6 +41,7 @@ class Instance:
     :ivar sparing: it has few descriptors: a client process should make do
         with one connection
     :ivar limit: bytes that a message to it may have, 0 if it does not say
+    :ivar key: public key (Z85 text) of its TCP port, b'' for an open one
 
     Thread: any.
     """
@@ -53,6 +55,7 @@ class Instance:
     server: str = ''
     sparing: bool = False
     limit: int = 0
+    key: bytes = b''
 
     def __str__(self) -> str:
         # For the log: whoever may write to the registry wrote these.
@@ -126,23 +129,13 @@ def sift(record: Any) -> tuple[list[Instance], list[Malformed]]:
 
 
 def _fields(instance: Instance) -> dict[str, Any]:
-    fields: dict[str, Any] = {'id': instance.id,
-                              'endpoints': list(instance.endpoints)}
-    if instance.pool:
-        fields['pool'] = instance.pool
-    if instance.receiver:
-        fields['receiver'] = True
-    if instance.two_messages:
-        fields['replies'] = 2
-    if instance.host:
-        fields['host'] = instance.host
-    if instance.server:
-        fields['server'] = instance.server
-    if instance.limit:
-        fields['limit'] = instance.limit
-    if instance.sparing:
-        fields['sparing'] = True
-    return fields
+    optional = {
+        'pool': instance.pool, 'receiver': instance.receiver,
+        'replies': 2 if instance.two_messages else 0, 'host': instance.host,
+        'server': instance.server, 'limit': instance.limit,
+        'sparing': instance.sparing, 'key': instance.key}
+    return {'id': instance.id, 'endpoints': list(instance.endpoints),
+            **{name: value for name, value in optional.items() if value}}
 
 
 def _instance(fields: Any) -> Instance:
@@ -155,7 +148,15 @@ def _instance(fields: Any) -> Instance:
                     _text(fields, 'pool'), bool(fields.get('receiver')),
                     fields.get('replies') == 2, _text(fields, 'host'),
                     _text(fields, 'server'), bool(fields.get('sparing')),
-                    _limit(fields.get('limit')))
+                    _limit(fields.get('limit')), _key(fields))
+
+
+def _key(fields: dict[str, Any]) -> bytes:
+    """Not b'' for one that cannot be read: that would mean an open port."""
+    key = fields.get('key', b'')
+    if not isinstance(key, bytes) or key and not _KEY.fullmatch(key):
+        raise Malformed('the key of an instance is no public key')
+    return key
 
 
 def _limit(limit: Any) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this process has registered, and when it is renewed."""
 
+import math
 import random
 import time
 
@@ -18,8 +19,10 @@ class Registrations:
 
     :param store: the registry
     :param expire: seconds of life of a record that is not renewed
+    :ivar confirmed_at: when the registry last took or renewed the records, in
+        monotonic seconds
 
-    Thread: registry.
+    Thread: registry; any for reading confirmed_at.
     """
 
     def __init__(self, store: stores.Store, operations: running.Operations,
@@ -27,16 +30,22 @@ class Registrations:
         self._store = store
         self._operations = operations
         self._expire = expire
+        self.confirmed_at = -math.inf
         self.next_beat = time.monotonic() + self._beat_interval()
 
-    def register(self, instance: record.Instance, keys: list[str]) -> bool:
+    def register(self, instance: record.Instance, keys: list[str],
+                 in_place_of: record.Instance | None = None) -> bool:
         """List an instance under the keys of its topics.
+
+        :param in_place_of: one that is taken off the list with it
 
         :returns: whether the registry took it; if not, it is tried again
         """
         listed = self._operations.run(
             running.WRITING, self._store.register, instance, keys,
-            is_told=True)
+            in_place_of, is_told=True)
+        if listed:
+            self.confirmed_at = time.monotonic()
         self._beat_by(time.monotonic() + _FIRST_BEAT if listed else
                       self._operations.resumes_at(running.WRITING))
         return listed
@@ -59,7 +68,8 @@ class Registrations:
         if (not self._store.has_records()
                 or self._operations.run_if_due(running.WRITING,
                                                self._store.beat)):
-            self.next_beat = time.monotonic() + self._beat_interval()
+            self.confirmed_at = time.monotonic()
+            self.next_beat = self.confirmed_at + self._beat_interval()
         else:
             self.next_beat = self._operations.resumes_at(running.WRITING)
 

@@ -23,6 +23,7 @@ from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import cache
+from zmq_threaded.registry import hearing
 from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import operations as running
 from zmq_threaded.registry import record
@@ -52,7 +53,9 @@ class Registry:
     :param expire: seconds of life of a record that is not renewed
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
+    :param problem: says why an instance counts as not there; see Cache
     :ivar cache: Cache, from which senders choose
+    :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
 
     Thread: any; registry for the methods that begin with an underscore.
@@ -60,7 +63,9 @@ class Registry:
 
     def __init__(self, store: stores.Store, update: float, expire: float,
                  counters: counting.Counters, name: str,
-                 housekeeping: Callable[[], None] = lambda: None) -> None:
+                 housekeeping: Callable[[], None] = lambda: None,
+                 problem: Callable[[record.Instance], str]
+                 = lambda instance: '') -> None:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
@@ -72,11 +77,14 @@ class Registry:
             lambda: self._look_ups.look_again())
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
-                lambda: self._look_ups.want(key)), self._operations.trouble)
+                lambda: self._look_ups.want(key)), self._operations.trouble,
+            problem)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(
             store, self._operations, expire)
+        self.hearing = hearing.Hearing(
+            store, self._operations, self.cache.complaints, update)
         self._closed = False
         self._next_housekeeping = time.monotonic()
         self._last_turn = math.inf
@@ -110,7 +118,8 @@ class Registry:
                 raise errors.Nobody(True, self.cache.explain(topic))
             looked_at = self._wait_for_look_up(topic, deadline, within)
             instance, within = self.cache.choose(topic), IN_HASTE
-            if looked_at is not None and attempts:
+            if (looked_at is not None and attempts
+                    and not self.cache.is_expected(topic)):
                 attempts -= 1
         return instance
 
@@ -143,18 +152,30 @@ class Registry:
             lambda: self._look_ups.want(topic.key, done, within))
 
     def register(self, instance: record.Instance,
-                 listened: Iterable[topics.Topic]) -> None:
+                 listened: Iterable[topics.Topic],
+                 in_place_of: record.Instance | None = None) -> None:
         """List an instance under its topics. Returns when the instance is
         listed, or after a few seconds; then the registry thread goes on
         trying.
+
+        :param in_place_of: an instance that is taken off the same topics, in
+            the same step for each of them
         """
         keys = [topic.key for topic in listened]
         self.start()
-        if not self._do(lambda: self._registrations.register(instance, keys),
-                        _REGISTER_TIMEOUT):
+        if not self._do(lambda: self._registrations.register(
+                instance, keys, in_place_of), _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def renew(self, instance: record.Instance,
+              listened: Iterable[topics.Topic]) -> None:
+        """List an instance anew, of which something has changed; waits for
+        nothing.
+        """
+        keys = [topic.key for topic in listened]
+        self._tasks.put(lambda: self._registrations.register(instance, keys))
 
     def unregister(self, instance: record.Instance) -> None:
         """Take an instance off the list; waits a bounded time for it."""
@@ -163,6 +184,18 @@ class Registry:
             LOG.warning('The registry did not take %s off its list, its '
                         'record will expire: %s', instance,
                         self._operations.why or 'it is busy')
+
+    def confirmed_at(self) -> float:
+        """When the registry last took the records of this process or renewed
+        them, in monotonic seconds; -inf if it never did.
+        """
+        return self._registrations.confirmed_at
+
+    def turned_at(self) -> float:
+        """When the thread had its last turn, in monotonic seconds; inf
+        before the first one.
+        """
+        return self._last_turn
 
     def stop(self) -> None:
         """Ask the thread to end. It ends within seconds, though the registry
@@ -203,6 +236,7 @@ class Registry:
             self._next_housekeeping = now + 1.0
             self.cache.tidy()
             self._registrations.look_after()
+            self.hearing.turn()
             self._housekeeping()
 
     def _read_notices(self) -> None:

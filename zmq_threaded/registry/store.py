@@ -9,6 +9,7 @@ from typing import Any
 from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded import threads
+from zmq_threaded.registry import complaints
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
@@ -31,6 +32,7 @@ class Store:
     :param runner: runs an operation in the thread that may block
     :param hide: takes secrets out of a text
     :ivar place: what the registry is and where, for the operator
+    :ivar said: the complaints that say() was given last, by key
     :ivar notices: what the engine tells of changes
     :ivar expired: the ids of those instances that the last look-up found
         registered, but not renewed: they are dead, or the clock of the engine
@@ -50,6 +52,7 @@ class Store:
         self._wanted: dict[bytes, tuple[record.Instance,
                                         tuple[str, ...]]] = {}
         self._may_warn = counters.Seldom(_SELDOM)
+        self.said: dict[str, list[complaints.Fields]] = {}
         self.expired: frozenset[bytes] = frozenset()
 
     def lookup(self, key: str) -> list[record.Instance]:
@@ -115,10 +118,16 @@ class Store:
         return f'{self.place}: {self._hide(troubles.text(error))}'
 
     def register(self, instance: record.Instance,
-                 keys: Iterable[str]) -> None:
+                 keys: Iterable[str],
+                 in_place_of: record.Instance | None = None) -> None:
         """Make an instance known under each key; to repeat it is harmless.
         If it fails, beat() tries again.
+
+        :param in_place_of: an instance of this process that is taken off the
+            list with it
         """
+        if in_place_of is not None:
+            self._wanted.pop(in_place_of.id, None)
         self._wanted[instance.id] = (instance, tuple(keys))
         self._run(member.Member.settle, self._records())
 
@@ -130,6 +139,27 @@ class Store:
         """
         return (self._wanted.pop(instance.id, None) is not None
                 and bool(self._run(member.Member.settle, self._records())))
+
+    def say(self, said: dict[str, list[complaints.Fields]]) -> bool:
+        """Publish these complaints and no others of ours. If it fails,
+        beat() tries again.
+
+        :param said: by key
+        :returns: whether the engine had to be asked
+        """
+        self.said = said
+        return bool(self._run(member.Member.settle, self._records()))
+
+    def stored(self, key: str) -> list[Any]:
+        """The records under a key as they are stored, of the living."""
+        members, expired = self._run(member.Member.lookup, key)
+        return [stored for name, stored in members.items()
+                if name not in expired]
+
+    def hosts(self) -> set[str]:
+        """The nodes of what is registered here, by their names."""
+        return {instance.host for instance, _ in self._wanted.values()
+                if instance.host}
 
     def beat(self) -> bool:
         """Renew all that is registered here, and put right what is not as it
@@ -157,7 +187,8 @@ class Store:
 
     def has_records(self) -> bool:
         """Whether there is anything to renew, or to take off the list."""
-        return bool(self._wanted) or self._member.has_records()
+        return bool(self._wanted or self.said
+                    or self._member.has_records())
 
     def hurry(self) -> None:
         """About to be closed: wait for nothing any more."""
@@ -168,6 +199,7 @@ class Store:
         a moment for it.
         """
         self._wanted.clear()
+        self.said = {}
         ended, self._member = self._member, member.Member(self._engine)
         self._runner.finish(lambda: threads.do_all(
             [ended.close, self.notices.close]))
@@ -177,8 +209,10 @@ class Store:
         for instance, keys in self._wanted.values():
             for key in keys:
                 instances.setdefault(key, []).append(instance)
-        return {key: record.encode(those)
-                for key, those in instances.items()}
+        said = {key: {**record.encode(()), complaints.FIELD: those}
+                for key, those in self.said.items()}
+        return {**said, **{key: record.encode(those)
+                           for key, those in instances.items()}}
 
     def _run(self, operation: Callable[..., Any], *args: Any) -> Any:
         if self._runner.gave_up(self._member.abandon):

@@ -91,6 +91,11 @@ def fingerprint(public: bytes) -> str:
     return 'SHA256:' + base64.b64encode(digest).decode().rstrip('=')
 
 
+def text_of(raw: bytes) -> bytes:
+    """The Z85 text of a key of 32 bytes."""
+    return z85.encode(raw)
+
+
 def is_public_key(text: bytes) -> bool:
     """Whether a text from outside can be a public key."""
     return _is_key(text)

@@ -15,6 +15,7 @@ class TrustedKeys:
     """The public keys in the files of a directory that end with ``.key``.
 
     :ivar version: grows with each change of the keys
+    :ivar removals: grows with each change that takes a key away
     :param directory: its path
     :raises: keys.BadKey if the directory cannot be read
 
@@ -22,7 +23,7 @@ class TrustedKeys:
     """
 
     def __init__(self, directory: str) -> None:
-        self.version = 0
+        self.version = self.removals = 0
         self._directory = directory
         # Reentrant for the sake of signal handlers.
         self._lock = threading.RLock()
@@ -55,8 +56,10 @@ class TrustedKeys:
         found = frozenset(key for _, key in files.values() if key)
         changed = found != self._keys
         if changed:
+            is_removal = bool(self._keys - found)
             self._keys = found
             self.version += 1
+            self.removals += is_removal
         return changed
 
     def _read(self):

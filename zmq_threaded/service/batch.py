@@ -12,6 +12,8 @@ class Batch:
 
     :param size: messages in a full batch
     :param timeout: seconds after the first message; None for no limit
+    :ivar due_at: when it is to be taken out though it is not full, in
+        monotonic seconds; inf while it is empty
 
     Thread: poller.
     """
@@ -20,28 +22,19 @@ class Batch:
         self.size = size
         self._timeout = math.inf if timeout is None else timeout
         self._messages: list[Any] = []
-        self._due_at = math.inf
+        self.due_at = math.inf
 
     def add(self, message: Any) -> Sequence[Any]:
         """Put a message into the batch.
 
         :returns: the batch that this message made full, else ()
         """
+        if self.size == 1:
+            return [message]
         if not self._messages:
-            self._due_at = time.monotonic() + self._timeout
+            self.due_at = time.monotonic() + self._timeout
         self._messages.append(message)
         return self.take() if len(self._messages) >= self.size else ()
-
-    def take_due(self) -> Sequence[Any]:
-        """Take the batch out if its time is over.
-
-        :returns: the batch, else ()
-        """
-        return self.take() if self.time_left() <= 0 else ()
-
-    def time_left(self) -> float:
-        """Seconds until a batch is due; inf while there is none."""
-        return self._due_at - time.monotonic()
 
     def take(self) -> list[Any]:
         """Take out what there is, and begin a new batch.
@@ -49,5 +42,5 @@ class Batch:
         :returns: list of messages
         """
         messages, self._messages = self._messages, []
-        self._due_at = math.inf
+        self.due_at = math.inf
         return messages

@@ -123,7 +123,8 @@ def run(process, messages, work, may_requeue=False):
     messages = [each for each in messages if each.begin()]
     if not messages:
         return
-    began = work.begin(messages)
+    first = messages[0].request
+    work.begin([each.request for each in messages])
     try:
         process(messages)
     except BaseException as error:
@@ -134,7 +135,7 @@ def run(process, messages, work, may_requeue=False):
                   'handle. Its messages are answered, and it goes on.',
                   type(error).__name__, exc_info=error)
     finally:
-        work.end(began)
+        work.end(first)
 
 
 def _settle(incoming, failure, may_requeue):

@@ -28,7 +28,8 @@ class Request:
     :ivar envelope: where the answers go
     :ivar expires: when its sender gives up, in monotonic seconds
     :ivar came: what Stalls.now() said when the message was read
-    :ivar read_at: when that was, in monotonic seconds
+    :ivar read_at: when it was taken, in monotonic seconds
+    :ivar looked_at: when is_expired() was asked last, likewise
     :ivar is_begun: a worker has it
     :ivar is_done: it has ended, and needs no other answer
 
@@ -40,13 +41,16 @@ class Request:
     envelope: list[bytes]
     expires: float
     came: int
-    read_at: float
+    read_at: float = 0.0
+    looked_at: float = 0.0
     is_begun: bool = False
     is_done: bool = False
 
     def is_expired(self) -> bool:
         """Whether the sender has given up."""
-        return time.monotonic() >= self.expires
+        # Kept, for whoever measures: a look at the clock costs something.
+        self.looked_at = time.monotonic()
+        return self.looked_at >= self.expires
 
     def is_notification(self) -> bool:
         """Whether it is acknowledged after it was handled, and not before.
@@ -61,10 +65,9 @@ def request_of(message: wire.Message, envelope: list[bytes],
     :param envelope: where the answers go
     :param came: what Stalls.now() said when the message was read
     """
-    now = time.monotonic()
     expires = (message.expiry if message.flags & wire.DEADLINE
-               else now + message.expiry)
-    return Request(message.id, message.kind, envelope, expires, came, now)
+               else time.monotonic() + message.expiry)
+    return Request(message.id, message.kind, envelope, expires, came)
 
 
 class Held:
@@ -131,6 +134,13 @@ class Held:
         return [each for each in list(self._unacknowledged.values())
                 if each.is_begun]
 
+    def first_waiting(self) -> bytes:
+        """The id of the request that has waited longest for a worker; b'' if
+        none waits. In any thread.
+        """
+        return next((each.id for each in list(self._unacknowledged.values())
+                     if not each.is_begun), b'')
+
     def begin(self, request: Request) -> None:
         """A call is run now, and no longer counts as held."""
         # In this order, so that a look in between finds it twice, not never.
@@ -166,7 +176,9 @@ class Held:
     def drained(self) -> None:
         """All that had arrived was read."""
         now = time.monotonic()
-        self._clock += min(now - self._drained_at, timings.LONGEST_STEP)
+        step = now - self._drained_at
+        self._clock += (step if step < timings.LONGEST_STEP
+                        else timings.LONGEST_STEP)
         self._drained_at = now
 
     def settle(self, settled: bytes) -> None:

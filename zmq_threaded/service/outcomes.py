@@ -31,8 +31,7 @@ class Outcomes:
     :param made_room: called when a request no longer counts as held
     :param backlog: how many notifications may wait to be given back
 
-    Thread: any; poller for turn(), time_left(), let_go_of_expired() and
-    close().
+    Thread: any; poller for turn(), let_go_of_expired() and close().
     """
 
     def __init__(self, instance: record.Instance, answers: replies.Replies,
@@ -136,13 +135,12 @@ class Outcomes:
 
     # The poller thread
 
-    def turn(self) -> None:
-        """Give back what is due."""
-        self._requeues.turn()
+    def turn(self) -> float:
+        """Give back what is due.
 
-    def time_left(self) -> float:
-        """Seconds until turn() has something to do; inf for never."""
-        return self._requeues.time_left()
+        :returns: when more will be due, in monotonic seconds; inf for never
+        """
+        return self._requeues.turn()
 
     def close(self) -> None:
         """Give back at once what waits, and what is requeued from now on."""

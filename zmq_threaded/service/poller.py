@@ -135,23 +135,22 @@ class Poller:
     def turn(self) -> float:
         """Do what is due.
 
-        :returns: seconds until the next turn that is due by itself
+        :returns: when the next turn is due by itself, in monotonic seconds;
+            inf for never
         """
-        self._tick_when_due()
-        self._outcomes.turn()
-        self._read()
-        self._hand_over(self._batch.take_due())
-        while self._mailbox.items:
-            self._mailbox.items.popleft()()
-        if self._has_more:
-            return 0.0
-        return min(self._batch.time_left(), self._outcomes.time_left())
-
-    def _tick_when_due(self):
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + timings.POLLER_TICK
             self._tick()
+        due_at = self._outcomes.turn()
+        self._read()
+        if self._batch.due_at <= now:
+            self._hand_over(self._batch.take())
+        while self._mailbox.items:
+            self._mailbox.items.popleft()()
+        if self._has_more:
+            return now
+        return min(self._batch.due_at, due_at)
 
     def _has_room_to_resume(self):
         # Not at the first place that is free: that would be a wake-up and a

@@ -35,7 +35,9 @@ class Member(Protocol):
     is_stopping: bool
 
     def turn(self) -> float:
-        """:returns: seconds until its next turn that is due by itself"""
+        """:returns: when its next turn is due by itself, in monotonic
+            seconds; inf for never
+        """
 
     def finish(self) -> None:
         """The thread has let go of it."""
@@ -174,12 +176,14 @@ class PollerThread:
             self._due_at.pop(member, None)
             member.finish()
             return
-        left = member.turn()
-        if left < math.inf:
-            self._due_at[member] = time.monotonic() + left
+        at = member.turn()
+        if at < math.inf:
+            self._due_at[member] = at
         elif self._due_at:
             self._due_at.pop(member, None)
 
     def _time_to_wait(self):
-        at = min(self._next_tick, *self._due_at.values(), math.inf)
+        at = self._next_tick
+        if self._due_at:
+            at = min(at, *self._due_at.values())
         return max(0.0, at - time.monotonic())

@@ -148,6 +148,7 @@ class Reception:
         if request.is_expired():
             self._refuse_ours(envelope, message, wire.EXPIRED)
             return None
+        request.read_at = request.looked_at
         made = incoming.Incoming(ctxt, body, message, request,
                                  self._outcomes)
         self.held.add(request)

@@ -184,7 +184,8 @@ class Replies:
         items = self._mailbox.take(0, _BATCH)
         self._stalls.tick()
         try:
-            self._slow.retry()
+            if len(self._slow):
+                self._slow.retry()
             self._write(self._multiparts(items))
         finally:
             self._busy = False
@@ -227,18 +228,25 @@ class Replies:
                 for frames in self._multiparts([item])]
 
     def _write(self, batch):
-        behind = [frames for frames in batch if frames[0] in self._slow]
-        for frames in behind:
-            self._keep(frames)
-        ready = ([frames for frames in batch if frames[0] not in self._slow]
-                 if behind else batch)
-        for frames, outcome in zip(ready, self._router.send(ready)):
+        if len(self._slow):
+            batch = self._without_slow(batch)
+        for frames, outcome in zip(batch, self._router.send(batch)):
             if outcome is multiparts.SLOW:
                 self._keep(frames)
             elif outcome is multiparts.GONE:
                 self._counters.add('replies_to_vanished_clients')
             elif outcome is not multiparts.SENT:
                 self._failed(outcome)
+
+    def _without_slow(self, batch):
+        """What is for clients that read; the rest is kept for later."""
+        ready = []
+        for frames in batch:
+            if frames[0] in self._slow:
+                self._keep(frames)
+            else:
+                ready.append(frames)
+        return ready
 
     def _keep(self, frames):
         self._slow.keep(frames, sum(map(len, frames)))

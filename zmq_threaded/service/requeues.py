@@ -47,8 +47,13 @@ class Requeues:
         if self._is_closed:
             self._hand_back_new()
 
-    def turn(self) -> None:
-        """Give back what is due."""
+    def turn(self) -> float:
+        """Give back what is due.
+
+        :returns: when more will be due, in monotonic seconds; inf for never
+        """
+        if not (self._new or self._delayed):
+            return math.inf
         now = time.monotonic()
         while self._new:
             request = self._new.popleft()
@@ -57,12 +62,7 @@ class Requeues:
         while self._delayed and (self._delayed[0][0] <= now
                                  or len(self._delayed) > self._limit):
             self._give_back(heapq.heappop(self._delayed)[-1])
-
-    def time_left(self) -> float:
-        """Seconds until something is due; inf while there is nothing."""
-        if not self._delayed:
-            return math.inf
-        return self._delayed[0][0] - time.monotonic()
+        return self._delayed[0][0] if self._delayed else math.inf
 
     def _delay(self, message_id, now):
         waits, at = self._waits.pop(message_id, (None, now))

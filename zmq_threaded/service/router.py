@@ -21,6 +21,7 @@ from zmq_threaded.net import binding
 from zmq_threaded.net import flood_guard
 from zmq_threaded.net import inbox
 from zmq_threaded.net import multiparts
+from zmq_threaded.security import revocations
 from zmq_threaded.service import failures
 
 # Lets the writer have the lock, which a thread that asks for it again at once
@@ -51,9 +52,10 @@ class SharedRouter:
         self.guard = flood_guard.FloodGuard(
             port, longest, counters, is_reading=lambda: self.is_read)
         # Uncopied, so that who sent what there is no memory for can be told.
+        local = endpoints.own_addresses(port, path)
         self._inbox = inbox.Inbox(
-            socket, counters, multiparts.receive_request, self.guard,
-            endpoints.own_addresses(port, path))
+            socket, counters, multiparts.receive_request, self.guard, local,
+            revocations.Revocations(socket_factory.access, counters, local))
         self._wake_reader = wake_reader
         self._is_behind = False
         self._lock = threading.Lock()

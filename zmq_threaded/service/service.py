@@ -5,6 +5,8 @@ It needs no oslo.messaging server: give start() any callable, for instance
 one of :mod:`zmq_threaded.service.executors`.
 """
 
+import dataclasses
+import functools
 import math
 import os
 import time
@@ -17,6 +19,7 @@ from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded import timings
 from zmq_threaded import wire
+from zmq_threaded.health import vitals
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import ipc_path
@@ -55,6 +58,7 @@ class Service:
     :param batch: service.batch.Batch, None for one message at a time
     :param pool: of a notification listener
     :raises: binding.BindError
+    :ivar vitals: its signs of life
     :ivar instance: its record
     :ivar topics: list of Topic
     :ivar work: what its workers do, as they measure it
@@ -82,18 +86,21 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
+        pair = socket_factory.access.pair_to_bind()
         socket = socket_factory.service()
         try:
-            endpoints = self._bind(socket, settings)
+            endpoints = self._bind(socket, settings, pair)
             is_behind = settings.topology == 'receiver'
+            key = pair.public if pair and len(endpoints) > 1 else b''
             if is_behind:
                 endpoints = address.receiver_endpoints(settings, ipc_dir)
+                key = address.receiver_key(settings, ipc_dir) or b''
             self.instance = record.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
                 _server_of(topics),
                 not is_behind and descriptors.are_few(),
-                _limit_to_tell(settings.max_message_size))
+                _limit_to_tell(settings.max_message_size), key)
             self._make_parts(socket_factory, socket, settings, self.counters,
                              batch or batches.Batch(1, None))
         except BaseException:
@@ -123,6 +130,14 @@ class Service:
             settings.backlog, batch, counters, self._tick)
         self._saturation = saturation.Saturation(
             self._name(), self.backlog, self._poller.backlog)
+        self.vitals = vitals.Vitals(
+            self._name(), self.instance, own_held, own_stalls,
+            self._poller.is_full)
+        self._listen_again = functools.partial(
+            binding.listen_again, settings=settings,
+            port=binding.bound_port(socket) or 0,
+            pair=socket_factory.access.pair_to_bind())
+        self._is_to_listen_again = False
 
     def _name(self):
         """Topics, server, host and id, for the log."""
@@ -131,7 +146,8 @@ class Service:
         return f'{self.instance} of {", ".join(names)}'
 
     def start(self, on_incoming: Callable[[list], object],
-              workers: int | None = None, may_share: bool = False) -> None:
+              workers: int | None = None, may_share: bool = False,
+              in_place_of: 'Service | None' = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -140,20 +156,39 @@ class Service:
         :param workers: threads that handle them, if that is known
         :param may_share: whether the callback does nothing but to pass them
             on, so that its thread may read for other services as well
+        :param in_place_of: a service that is taken off the list in the same
+            step
         :raises: descriptors.Short when there are no threads to be had; then
             it may be called again
         """
         self._registry.start()
-        self.workers = workers
+        self.workers = self.vitals.workers = workers
         if self._crew is None:
             self._crew = self._crews.join(self.instance.id.hex()[:8],
                                           may_share)
         self._replies.start(self._crew.replies)
         self._poller.start(on_incoming, self._crew.poller)
         self.is_registered, self.is_stopping = True, False
-        self._registry.register(self.instance, self.topics)
+        self.vitals.began_at = time.monotonic()
+        if in_place_of is not None:
+            in_place_of.is_registered = False
+        self._registry.register(self.instance, self.topics,
+                                in_place_of and in_place_of.instance)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
+
+    def receiver_has_key(self, key: bytes) -> None:
+        """Publish the public key of the receiver in front of this service.
+
+        :param key: b'' for an open port
+        """
+        if key != self.instance.key:
+            self.instance = dataclasses.replace(self.instance, key=key)
+            self.vitals.instance = self.instance
+            if self.is_registered:
+                self._registry.renew(self.instance, self.topics)
+                LOG.info('zmq: %s is published with the new key of its '
+                         'receiver', self._name())
 
     def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
@@ -162,6 +197,7 @@ class Service:
         if self._is_inherited():
             return
         self.is_stopping = True
+        self.vitals.began_at = math.inf
         if self.is_registered:
             self.is_registered = False
             self._registry.unregister(self.instance)
@@ -170,6 +206,20 @@ class Service:
     def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
+
+    def listen_again(self) -> None:
+        """Nobody could connect to its TCP port: it is bound anew soon, unless
+        it still is bound.
+        """
+        self._is_to_listen_again = True
+
+    def taken(self) -> int:
+        """How many requests it has taken so far."""
+        return self._reception.taken
+
+    def unanswered(self) -> int:
+        """How many messages it has taken and not answered."""
+        return self._reception.held.unanswered()
 
     def measures(self, now: float) -> dict[str, object]:
         """What it has to do; see status.facts.
@@ -230,22 +280,35 @@ class Service:
         # the sockets, the record and the file are the parent's.
         return self._pid != os.getpid()
 
-    def _bind(self, socket, settings):
+    def _bind(self, socket, settings, pair):
         endpoints = [self._ipc.bind(socket)]
         if settings.topology == 'direct' and settings.transport == 'tcp':
-            endpoints.append(binding.bind_tcp(socket, settings))
+            endpoints.append(binding.bind_tcp(socket, settings, pair))
         return tuple(endpoints)
 
     def _made_room(self):
         self._poller.made_room()
 
     def _tick(self):
+        self.vitals.tick()
         if self._ipc.is_lost():
             self._router.maintain(self._ipc.restore)
+        if self._is_to_listen_again:
+            self._is_to_listen_again = False
+            self._bind_port_anew()
         self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
         self._saturation.tick(time.monotonic(), was_full, self.workers)
+
+    def _bind_port_anew(self):
+        try:
+            if self._router.maintain(self._listen_again):
+                LOG.warning('The TCP port of %s was lost, and is bound anew',
+                            self._name())
+        except binding.FAILURES as error:
+            LOG.warning('The TCP port of %s was lost, and cannot be bound '
+                        'anew: %s', self._name(), error)
 
 
 def _server_of(topics):

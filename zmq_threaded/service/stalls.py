@@ -11,18 +11,24 @@ from zmq_threaded import timings
 # A process that is starved by its own threads uses this part of the time, and
 # its I/O threads still show life: nobody gives it up.
 _USED = 0.5
+# A tick so many seconds after the last one says nothing new; to ask the system
+# what was used would be a part of each reply's cost.
+_TICK_AT_LEAST = 0.1
 
 
 class Stalls:
     """The stalls of this process: a thread that never waits for anything else
     sees them, for it calls tick() too late.
 
+    :ivar ticked_at: when tick() was called last, in monotonic seconds; inf
+        before the first time
+
     Thread: reply for tick(), poller for drained(); any for the rest.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._ticked_at = math.inf      # until its thread is started
+        self.ticked_at = math.inf       # until its thread is started
         self._used = 0.0
         self._awake_at = 0.0
         self._waking = False
@@ -30,12 +36,14 @@ class Stalls:
     def tick(self) -> None:
         """To be called again within timings.STALL_TICK."""
         now = time.monotonic()
+        if self.ticked_at <= now < self.ticked_at + _TICK_AT_LEAST:
+            return
         if self._stood_still(now):
             self._awake_at = now + timings.WAKING
             self._waking = True
             self._count += 1
         # Last, for who looks in between still finds that it stood still.
-        self._ticked_at, self._used = now, time.process_time()
+        self.ticked_at, self._used = now, time.process_time()
 
     def drained(self) -> None:
         """All that had arrived was read."""
@@ -58,6 +66,6 @@ class Stalls:
         return self._waking or self._stood_still(time.monotonic())
 
     def _stood_still(self, now):
-        gap = now - self._ticked_at
+        gap = now - self.ticked_at
         return (gap > timings.GIVEN_AWAY_AFTER
                 and time.process_time() - self._used < _USED * gap)

@@ -62,8 +62,8 @@ class Collector:
     def state(self) -> object:
         """What people wait for: when it changes, a document is due."""
         return (self._presence.is_there, self._registry.trouble() is None,
-                frozenset((each.instance.id, each.is_registered)
-                          for each in list(self._listening)),
+                frozenset(each.instance.id for each in list(self._listening)
+                          if each.is_registered),
                 frozenset((each.kind, each.subject)
                           for each in self._found.all()))
 
@@ -170,7 +170,8 @@ def process(settings: options.Settings, ipc_dir: str,
     """What this process is, and how it is configured."""
     return {**processes.myself(), 'host': settings.host,
             'topology': settings.topology,
-            'encryption': getattr(settings, 'encryption', 'none'),
+            'encryption': settings.encryption,
+            'bridge': settings.bridge_send if settings.bridge else '',
             'ipc_dir': ipc_dir, 'threads': threading.active_count(),
             'descriptors_left': descriptors_left}
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured while messages pass: of a service, and of a sender."""
 
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from zmq_threaded import topic as topics
@@ -19,8 +18,7 @@ class Work:
 
     :ivar waiting: from the reading of a message until a worker takes it up
     :ivar running: from there until the worker is done with it
-    :ivar begun: since when, in monotonic seconds, by the ident of the thread
-        that is at work
+    :ivar begun: since when, in monotonic seconds, by what a worker is at
 
     Thread: any.
     """
@@ -28,25 +26,25 @@ class Work:
     def __init__(self) -> None:
         self.waiting = histogram.Histogram()
         self.running = histogram.Histogram()
-        self.begun: dict[int, float] = {}
+        self.begun: dict[object, float] = {}
 
-    def begin(self, messages: Iterable[Any]) -> float:
-        """A worker takes messages up.
+    def begin(self, requests: Sequence[Any]) -> None:
+        """A worker takes messages up, together.
 
-        :param messages: Incoming of each
-        :returns: when, for end()
+        :param requests: held.Request of each; there is one at least
         """
-        now = time.monotonic()
-        add = self.waiting.add
-        for each in messages:
-            add(now - each.request.read_at)
-        self.begun[threading.get_ident()] = now
-        return now
+        for each in requests:
+            self.waiting.add(each.looked_at - each.read_at)
+        self.begun[requests[0]] = requests[0].looked_at
 
-    def end(self, began: float) -> None:
-        """The worker is done with what it took up."""
-        self.begun.pop(threading.get_ident(), None)
-        self.running.add(time.monotonic() - began)
+    def end(self, request: Any) -> None:
+        """The worker is done with what it took up.
+
+        :param request: the first one of them
+        """
+        began = self.begun.pop(request, None)
+        if began is not None:
+            self.running.add(time.monotonic() - began)
 
     def busy(self) -> int:
         """How many workers are at work."""
@@ -76,16 +74,6 @@ class Trips:
         self.calls = histogram.Histogram()
         self.casts = histogram.Histogram()
         self.failed = 0
-
-    def ended(self, began: float, has_reply: bool) -> None:
-        """A call has ended.
-
-        :param began: monotonic seconds
-        """
-        if has_reply:
-            self.calls.add(time.monotonic() - began)
-        else:
-            self.failed += 1
 
 
 class Sent:

@@ -34,7 +34,9 @@ frame: among 32 calling threads a frame less saves more than a copy costs.
                        the second of two messages, which only has ENDING
     HEARTBEAT          -
     ACK                message ids, 16 bytes each
-    NACK               reason (1 byte), text (UTF-8)
+    NACK               reason (1 byte), text (UTF-8); with CLOSING it is from
+                       a receiver that takes no more requests, and is closed
+                       after the expiry at the latest
     QUERY              message ids, 1,000 at most; a receiver that has no
                        such instance, or one that is paused, answers NACK
                        GONE or UNREACHABLE with the message id NO_ID
@@ -46,6 +48,7 @@ A settled id says that the sender will not send again what it gave a smaller id
 
 from zmq_threaded.wire.bodies import acknowledged_ids
 from zmq_threaded.wire.bodies import address
+from zmq_threaded.wire.bodies import closes_in
 from zmq_threaded.wire.bodies import context_and_message
 from zmq_threaded.wire.bodies import encode_ack
 from zmq_threaded.wire.bodies import encode_ending
@@ -69,6 +72,7 @@ from zmq_threaded.wire.frames import ACKNOWLEDGED
 from zmq_threaded.wire.frames import BUSY
 from zmq_threaded.wire.frames import CALL
 from zmq_threaded.wire.frames import CAST
+from zmq_threaded.wire.frames import CLOSING
 from zmq_threaded.wire.frames import CONFIRM
 from zmq_threaded.wire.frames import DEADLINE
 from zmq_threaded.wire.frames import decode
@@ -113,7 +117,8 @@ from zmq_threaded.wire.frames import WrongVersion
 
 __all__ = [
     'ACK', 'ACKNOWLEDGED', 'acknowledged_ids', 'address', 'BUSY', 'CALL',
-    'CAST', 'CONFIRM', 'context_and_message', 'DEADLINE', 'decode', 'encode',
+    'CAST', 'closes_in', 'CLOSING', 'CONFIRM', 'context_and_message',
+    'DEADLINE', 'decode', 'encode',
     'encode_ack', 'encode_ending', 'encode_heartbeat', 'encode_nack',
     'encode_query', 'encode_reply', 'encode_request', 'encode_status',
     'ENDING', 'EXPIRED', 'FAILURE', 'FANOUT', 'GONE', 'has_result',

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from zmq_threaded.wire import frames
 
+# Seconds; a receiver takes at most its zmq_linger and a little more.
+_LONGEST_CLOSING = 60.0
+
 _CONTEXT_AND_MESSAGE = 2
 _FANOUT_INSTANCES = 2     # the part that lists them
 # Ids in a part: services of a node, messages that are acknowledged together.
@@ -165,10 +168,25 @@ def acknowledged_ids(ack: frames.Message) -> list[bytes]:
 
 
 def encode_nack(instance: bytes, message_id: bytes, reason: int,
-                text: str = '') -> bytes:
-    """A refusal; the reason decides what the sender does next."""
-    return frames.encode(frames.NACK, instance, message_id,
-                         (bytes((reason,)), text.encode()))
+                text: str = '', closes_in: float | None = None) -> bytes:
+    """A refusal; the reason decides what the sender does next.
+
+    :param closes_in: seconds after which the receiver that refuses is closed
+        at the latest; None unless it is closing
+    """
+    body = bytes((reason,)), text.encode()
+    if closes_in is None:
+        return frames.encode(frames.NACK, instance, message_id, body)
+    return frames.encode(frames.NACK, instance, message_id, body,
+                         frames.CLOSING, closes_in)
+
+
+def closes_in(nack: frames.Message) -> float | None:
+    """Seconds after which the receiver that refuses is closed at the latest;
+    None unless it is closing.
+    """
+    return (min(nack.expiry, _LONGEST_CLOSING)
+            if nack.flags & frames.CLOSING else None)
 
 
 def nack_reason(nack: frames.Message) -> tuple[int, str]:

@@ -30,6 +30,7 @@ ENDING = 4      # REPLY: the last message of its call
 CONFIRM = 8     # request: the poller answers STATUS as soon as it has read it
 DEADLINE = 16   # request: the expiry is a time of CLOCK_MONOTONIC
 OBSERVE = 32    # QUERY: the answers still go to where the request came from
+CLOSING = 64    # NACK: the receiver is closing, and closed after the expiry
 
 # NACK reasons
 (GONE, STOPPING, BUSY, VERSION, EXPIRED, REQUEUED, MALFORMED,

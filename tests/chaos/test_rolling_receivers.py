@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receivers of three nodes are restarted, one after another, under load.
+
+ZMQ_CHAOS_RECEIVERS sets how often all are; the soak does it 20 times.
+"""
+
+import collections
+import contextlib
+import itertools
+import random
+import threading
+import time
+
+import oslo_messaging
+import pytest
+
+from tests.support import chaos_cloud
+from tests.support import chaos_journal
+from tests.support import rpc
+from tests.support import servers
+from tests.support import soaks
+from tests.support import waiting
+
+pytestmark = pytest.mark.xdist_group('rolling_receivers')
+_HOSTS = '127.0.0.2', '127.0.0.3', '127.0.0.4'
+_THREADS = 32
+# Processes that call seldom, and so have not heard that a receiver closes.
+_SELDOM, _PAUSE = 8, 0.2
+_SECONDS = 0.01
+
+
+class Cloud:
+    """Nodes that share a registry: on each a receiver, and a service."""
+
+    def __init__(self, registry, folder, nodes):
+        self.registry, self.folder = registry, folder
+        self.nodes, self.receivers, self.actors = nodes, [], []
+        timeline = chaos_cloud.Timeline()
+        for node, host in zip(nodes, _HOSTS):
+            receiver = node.receiver(host=host, rpc_zmq_bind_address=host)
+            node.query['rpc_zmq_matchmaker'] = registry.url
+            self.receivers.append(receiver)
+            self.actors.append(chaos_cloud.server(
+                node, folder, f's{host[-1]}', timeline, 'topic'))
+        waiting.until(lambda: all(each.is_ready() for each in self.actors), 30)
+
+    def end(self):
+        for actor in self.actors:
+            actor.finish()
+        for actor in self.actors:
+            assert actor.exit_code(60) == 0
+
+    def runs(self):
+        """For each server how often each token was begun there."""
+        return [collections.Counter(
+            line['token'] for line in chaos_journal.read(
+                actor.path(actor.lives[0])) if line['what'] == 'begin')
+            for actor in self.actors]
+
+
+class Senders:
+    """Threads that send all the time, each message with a token of its own.
+
+    :param kinds: by the first letters of their tokens: called with a token
+    """
+
+    def __init__(self):
+        self._over = threading.Event()
+        self._numbers = itertools.count()
+        self.sent = collections.defaultdict(list)
+        self.failed = {}
+        self.longest = 0.0
+        self._threads = []
+
+    def add(self, kind, send, pause=0.0):
+        self._threads.append(threading.Thread(
+            target=self._run, args=(kind, send, pause)))
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, kind, send, pause):
+        while not self._over.is_set():
+            token = f'{kind}{next(self._numbers)}'
+            began = time.monotonic()
+            try:
+                send(token)
+                self.sent[kind].append(token)
+            except oslo_messaging.MessagingException as error:
+                self.failed[token] = f'{type(error).__name__}: {error}'
+            self.longest = max(self.longest, time.monotonic() - began)
+            if pause:
+                self._over.wait(pause * random.uniform(0.5, 1.5))
+
+
+def call(client):
+    def send(token):
+        assert client.call({}, 'run', token=token, seconds=_SECONDS) == token
+    return send
+
+
+def cast(client):
+    return lambda token: client.cast({}, 'run', token=token, seconds=0)
+
+
+def notify(notifier):
+    return lambda token: notifier.info({}, 'event', {
+        'token': token, 'seconds': 0})
+
+
+@pytest.fixture(scope='module')
+def registry():
+    with servers.open_engine('redis') as engine:
+        yield engine
+
+
+@pytest.fixture
+def cloud(registry, tmp_path, make_ipc_dir):
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(rpc.Node(make_ipc_dir()))
+                 for _ in _HOSTS]
+        yield Cloud(registry, str(tmp_path), nodes)
+
+
+@pytest.fixture
+def make_ipc_dir(tmp_path_factory):
+    import shutil
+    import tempfile
+    made = []
+
+    def make():
+        made.append(tempfile.mkdtemp(prefix='zt-'))
+        return made[-1]
+    yield make
+    for each in made:
+        shutil.rmtree(each, ignore_errors=True)
+
+
+@pytest.fixture
+def elsewhere(registry, make_ipc_dir):
+    """A node with clients alone."""
+    with rpc.Node(make_ipc_dir()) as node:
+        node.query['rpc_zmq_matchmaker'] = registry.url
+        yield node
+
+
+def restart(receiver):
+    """As systemd does it."""
+    assert receiver.terminate() == 0, receiver.output()
+    receiver.start()
+
+
+def loads(node, senders):
+    client = node.client(timeout=20)
+    for _ in range(_THREADS):
+        senders.add('call', call(client))
+    for _ in range(_SELDOM):
+        senders.add('rare', call(node.client(timeout=20)), _PAUSE)
+    for server in 's2', 's3', 's4':
+        # Which nobody else can answer: they wait for its receiver.
+        one = client.prepare(server=server)
+        for _ in range(2):
+            senders.add('one', call(one), 0.002)
+        senders.add('cast', cast(one), 0.01)
+    monitored = node.client(timeout=20, call_monitor_timeout=10)
+    for _ in range(2):
+        senders.add('moni', call(monitored), 0.005)
+        senders.add('cast', cast(client), 0.005)
+    senders.add('fan', cast(client.prepare(fanout=True)), 0.01)
+    senders.add('note', notify(node.notifier()), 0.01)
+    return senders
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('rounds', soaks.sizes(2, 20, 'ZMQ_CHAOS_RECEIVERS'))
+def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
+        cloud, elsewhere, rounds):
+    began = time.monotonic()
+    with loads(elsewhere, Senders()) as senders:
+        for _ in range(rounds):
+            for receiver in cloud.receivers:
+                before = len(senders.sent['call'])
+                restart(receiver)
+                waiting.until(lambda: len(senders.sent['call'])
+                              > before + 100, 30)
+    print(f'\n{rounds} rounds, {time.monotonic() - began:.0f} s, '
+          f'{({kind: len(sent) for kind, sent in senders.sent.items()})}, '
+          f'longest {senders.longest:.2f} s, {len(senders.failed)} failed: '
+          f'{list(senders.failed.items())[:5]}')
+    elsewhere._stack.close()
+    check(cloud, senders)
+
+
+def check(cloud, senders):
+    wanted = {token for kind in ('call', 'rare', 'one', 'moni', 'cast', 'note')
+              for token in senders.sent[kind]}
+    fanouts = set(senders.sent['fan'])
+    waiting.until(lambda: wanted <= set().union(*cloud.runs()), 30)
+    waiting.until(lambda: all(fanouts <= set(each)
+                              for each in cloud.runs()), 30)
+    cloud.end()
+    runs = cloud.runs()
+    for each in runs:
+        assert {token for token, times in each.items() if times > 1} == set()
+    total = sum(runs, collections.Counter())
+    assert {token for token, times in total.items() if times > 1
+            and not token.startswith('fan')} == set()
+    assert not senders.failed

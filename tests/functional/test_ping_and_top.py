@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs ``ping`` and ``top``, with real services."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support import processes
+from tests.support import versions
+from tests.support import waiting
+from zmq_threaded.cli import main
+
+QUICK = {'zmq_target_update': 1, 'zmq_target_expire': 30}
+
+
+@pytest.fixture
+def ask(capsys):
+    def run(verb, node, *arguments):
+        capsys.readouterr()
+        code = main.main([verb, *arguments, '-o', 'json', '--transport-url',
+                          node.url()])
+        return code, json.loads(capsys.readouterr().out)
+    return run
+
+
+def test_ping_reaches_no_handler(node, ask):
+    one, two = node.server(server='one'), node.server(server='two')
+    code, rows = ask('ping', node, 'topic', '--count', '3')
+    assert code == 0
+    assert [row['server'] for row in rows] == ['one', 'two']
+    for row in rows:
+        assert row['answers'] == '3 of 3'
+        assert 0 < row['min'] <= row['p50'] <= row['p99']
+    assert not one.endpoint.seen and not two.endpoint.seen
+    code, rows = ask('ping', node, 'topic', '--server', 'two')
+    assert code == 0 and len(rows) == 1
+
+
+def test_ping_says_why_somebody_does_not_answer(node, ask):
+    process = node.process()
+    process.pause()
+    try:
+        code, (row,) = ask('ping', node, 'topic', '--count', '1')
+    finally:
+        process.resume()
+    assert code == 1 and row['answers'] == '0 of 1' and row['why not']
+    assert ask('ping', node, 'nobody') == (1, [])
+
+
+def test_ping_goes_through_the_receiver(receiver, node, ask):
+    process = node.process()
+    code, (row,) = ask('ping', node, 'topic')
+    assert code == 0 and str(receiver.port) in row['endpoint']
+    process.kill()
+    code, (row,) = ask('ping', node, 'topic', '--count', '1')
+    assert code == 1 and 'receiver' in row['why not']
+
+
+@pytest.mark.parametrize('version', ['minor', 'major'])
+def test_other_versions_answer(node, ask, version):
+    with versions.parties([(node, version, 'one', {})]) as (peer,):
+        assert peer
+        code, rows = ask('ping', node, 'topic')
+        assert code == 0
+        assert {row['server'] for row in rows} == {'one'}
+
+
+def test_two_versions_of_the_protocol_are_named(node, ask):
+    node.query = dict(QUICK)
+    node.server(server='here')
+
+    def is_named():
+        code, found = ask('status', node)
+        return 'different_protocol' in {each['kind'] for each
+                                        in found['problems']}
+    with versions.parties([(node, 'major', 'one', {})]):
+        waiting.until(is_named, 15)
+
+
+def test_top_shows_rates(node, ask):
+    node.query = dict(QUICK)
+    node.server()
+    client = node.client()
+
+    def is_shown():
+        for _ in range(30):
+            client.call({}, 'echo', value=1)
+        code, found = ask('top', node, '--interval', '1.5')
+        assert code == 0
+        return (found['topics'] and found['topics'][0]['per second'] > 0
+                and found['senders'] and found['senders'][0]['calls/s'] > 0)
+    waiting.until(is_shown, 20)
+
+
+def test_top_on_a_terminal_sorts_and_ends_with_q(node, ipc_dir):
+    node.query = dict(QUICK)
+    node.server()
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'zmq_threaded.cli.main', 'top',
+         '--interval', '0.5', '--transport-url', node.url()],
+        stdin=its, stdout=its, stderr=subprocess.PIPE,
+        env=processes.ENVIRONMENT)
+    os.close(its)
+    try:
+        seen = _read_until(ours, b'TOPICS')
+        assert b'sort by' in seen and b'topic' in seen
+        os.write(ours, b'n')
+        _read_until(ours, b'TOPICS')
+        os.write(ours, b'q')
+        _read_until(ours, b'\x1b[?1049l')
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(ours)
+
+
+def _read_until(terminal, wanted, seconds=20):
+    seen, deadline = b'', time.monotonic() + seconds
+    while wanted not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([terminal], [], [], 0.1)[0]:
+            seen += os.read(terminal, 10_000)
+    return seen

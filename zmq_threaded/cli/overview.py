@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole cloud, as ``status`` shows it."""
+
+import collections
+from collections.abc import Iterable
+from typing import Any
+
+from zmq_threaded.cli import output
+from zmq_threaded.status import cloud as clouds
+from zmq_threaded.status import histogram
+from zmq_threaded.status import problem
+
+Rows = list[dict[str, Any]]
+# Counters of the last minute that are summed up in one column.
+_EXPIRED, _REFUSED, _DROPPED = 'expired', 'refused_', 'dropped'
+
+
+def document(cloud: clouds.Cloud) -> dict[str, Any]:
+    """For programs."""
+    return {'registry': registry(cloud), 'nodes': nodes(cloud),
+            'topics': topics(cloud), 'senders': senders(cloud)}
+
+
+def parts(cloud: clouds.Cloud) -> list[Any]:
+    """For people."""
+    known = registry(cloud)
+    answers = (f'answers in {known["milliseconds"]} ms' if known['answers']
+               else 'does not answer')
+    made = [f'Registry: {known["place"]}, {answers}, {known["records"]} '
+            f'records of {known["services"]} services',
+            output.Table('Nodes', _NODES, _cells(nodes(cloud), _NODES)),
+            output.Table('Topics', _TOPICS, _cells(topics(cloud), _TOPICS))]
+    waiting = senders(cloud)
+    if waiting:
+        made.append(output.Table('Senders of unacknowledged messages',
+                                 _SENDERS, _cells(waiting, _SENDERS)))
+    return made
+
+
+def _cells(rows: Rows, columns: Iterable[str]) -> list[list[object]]:
+    return [[shown(row[column]) for column in columns] for row in rows]
+
+
+def shown(value: Any) -> object:
+    """A value as people read it."""
+    if isinstance(value, float):
+        return duration(value)
+    if isinstance(value, list):
+        return ', '.join(map(str, value))
+    return '' if value is None else value
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that fits it."""
+    if seconds < 1:
+        return f'{1000 * seconds:.3g} ms'
+    if seconds < 600:
+        return f'{seconds:.3g} s'
+    return (f'{seconds / 60:.0f} min' if seconds < 7200
+            else f'{seconds / 3600:.0f} h')
+
+
+def registry(cloud: clouds.Cloud) -> dict[str, Any]:
+    """What is known of the registry."""
+    return {'place': cloud.place, 'answers': not cloud.trouble,
+            'milliseconds': None if cloud.milliseconds is None
+            else round(cloud.milliseconds, 1),
+            'why': cloud.trouble, 'records': cloud.records,
+            'services': len(cloud.living()), 'bad_records': cloud.bad}
+
+
+_NODES = ('node', 'receiver', 'version', 'encryption', 'processes',
+          'services')
+
+
+def nodes(cloud: clouds.Cloud) -> Rows:
+    """A row for each node."""
+    of_host: dict[str, list[clouds.Process]] = collections.defaultdict(list)
+    for process in cloud.processes:
+        if not process.is_gone():
+            of_host[process.host].append(process)
+    older = collections.Counter(
+        listed.instance.host for listed in problem.older_instances(cloud))
+    return [_node(host, of_host.get(host, []), older.get(host, 0))
+            for host in sorted({*of_host, *older})]
+
+
+def _node(host: str, there: list[clouds.Process], older: int
+          ) -> dict[str, Any]:
+    about = [process.facts['process'] for process in there]
+    versions = sorted({each['version'] for each in about})
+    return {
+        'node': host, 'receiver': _receiver(there),
+        'version': versions + ['older'] * bool(older),
+        'encryption': sorted({each['encryption'] for each in about}),
+        'processes': sum(process.facts['kind'] != 'receiver'
+                         for process in there),
+        'services': older + sum(len(process.facts['services'])
+                                for process in there)}
+
+
+def _receiver(there: list[clouds.Process]) -> str:
+    said = [process.facts['receiver'] for process in there
+            if process.facts['receiver']['expected']]
+    if not said:
+        return 'none needed'
+    return 'runs' if all(each['there'] for each in said) else 'DOWN'
+
+
+_TOPICS = ('exchange', 'topic', 'servers', 'hosts', 'pools', 'busy',
+           'backlog', 'waiting p50', 'waiting p99', 'running p50',
+           'running p99', 'refused', 'expired', 'dropped')
+
+
+def topics(cloud: clouds.Cloud) -> Rows:
+    """A row for each exchange and topic."""
+    told: dict[tuple[str, str], list[Any]] = collections.defaultdict(list)
+    for process, service in cloud.services():
+        if not process.is_gone():
+            for topic in service['topics']:
+                if len(topic) == 2:
+                    told[topic[0], topic[1]].append((process, service))
+    older: dict[tuple[str, str], list[clouds.Listed]] = (
+        collections.defaultdict(list))
+    for listed in problem.older_instances(cloud):
+        for _, exchange, name in listed.topics:
+            older[exchange, name].append(listed)
+    return [topic_row(*key, told.get(key, []), older.get(key, []))
+            for key in sorted({*told, *older})]
+
+
+def topic_row(exchange: str, topic: str,
+              told: list[tuple[clouds.Process, dict[str, Any]]],
+              older: list[clouds.Listed]) -> dict[str, Any]:
+    """What is known of one topic."""
+    services = [service for _, service in told]
+    waiting = histogram.added(each['waiting']['counts'] for each in services)
+    running = histogram.added(each['running']['counts'] for each in services)
+    minute = collections.Counter[str]()
+    for each in services:
+        minute.update(each['minute'])
+    return {
+        'exchange': exchange, 'topic': topic,
+        'servers': len(services) + len(older),
+        'hosts': len({process.host for process, _ in told}
+                     | {each.instance.host for each in older}),
+        'pools': sorted({each['pool'] for each in services if each['pool']}),
+        'busy': busy(services),
+        'backlog': sum(each['backlog'] for each in services),
+        'waiting p50': histogram.percentile(waiting, 0.5),
+        'waiting p99': histogram.percentile(waiting, 0.99),
+        'running p50': histogram.percentile(running, 0.5),
+        'running p99': histogram.percentile(running, 0.99),
+        'refused': sum(count for name, count in minute.items()
+                       if name.startswith(_REFUSED)),
+        'expired': minute[_EXPIRED],
+        'dropped': sum(count for name, count in minute.items()
+                       if _DROPPED in name)}
+
+
+def busy(services: Iterable[dict[str, Any]]) -> str:
+    """Busy workers of all workers."""
+    known = [each for each in services if each['workers'] is not None]
+    if not known:
+        return ''
+    return (f'{sum(each["busy"] or 0 for each in known)} of '
+            f'{sum(each["workers"] for each in known)}')
+
+
+_SENDERS = ('process', 'topic', 'count', 'oldest', 'where')
+
+
+def senders(cloud: clouds.Cloud) -> Rows:
+    """A row for each destination of each process that holds messages."""
+    rows = [{'process': str(process),
+             'topic': each['topic'] + (f'.{each["server"]}' if each['server']
+                                       else ''),
+             'exchange': each['exchange'], 'count': each['count'],
+             'oldest': float(each['oldest'] + min(process.age,
+                                                  problem.limit(process))),
+             'where': each['where'].replace('_', ' '), 'to': each['to']}
+            for process in cloud.processes if not process.is_gone()
+            for each in process.facts['pending']]
+    return sorted(rows, key=lambda row: -row['oldest'])

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the owner of services should know of its node."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from zmq_threaded import logs
+from zmq_threaded import options
+from zmq_threaded.receiver import address
+from zmq_threaded.receiver import published
+from zmq_threaded.security import access as accesses
+
+LOG = logs.get(__name__)
+
+
+class Surroundings:
+    """Looks at the receiver of the node, and at the name under which the node
+    is published.
+
+    :param settings: options.Settings
+    :param ipc_dir: directory of the Unix sockets
+
+    :ivar presence: address.Presence
+    :ivar published: published.Published
+
+    Thread: any, one at a time.
+    """
+
+    def __init__(self, settings: options.Settings, ipc_dir: str) -> None:
+        self._settings = settings
+        self._ipc_dir = ipc_dir
+        self.presence = address.Presence(settings, ipc_dir)
+        self.published = published.Published(settings)
+
+    def look(self, services: Iterable[Any]) -> None:
+        """To be called now and then.
+
+        :param services: of service.service.Service; nothing is done for none,
+            and for those that stop
+        """
+        services = [each for each in services if not each.is_stopping]
+        if not services:
+            return
+        if self._settings.topology == 'receiver' and self.presence.check():
+            key = address.receiver_key(self._settings, self._ipc_dir)
+            for listening in services if key is not None else ():
+                listening.receiver_has_key(key)
+        self.published.check()
+
+    def problems(self) -> tuple[bool, str]:
+        """Whether the receiver of this node is not there, and '' or what is
+        wrong with rpc_zmq_host.
+        """
+        return self.presence.is_there is False, self.published.problem
+
+    def warn_of_open_port(self) -> None:
+        """Tell the log that ports are about to be open to everybody."""
+        settings = self._settings
+        if (settings.topology == 'direct' and settings.transport == 'tcp'
+                and not accesses.is_serving(settings)):
+            LOG.warning('zmq: TCP ports on %s are open without encryption; '
+                        'whoever reaches them may call the services',
+                        settings.bind_address)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a cloud, and what to do, in plain words (pure).
+
+A cause is named once, and what follows from it is not: behind a receiver that
+is down nobody asks why its services do not answer.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from zmq_threaded.status import cloud as clouds
+from zmq_threaded.status import differences
+from zmq_threaded.status import problem
+from zmq_threaded.status import processes
+from zmq_threaded.status import services_in_trouble
+
+Outcomes = services_in_trouble.Outcomes
+_RECEIVER = 'oslo-messaging-zmq-receiver'
+# Seconds: of messages that nobody takes or acknowledges; for which a process
+# has not reached the registry.
+_OLD, _FAILING = 10.0, 5.0
+_NAMED = 5
+# Findings of processes that status sees itself, and better.
+_OWN_KINDS = {'unacknowledged', 'registry'}
+
+
+def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
+       ) -> list[problem.Problem]:
+    """All that is wrong, the worst first.
+
+    :param outcomes: of the instances that were asked
+    """
+    return [*_registry(cloud), *_receivers(cloud), *_standing(cloud),
+            *_gone(cloud), *_found(cloud),
+            *services_in_trouble.unanswered(cloud, outcomes or {}),
+            *services_in_trouble.unlisted(cloud),
+            *services_in_trouble.busy(cloud), *_waiting(cloud),
+            *differences.clocks(cloud), *differences.releases(cloud)]
+
+
+# The registry
+
+def _registry(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    if cloud.trouble:
+        yield problem.Problem(
+            'registry', cloud.place,
+            f'The registry does not answer: {cloud.trouble}. What follows is '
+            'known of this node alone',
+            'see whether the registry runs (a paused one takes connections '
+            'and says nothing) and can be reached from here')
+        return
+    cut_off = [process for process in problem.alive(cloud)
+               if not process.facts['registry']['answers']
+               and process.facts['registry']['failing'] > _FAILING]
+    if cut_off:
+        why = cut_off[0].facts['registry']['why']
+        yield problem.Problem(
+            'registry', cloud.place,
+            'The registry answers here, but not '
+            f'{problem.names(cut_off)}: {why}',
+            'see whether these nodes can reach the registry',
+            cut_off[0].host)
+
+
+# Processes and receivers
+
+def _receivers(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    for host, behind in problem.without_receiver(cloud).items():
+        services = sum(len(each.facts['services']) for each in behind)
+        endpoint = behind[0].facts['receiver']['endpoint']
+        yield problem.Problem(
+            'receiver_down', host,
+            f'The receiver of {host} ({endpoint}) is down, so nobody reaches '
+            f'the {services} services on it: {problem.topics_of(behind)}',
+            f'start {_RECEIVER} --config-file <the file of the services> on '
+            f'{host}', host)
+
+
+def _standing(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    for process in cloud.processes:
+        if process.is_gone():
+            continue
+        if process.state == processes.STOPPED:
+            yield problem.Problem(
+                'stopped', str(process),
+                f'{process} is stopped (SIGSTOP, or a debugger), for '
+                f'{process.age:.0f} s at the most; {_last_said(process)}',
+                f'kill -CONT {process.facts["process"]["pid"]} on '
+                f'{process.host}', process.host)
+        elif problem.is_late(process) and process.is_sure:
+            yield problem.Problem(
+                'silent', str(process),
+                f'{process} has said nothing for {process.age:.0f} s: it '
+                f'hangs, was stopped or is cut off; {_last_said(process)}',
+                f'see on {process.host} whether it runs (ps, py-spy dump) '
+                'and can reach the registry; restart it if it does not go '
+                'on', process.host)
+
+
+def _last_said(process: clouds.Process) -> str:
+    said = process.facts
+    parts = [f'{len(said["services"])} services']
+    busy = [each for each in said['services'] if each['busy']]
+    if busy:
+        parts.append(f'{sum(each["busy"] for each in busy)} busy workers')
+    if said['unacknowledged']:
+        parts.append(f'{said["unacknowledged"]} unacknowledged messages')
+    return (f'it last told of {", ".join(parts)} '
+            f'({problem.topics_of([process])})')
+
+
+def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    served = {problem.name_of(service) for process, service in cloud.services()
+              if not process.is_gone()}
+    for process in cloud.processes:
+        if not process.is_gone():
+            continue
+        lost = [service for service in process.facts['services']
+                if service['listed']
+                and problem.name_of(service) not in served]
+        held = process.facts['unacknowledged']
+        if not lost and not held:
+            continue
+        what = []
+        if lost:
+            what.append('nobody else serves '
+                        + ', '.join(sorted({problem.label(each)
+                                            for each in lost})[:_NAMED]))
+        if held:
+            what.append(f'{held} messages that were not acknowledged went '
+                        'with it')
+        yield _end(process, '; '.join(what))
+
+
+def _end(process: clouds.Process, what: str) -> problem.Problem:
+    if process.state == processes.GONE:
+        return problem.Problem(
+            'died', str(process),
+            f'{process} has ended without a word (killed, or crashed): {what}',
+            f'start it again on {process.host}; see its log and the '
+            'journal of the kernel (out of memory?)', process.host)
+    return problem.Problem(
+        'silent', str(process),
+        f'{process} has said nothing for {process.age:.0f} s, and its record '
+        f'has expired: it was killed, hangs, or is cut off; {what}; '
+        f'{_last_said(process)}',
+        f'see on {process.host} whether it runs, and whether the node and '
+        'the registry reach each other; start it again', process.host)
+
+
+# What processes find themselves
+
+def _found(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    found: dict[tuple[str, str], list[tuple[clouds.Process, Any]]] = {}
+    down = problem.without_receiver(cloud)
+    for process in problem.alive(cloud):
+        for finding in process.facts['findings']:
+            kind = finding['kind']
+            if (kind in _OWN_KINDS
+                    or kind == 'unreachable' and process.host in down):
+                continue
+            found.setdefault((kind, finding['subject']), []).append(
+                (process, finding))
+    for (kind, subject), told in found.items():
+        first, finding = told[0]
+        more = f' (and {len(told) - 1} other processes)' * (len(told) > 1)
+        yield problem.Problem(kind, subject,
+                      f'{finding["text"]}; {first} says so{more}, for '
+                      f'{finding["since"] + first.age:.0f} s',
+                      finding['remedy'], first.host)
+
+
+# Senders
+
+def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    found: dict[tuple[str, ...], list[tuple[clouds.Process, Any]]] = {}
+    for process in cloud.processes:
+        if process.is_gone():
+            continue
+        for each in process.facts['pending']:
+            oldest = each['oldest'] + min(process.age, problem.limit(process))
+            if each['oldest'] > 0 and oldest > _OLD:
+                found.setdefault(
+                    (each['exchange'], each['topic'], each['server'],
+                     'waiting' if each['where'] == 'waiting' else 'sent'),
+                    []).append((process, {**each, 'oldest': oldest}))
+    for (exchange, topic, server, where), held in found.items():
+        count = sum(each['count'] for _, each in held)
+        oldest = max(each['oldest'] for _, each in held)
+        name = f'{topic}.{server}' if server else topic
+        senders = problem.names([process for process, _ in held])
+        text = f'{count} messages have waited for up to {oldest:.0f} s for '
+        if where == 'waiting':
+            yield problem.Problem(
+                'no_listener', name, f'{text}{name} (exchange {exchange}): '
+                f'nobody listens there, or can be reached. They are with '
+                f'{senders}',
+                'start a service that listens there, or stop sending; after '
+                'rpc_message_ttl they are dropped')
+        else:
+            to = next((each['to'] for _, each in held if each['to']), '')
+            yield problem.Problem(
+                'old_messages', name, f'{text}{name} (exchange {exchange})'
+                f' to acknowledge them{to and f", now {to}"}. They are with '
+                f'{senders}',
+                'see to that service: it is too slow, stands still or is '
+                'cut off')
