@@ -34,6 +34,7 @@ def report(cloud, began):
     return verdict
 
 
+@pytest.mark.timeout(900)     # on a busy machine
 def test_a_small_cloud_moves(broker, node, tmp_path):
     began = time.monotonic()
     cloud = bridge_cloud.Cloud(str(tmp_path), node, broker, ['nova'], 2, 1,
