@@ -60,6 +60,10 @@ def status(capsys):
                           '--transport-url', node.url(**query)])
         document = json.loads(capsys.readouterr().out)
         assert code == bool(document['problems'])
+        # The services of these tests are found at 127.0.0.1, which is another
+        # machine on each host.
+        document['problems'] = [each for each in document['problems']
+                                if each['kind'] != 'wrong_name']
         return document
     return ask
 

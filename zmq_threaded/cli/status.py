@@ -8,6 +8,7 @@ import contextlib
 from typing import Any
 
 from zmq_threaded import options
+from zmq_threaded.cli import bridge
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import details
 from zmq_threaded.cli import output
@@ -18,6 +19,8 @@ from zmq_threaded.status import probe
 from zmq_threaded.status import problem
 from zmq_threaded.status import problems
 
+# Problems that people are shown.
+_SHOWN = 20
 # Seconds: for the registry, for an answer of one service, and for a second
 # answer of one that gave none.
 _REGISTRY, _ANSWER, _PATIENT = 5.0, 1.0, 3.0
@@ -47,7 +50,7 @@ def add(verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show it; returns the exit code."""
-    settings = configuration.read(arguments)[1]
+    conf, settings = configuration.read(arguments)
     cloud, found = looked(settings, not arguments.no_ask)
     if cloud.trouble and not cloud.processes:
         raise output.CannotAsk(
@@ -55,8 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
             f'files in {cloud.ipc_dir}')
     chosen = details.Chosen(arguments.topic, arguments.node,
                             arguments.process)
-    output.show(arguments, _document(cloud, found, chosen),
-                [*_lines(found), *_tables(cloud, chosen)])
+    known = bridge.of(conf, settings.bridge, cloud)
+    output.show(arguments, {**_document(cloud, found, chosen),
+                            **({'bridge': known} if known else {})},
+                [*_lines(found), *_tables(cloud, chosen),
+                 *bridge.parts(known)])
     return 1 if found else 0
 
 
@@ -100,9 +106,11 @@ def _lines(found: list[problem.Problem]) -> list[str]:
         return ['All is well.']
     lines = [f'{len(found)} {"thing is" if len(found) == 1 else "things are"}'
              ' wrong:']
-    for number, each in enumerate(found, 1):
+    for number, each in enumerate(found[:_SHOWN], 1):
         lines += [f'{number:>3}. {each.text}.',
                   f'     What to do: {each.remedy}.']
+    if len(found) > _SHOWN:
+        lines.append(f'     And {len(found) - _SHOWN} more: -o json has all.')
     return lines
 
 

@@ -170,7 +170,8 @@ def process(settings: options.Settings, ipc_dir: str,
     """What this process is, and how it is configured."""
     return {**processes.myself(), 'host': settings.host,
             'topology': settings.topology,
-            'encryption': getattr(settings, 'encryption', 'none'),
+            'encryption': settings.encryption,
+            'bridge': settings.bridge_send if settings.bridge else '',
             'ipc_dir': ipc_dir, 'threads': threading.active_count(),
             'descriptors_left': descriptors_left}
 

@@ -59,8 +59,8 @@ def releases(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             ('versions of the protocol', 'protocol',
              'bring all nodes to the same release (docs/upgrades.md)'),
             ('modes of encryption', 'encryption',
-             'configure all nodes alike; those that differ do not reach each '
-             'other')):
+             'it is as it should be while encryption is being introduced '
+             '(docs/encryption.md); then configure all nodes alike')):
         hosts: dict[str, set[str]] = {}
         for process in alive:
             value = str(process.facts['process'][field])

@@ -77,31 +77,32 @@ class Prober:
         :param count: questions to each
         :returns: of each the outcomes, as they come
         """
-        groups: dict[tuple[tuple[str, ...], bytes],
-                     list[record.Instance]] = {}
+        groups: dict[tuple[Any, ...], list[record.Instance]] = {}
         for instance in instances:
             groups.setdefault((instance.endpoints, instance.key),
                               []).append(instance)
         with concurrent.futures.ThreadPoolExecutor(
                 _THREADS, 'zmq-probe') as pool:
             for done in concurrent.futures.as_completed([
-                    pool.submit(self._ask_group, endpoints, key, behind, count)
-                    for (endpoints, key), behind in groups.items()]):
+                    pool.submit(self._ask_group, behind, count)
+                    for behind in groups.values()]):
                 yield from done.result()
 
-    def _ask_group(self, endpoints, key, behind, count):
+    def _ask_group(self, behind: list[record.Instance], count: int
+                   ) -> list[tuple[record.Instance, list[Outcome]]]:
         try:
-            with self._connected(endpoints, key) as socket:
+            with self._connected(behind[0]) as socket:
                 return [(instance, self._ask_often(socket, instance, count))
                         for instance in behind]
-        except (opening.Unreachable, descriptors.Short) as problem:
+        except (opening.Unreachable, descriptors.Short,
+                OSError) as problem:
             failed = [Outcome(UNREACHABLE, why=str(problem))]
             return [(instance, failed) for instance in behind]
 
     @contextlib.contextmanager
-    def _connected(self, endpoints, key):
+    def _connected(self, instance: record.Instance) -> Iterator[Any]:
         _, socket = self._opening.open(
-            endpoints, time.monotonic() + self._limit, key)
+            instance.endpoints, time.monotonic() + self._limit, instance.key)
         try:
             yield socket
         finally:
