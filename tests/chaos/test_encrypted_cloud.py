@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import encryption
 from tests.support import namespaces
+from tests.support import waiting
 from zmq_threaded.security import keys
 
 _WHY_NOT = namespaces.why_not()

@@ -221,7 +221,7 @@ class Evidence:
         is asked about them now and then.
         """
         why = queue.connection.why
-        if queue.connection.is_revoked():
+        if queue.connection.keys.is_revoked():
             self._revoked(queue)
         elif not queue.connection.to_receiver:
             self._cache.unreachable(queue.instance, why())
