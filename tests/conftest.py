@@ -17,6 +17,7 @@ import shutil  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 # The path of a Unix socket has 107 bytes.
@@ -26,6 +27,10 @@ if len(tempfile.gettempdir()) > 20 and os.access('/tmp', os.W_OK):
 from tests.support import leaks  # noqa: E402
 from tests.support import logged  # noqa: E402
 from tests.support import rpc  # noqa: E402
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile('no-deadline', deadline=None)
+hypothesis.settings.load_profile('no-deadline')
 
 
 def pytest_collection_finish():

@@ -20,7 +20,6 @@ from zmq_threaded.client import sender
 from zmq_threaded.net import binding
 from zmq_threaded.registry import engines
 from zmq_threaded.security import access as accesses
-from zmq_threaded.service import batch as batches
 from zmq_threaded.service import executors
 from zmq_threaded.service import listener
 
@@ -152,9 +151,8 @@ class ZmqDriver(base.BaseDriver):
             if self._settings.executor != executors.SERVER:
                 executors.maker(self._settings.executor)
             parts = self._parts()
-            service = parts.service(
-                addresses, pool=pool,
-                batch=batches.Batch(batch_size or 1, batch_timeout))
+            service = parts.succession(addresses, pool, batch_size or 1,
+                                       batch_timeout)
         except (errors.OutOfResources, base.TransportDriverError,
                 *binding.FAILURES) as error:
             # oslo.messaging 18 reports a failure to listen as "object has no
@@ -162,9 +160,9 @@ class ZmqDriver(base.BaseDriver):
             LOG.error('Nobody will listen on %s: %s',
                       ', '.join(map(str, addresses)), error)
             raise _as_ours(error) from None
-        return listener.ZmqListener(service, parts.stopped, parts.forget,
-                                    batch_size, batch_timeout,
-                                    self._settings.executor)
+        return listener.ZmqListener(service, service.tell_stopped,
+                                    service.tell_forgotten, batch_size,
+                                    batch_timeout, self._settings.executor)
 
     # What this process has open
 

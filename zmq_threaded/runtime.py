@@ -32,8 +32,11 @@ from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
 from zmq_threaded.security import access as accesses
 from zmq_threaded.security import authenticator
+from zmq_threaded.service import batch as batches
 from zmq_threaded.service import crews
+from zmq_threaded.service import following
 from zmq_threaded.service import service as services
+from zmq_threaded.service import succession as successions
 from zmq_threaded.status import collector
 from zmq_threaded.status import findings
 
@@ -46,6 +49,8 @@ _FOR_A_START, _FOR_THE_REST = 24, 30
 _LAST_FLUSH, _LAST_FLUSH_LIMIT = 0.2, 1.0
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
+# What was logged of where everything is, with the pid.
+_told: set[tuple[int, str, str]] = set()
 
 
 class Runtime:
@@ -81,7 +86,6 @@ class Runtime:
         self._stopped: set[services.Service] = set()
         self._closed_services: list[services.Service] = []
         self._swept = self._is_used = self.is_closed = False
-        self._judged_at = 0
         self._terminations = itertools.count()
         self._closing = closing.Closing(
             self._closing_steps, lambda: self._flushing.hurry())
@@ -109,6 +113,8 @@ class Runtime:
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
             problem=self._access.problem)
+        self._keys = following.KeyFollower(self._access, self._registry,
+                                           settings)
         undo.append(self._registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
@@ -143,11 +149,14 @@ class Runtime:
             self.findings)
 
     def tell(self) -> None:
-        """Log where everything is. Not while it is being made: a handler may
-        use the driver.
+        """Log where everything is, once in each process. Not while it is
+        being made: a handler may use the driver.
         """
-        LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
-                 tooz_url.without_password(self._settings.matchmaker))
+        places = (self._ipc_dir,
+                  tooz_url.without_password(self._settings.matchmaker))
+        if (os.getpid(), *places) not in _told:
+            _told.add((os.getpid(), *places))
+            LOG.info('zmq: sockets in %s, registry: %s', *places)
 
     def service(self, addresses: list[topics.Topic],
                 **kwargs: object) -> services.Service:
@@ -166,6 +175,18 @@ class Runtime:
         self._services.append(listening)
         self._surroundings.look(self._services)
         return listening
+
+    def succession(self, addresses: list[topics.Topic], pool: str,
+                   batch_size: int, batch_timeout: float | None
+                   ) -> successions.Succession:
+        """A service that is followed by another one when the key of this
+        process changes.
+
+        :raises: binding.BindError
+        """
+        return self._keys.succession(
+            lambda: self.service(addresses, pool=pool, batch=batches.Batch(
+                batch_size, batch_timeout)), self.stopped, self.forget)
 
     def snapshot(self) -> dict[str, int]:
         """All counts so far, and what there is now: sockets, backlog (of the
@@ -281,6 +302,7 @@ class Runtime:
                 and not self._services and not self.outbox.pending())
 
     def _close_services(self):
+        self._keys.stop()
         threads.do_all([
             listening.cleanup for listening in list(self._services)])
 
@@ -310,9 +332,7 @@ class Runtime:
         self.close_if_forgotten()
         exits.prepare()
         self.requests.close_idle()
-        if self._judged_at != self._access.version:
-            self._judged_at = self._access.version
-            self._registry.cache.judge_anew()
+        self._keys.follow()
         for listening in list(self._closed_services):
             if listening.may_remove_files():
                 listening.remove_files()

@@ -170,3 +170,33 @@ def test_casts_on_their_way_survive_the_new_key_of_a_receiver(node, ring,
     behind.server.endpoint.release.set()
     waiting.until(lambda: not _counters_of(client)['unacknowledged'], 20)
     assert sorted(behind.seen) == list(range(28))
+
+
+def test_direct_service_takes_its_new_key_without_a_restart(node, ring,
+                                                            elsewhere):
+    with_update = {'zmq_target_update': 1, 'zmq_target_expire': 6}
+    highest = {'rpc_zmq_max_port': 65535}
+    server = test_encryption.Direct(
+        node, {**ring.query('a'), **with_update}, **highest)
+    client = node.client(node.transport(**ring.query('b'), **with_update))
+    _ring_again(ring, client)
+    ring.make('a2')
+    _exchange(ring, 'a', 'a2')
+    parts = rpc.driver(server.transport)._parts()
+    calls = 0
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (
+            calls and len(parts._services) == 1
+            and parts._services[0].instance.id != server.instance.id):
+        _ring_again(ring, client)
+        calls += 1
+    service, = parts._services
+    assert service.instance.key == ring.pair('a2').public
+    assert service.instance.id != server.instance.id
+    ring.revoke('a')
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        _ring_again(ring, client)
+        calls += 1
+    waiting.until(lambda: len(server.seen) == calls + 1)
+    assert not _counters_of(client).get('resent')

@@ -16,8 +16,9 @@ from zmq_threaded import wire
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / 'zmq_threaded'
 DOCS = PACKAGE / 'docs'
-NAMES = {'operations', 'promises', 'options', 'counters', 'upgrades', 'speed',
-         'architecture', 'changes', 'encryption', 'troubleshooting'}
+NAMES = {'migration', 'operations', 'promises', 'options', 'counters',
+         'upgrades', 'speed', 'architecture', 'changes', 'encryption',
+         'troubleshooting'}
 PAGES = [ROOT / 'README.md', *(ROOT / '.github').glob('*.md'),
          *DOCS.glob('*.md')]
 # Paths of the architecture page are those below the package.

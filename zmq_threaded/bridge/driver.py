@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A driver that holds two: it listens on both, and sends over one."""
 
+import os
+
 from oslo_messaging._drivers import base
 
 from zmq_threaded import driver as drivers
@@ -37,6 +39,8 @@ class BridgeDriver(base.BaseDriver):
         self._other = other
         self._sends_over_other = sends_over_other
         self._reminder = reminder.Reminder(other)
+        # Processes that can be seen on zmq, though they do not send over it.
+        self._shown_in: set[int] = set()
         LOG.info('zmq: bridge to %s, messages are sent over %s', other,
                  other if sends_over_other else 'zmq')
 
@@ -63,7 +67,20 @@ class BridgeDriver(base.BaseDriver):
                                          retry=retry)
 
     def _sender(self):
-        return self._other.current() if self._sends_over_other else self.zmq
+        if not self._sends_over_other:
+            return self.zmq
+        if os.getpid() not in self._shown_in:
+            self._show()
+        return self._other.current()
+
+    def _show(self):
+        """Let the status of the cloud have this process."""
+        self._shown_in.add(os.getpid())
+        try:
+            self.zmq.runtime.registry.start()
+        except Exception as error:
+            LOG.warning('zmq: this process could not send over zmq, and is '
+                        'not seen there: %s', error)
 
     def _exchange(self, target):
         return target.exchange or self._default_exchange or ''

@@ -8,6 +8,7 @@ import contextlib
 from typing import Any
 
 from zmq_threaded import options
+from zmq_threaded.cli import bridge
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import details
 from zmq_threaded.cli import output
@@ -49,7 +50,7 @@ def add(verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show it; returns the exit code."""
-    settings = configuration.read(arguments)[1]
+    conf, settings = configuration.read(arguments)
     cloud, found = looked(settings, not arguments.no_ask)
     if cloud.trouble and not cloud.processes:
         raise output.CannotAsk(
@@ -57,8 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
             f'files in {cloud.ipc_dir}')
     chosen = details.Chosen(arguments.topic, arguments.node,
                             arguments.process)
-    output.show(arguments, _document(cloud, found, chosen),
-                [*_lines(found), *_tables(cloud, chosen)])
+    known = bridge.of(conf, settings.bridge, cloud)
+    output.show(arguments, {**_document(cloud, found, chosen),
+                            **({'bridge': known} if known else {})},
+                [*_lines(found), *_tables(cloud, chosen),
+                 *bridge.parts(known)])
     return 1 if found else 0
 
 

@@ -33,14 +33,17 @@ class Registrations:
         self.confirmed_at = -math.inf
         self.next_beat = time.monotonic() + self._beat_interval()
 
-    def register(self, instance: record.Instance, keys: list[str]) -> bool:
+    def register(self, instance: record.Instance, keys: list[str],
+                 in_place_of: record.Instance | None = None) -> bool:
         """List an instance under the keys of its topics.
+
+        :param in_place_of: one that is taken off the list with it
 
         :returns: whether the registry took it; if not, it is tried again
         """
         listed = self._operations.run(
             running.WRITING, self._store.register, instance, keys,
-            is_told=True)
+            in_place_of, is_told=True)
         if listed:
             self.confirmed_at = time.monotonic()
         self._beat_by(time.monotonic() + _FIRST_BEAT if listed else

@@ -152,15 +152,19 @@ class Registry:
             lambda: self._look_ups.want(topic.key, done, within))
 
     def register(self, instance: record.Instance,
-                 listened: Iterable[topics.Topic]) -> None:
+                 listened: Iterable[topics.Topic],
+                 in_place_of: record.Instance | None = None) -> None:
         """List an instance under its topics. Returns when the instance is
         listed, or after a few seconds; then the registry thread goes on
         trying.
+
+        :param in_place_of: an instance that is taken off the same topics, in
+            the same step for each of them
         """
         keys = [topic.key for topic in listened]
         self.start()
-        if not self._do(lambda: self._registrations.register(instance, keys),
-                        _REGISTER_TIMEOUT):
+        if not self._do(lambda: self._registrations.register(
+                instance, keys, in_place_of), _REGISTER_TIMEOUT):
             LOG.warning('The registry did not take %s yet, trying on; until '
                         'then nobody finds it: %s', instance,
                         self._operations.why or 'it is busy')

@@ -118,10 +118,16 @@ class Store:
         return f'{self.place}: {self._hide(troubles.text(error))}'
 
     def register(self, instance: record.Instance,
-                 keys: Iterable[str]) -> None:
+                 keys: Iterable[str],
+                 in_place_of: record.Instance | None = None) -> None:
         """Make an instance known under each key; to repeat it is harmless.
         If it fails, beat() tries again.
+
+        :param in_place_of: an instance of this process that is taken off the
+            list with it
         """
+        if in_place_of is not None:
+            self._wanted.pop(in_place_of.id, None)
         self._wanted[instance.id] = (instance, tuple(keys))
         self._run(member.Member.settle, self._records())
 

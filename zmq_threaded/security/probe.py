@@ -42,7 +42,7 @@ class Probe:
                  key: bytes, counters: counts.Counters | None = None) -> None:
         self._sockets = socket_factory
         self._key = key
-        self._counters = counters
+        self._counters = counters or counts.Counters()
         self.is_over = False
         self.why = ''
         # The monitor is the last to be closed, whoever does it.
@@ -72,21 +72,17 @@ class Probe:
             return
         self.is_over = True
         if outcome == curve.REFUSED:
-            self._count('own_key_refused')
+            self._counters.add('own_key_refused')
             own = keys.fingerprint(self._sockets.access.pair.public)
             self.why = (f'it refuses the key of this process, {own}. Put the '
                         'file of this public key into the directory of its '
                         'trusted keys (rpc_zmq_trusted_keys there)')
         elif outcome == curve.FAILED:
-            self._count('wrong_server_keys')
+            self._counters.add('wrong_server_keys')
             self.why = ('it does not have the key that its record names, '
                         f'{keys.fingerprint(self._key)}, or its port is not '
                         'encrypted: its record is old, or somebody else '
                         'listens there')
-
-    def _count(self, name: str) -> None:
-        if self._counters is not None:
-            self._counters.add(name)
 
     def close(self) -> None:
         """Close its sockets. Twice is fine."""

@@ -65,6 +65,7 @@ class Service:
     :ivar counters: of this service; they count for the whole driver too
     :ivar workers: threads of its executor, None if unknown
     :ivar is_registered: it means to be registered
+    :ivar is_stopping: stop() was called
 
     Thread: any.
     """
@@ -78,7 +79,7 @@ class Service:
         self.made_at = time.monotonic()
         self._crews = own_crews
         self._crew: crews.Crew | None = None
-        self.is_registered = False
+        self.is_registered = self.is_stopping = False
         self.workers: int | None = None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
@@ -145,7 +146,8 @@ class Service:
         return f'{self.instance} of {", ".join(names)}'
 
     def start(self, on_incoming: Callable[[list], object],
-              workers: int | None = None, may_share: bool = False) -> None:
+              workers: int | None = None, may_share: bool = False,
+              in_place_of: 'Service | None' = None) -> None:
         """Begin to listen; returns when the registry lists the service, or
         after a few seconds if it cannot be reached.
 
@@ -154,6 +156,8 @@ class Service:
         :param workers: threads that handle them, if that is known
         :param may_share: whether the callback does nothing but to pass them
             on, so that its thread may read for other services as well
+        :param in_place_of: a service that is taken off the list in the same
+            step
         :raises: descriptors.Short when there are no threads to be had; then
             it may be called again
         """
@@ -164,9 +168,12 @@ class Service:
                                           may_share)
         self._replies.start(self._crew.replies)
         self._poller.start(on_incoming, self._crew.poller)
-        self.is_registered = True
+        self.is_registered, self.is_stopping = True, False
         self.vitals.began_at = time.monotonic()
-        self._registry.register(self.instance, self.topics)
+        if in_place_of is not None:
+            in_place_of.is_registered = False
+        self._registry.register(self.instance, self.topics,
+                                in_place_of and in_place_of.instance)
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 
@@ -189,6 +196,7 @@ class Service:
         """
         if self._is_inherited():
             return
+        self.is_stopping = True
         self.vitals.began_at = math.inf
         if self.is_registered:
             self.is_registered = False
@@ -204,6 +212,14 @@ class Service:
         it still is bound.
         """
         self._is_to_listen_again = True
+
+    def taken(self) -> int:
+        """How many requests it has taken so far."""
+        return self._reception.taken
+
+    def unanswered(self) -> int:
+        """How many messages it has taken and not answered."""
+        return self._reception.held.unanswered()
 
     def measures(self, now: float) -> dict[str, object]:
         """What it has to do; see status.facts.

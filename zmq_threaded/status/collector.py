@@ -171,6 +171,7 @@ def process(settings: options.Settings, ipc_dir: str,
     return {**processes.myself(), 'host': settings.host,
             'topology': settings.topology,
             'encryption': settings.encryption,
+            'bridge': settings.bridge_send if settings.bridge else '',
             'ipc_dir': ipc_dir, 'threads': threading.active_count(),
             'descriptors_left': descriptors_left}
 

@@ -19,8 +19,9 @@ are seconds; a count is since the start of the process::
     process     name, pid, pid_space (inode of its PID namespace), began (in
                 clock ticks after the boot, as in /proc), user, up (seconds
                 since then), version, protocol, host (rpc_zmq_host), machine
-                (host name), topology, encryption, ipc_dir, threads,
-                descriptors_left
+                (host name), topology, encryption, bridge (over what a
+                process with a bridge sends: 'other' or 'zmq'; ''), ipc_dir,
+                threads, descriptors_left
     registry    place, answers (boolean), failing (for how many seconds), why
     counts      the counters and gauges of docs/counters.md
     minute      by how much the counters grew in the last 60 seconds or so
@@ -153,7 +154,8 @@ _FINDING: dict[str, Any] = {
 _PROCESS: dict[str, Any] = {
     'name': '', 'pid': 0, 'pid_space': 0, 'began': 0, 'user': '', 'up': 0.0,
     'version': '', 'protocol': '', 'host': '', 'machine': '', 'topology': '',
-    'encryption': '', 'ipc_dir': '', 'threads': 0, 'descriptors_left': 0}
+    'encryption': '', 'bridge': '', 'ipc_dir': '', 'threads': 0,
+    'descriptors_left': 0}
 _RECEIVER: dict[str, Any] = {
     'expected': False, 'there': False, 'endpoint': ''}
 _SHAPE: dict[str, Any] = {

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for a service is with it as soon as the service is back."""
+
+import contextlib
+import queue
+import statistics
+import threading
+import time
+
+import pytest
+
+from tests.support import rpc
+from tests.support import servers
+from tests.support import waiting
+from zmq_threaded import topic as topics
+from zmq_threaded.registry import look_ups
+
+TIMES = 20
+UPDATE = 10
+
+
+@pytest.fixture(scope='module', params=servers.parallel(servers.NAMES))
+def engine(request):
+    with servers.open_engine(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def cloud(engine, ipc_dir, monkeypatch):
+    """A node whose registry is the engine. What waits there asks seldom."""
+    monkeypatch.setattr(look_ups, '_FIRST_SPACING', UPDATE)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(servers.no_client_left())
+        node = stack.enter_context(rpc.Node(ipc_dir))
+        node.query = {'zmq_target_update': UPDATE, 'rpc_cast_timeout': 60}
+        if engine.name != 'file':
+            node.query |= {
+                'rpc_zmq_matchmaker': engine.url,
+                'rpc_zmq_topology': 'direct',
+                'rpc_zmq_bind_address': '127.0.0.1',
+                'rpc_zmq_host': '127.0.0.1'}
+        yield node
+
+
+class Clock:
+    """An endpoint that says when something arrives."""
+
+    def __init__(self):
+        self.arrived = queue.SimpleQueue()
+
+    def note(self, ctxt, value):
+        self.arrived.put(time.monotonic())
+
+    def echo(self, ctxt, value):
+        self.arrived.put(time.monotonic())
+
+    def info(self, ctxt, publisher, event_type, payload, metadata):
+        self.arrived.put(time.monotonic())
+
+
+def seconds_until_found(send, start):
+    """How long what was sent has waited since each start, at the most."""
+    took = []
+    for _ in range(TIMES):
+        send()
+        time.sleep(0.3)     # it waits, and nothing looks for anybody
+        clock = Clock()
+        server = start(clock)
+        began = time.monotonic()
+        took.append(clock.arrived.get(timeout=30) - began)
+        rpc.Node.stop(server)
+    return took
+
+
+def judge(took):
+    assert statistics.median(took) <= 0.3 and max(took) <= 1, took
+
+
+def test_a_cast_that_waits(cloud):
+    client, transport = cloud.client(), cloud.transport()
+    judge(seconds_until_found(
+        lambda: client.cast({}, 'note', value=1),
+        lambda clock: cloud.server(endpoint=clock, transport=transport)))
+
+
+def test_a_notification_that_waits(cloud):
+    notifier, transport = cloud.notifier(), cloud.notification_transport()
+    judge(seconds_until_found(
+        lambda: notifier.info({}, 'event', {}),
+        lambda clock: cloud.listener(endpoint=_Listener(clock),
+                                     transport=transport)))
+
+
+class _Listener:
+    def __init__(self, clock):
+        self.info, self.seen = clock.info, []
+
+
+def test_a_call_that_waits(cloud):
+    client, transport = cloud.client(timeout=60), cloud.transport()
+    cache = rpc.driver(client.transport)._parts().registry.cache
+    threads, raised = [], []
+
+    def wait():
+        try:
+            client.call({}, 'echo', value=1)
+        except Exception as error:
+            raised.append(error)
+
+    def call():
+        # One that is sent to a server as it stops would fail.
+        waiting.until(lambda: not cache.listed(topics.rpc('openstack',
+                                                          'topic')), 1)
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+    judge(seconds_until_found(
+        call, lambda clock: cloud.server(endpoint=clock,
+                                         transport=transport)))
+    for each in threads:
+        each.join(10)
+    assert not raised
+
+
+def test_fanouts_reach_who_is_there_and_nobody_else(cloud):
+    transport = cloud.transport()
+    client, driver = cloud.client(transport), rpc.driver(transport)
+    fanout = client.prepare(fanout=True)
+    first, other = cloud.server(server='a'), cloud.transport()
+    client.call({}, 'echo', value=0)
+    for number in range(5):
+        second = cloud.server(server='b', transport=other)
+        time.sleep(0.3)
+        fanout.cast({}, 'note', value=number)
+        waiting.until(lambda: number in second.endpoint.seen, 1)
+        rpc.Node.stop(second)
+        time.sleep(0.3)
+        fanout.cast({}, 'note', value=-number)
+        waiting.until(lambda: -number in first.endpoint.seen, 1)
+        waiting.until(lambda: not driver.unacknowledged(), 1)
+    assert not driver.counters().get('copies_for_gone')
