@@ -31,8 +31,9 @@ def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
 
     :param outcomes: of the instances that were asked
     """
-    return [*_nobody(cloud), *_registry(cloud), *_nodes(cloud), *_receivers(cloud),
-            *_standing(cloud), *_gone(cloud), *_found(cloud),
+    return [*_nobody(cloud), *_registry(cloud), *_nodes(cloud),
+            *_receivers(cloud), *_standing(cloud), *_gone(cloud),
+            *_found(cloud),
             *services_in_trouble.unanswered(cloud, outcomes or {}),
             *services_in_trouble.unlisted(cloud),
             *services_in_trouble.busy(cloud), *_waiting(cloud),
