@@ -177,7 +177,7 @@ class SelfCheck:
         if (finding.answer is probe.Answer.UNREACHABLE
                 and not service.instance.receiver
                 and endpoint.startswith('tcp://')):
-            service.listen_again()
+            service.port.doubt()
 
     def _plan(self, service):
         asked = self._asked[service.instance.id]
