@@ -19,6 +19,7 @@ from zmq_threaded.client import custody as custodies
 from zmq_threaded.client import dealer_connection
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import dispatch
+from zmq_threaded.client import losses
 from zmq_threaded.client import room
 from zmq_threaded.client import send_queue
 from zmq_threaded.journal import kept as keeping
@@ -547,3 +548,104 @@ def test_who_is_behind_is_named(world, lacking):
     assert text.index('5 wait for compute on node-7') < text.index('2 wait')
     lacking.post()
     assert 'this process is out of file' in world.custody.store.behind(TOPIC)
+
+
+# Order
+
+def test_what_comes_back_from_spreading_has_its_old_place(world):
+    first = world.post(POOLS, wire.NOTIFY)
+    second = world.post(POOLS, wire.NOTIFY)
+    world.directory.asked.popleft()(time.monotonic())
+    world.turns()
+    third = world.post(POOLS, wire.NOTIFY)
+    assert first.where is third.where is deliveries.Where.WAITING
+    assert second.where is deliveries.Where.SPREADING
+    world.directory.asked.popleft()(time.monotonic())
+    world.turns()
+    assert list(world.custody._waiting) == [first, second, third]
+
+
+# Journals
+
+def test_a_message_is_sent_when_its_journal_knows_to_whom(world):
+    near, = world.directory.known[TOPIC.key] = instances(1)
+    way = world.can_reach(near)
+    delivery = world.post(kept=world.journal.kept())
+    assert not way.queue
+    (part, instance), = world.journal.to_write[0][0]
+    assert part is delivery and instance is near
+    world.journal.write()
+    assert list(way.queue) == [delivery]
+
+
+def test_what_is_known_goes_behind_what_is_being_written(world):
+    near, = world.directory.known[TOPIC.key] = instances(1)
+    way = world.can_reach(near)
+    first = world.post(kept=world.journal.kept())
+    second = world.post(kept=world.journal.kept(), chosen=near,
+                        recorded_for=near.id)
+    assert not way.queue
+    assert [parts for parts, _ in world.journal.to_write] == [
+        [(first, near)], []]
+    world.journal.write()
+    assert list(way.queue) == [first, second]
+
+
+def test_copies_are_written_in_the_place_of_their_message(world):
+    listeners = instances(2, pool='a')
+    world.directory.known[POOLS.key] = listeners
+    delivery = world.post(POOLS, wire.NOTIFY, kept=world.journal.kept())
+    world.look_up()
+    assert delivery.where is deliveries.Where.ENDED
+    assert world.journal.ended_ones == []
+    assert world.journal.pools_seen == [(POOLS, 'a')]
+    (copy, instance), = world.journal.to_write[0][0]
+    assert instance is None and copy.kept.left == 1
+    world.journal.write()
+    assert copy.where is deliveries.Where.WAITING
+    world.custody.drop(copy, losses.CLOSED)
+    assert world.journal.ended_ones == [(copy, True)]
+
+
+def test_a_pool_without_listeners_gets_its_copy(world):
+    world.custody._recording.know_pool(POOLS, 'gone', time.time())
+    world.custody._recording.know_pool(POOLS, 'old', time.time() - 86401)
+    world.post(POOLS, wire.NOTIFY, kept=world.journal.kept())
+    world.look_up()
+    (copy, _), = world.journal.to_write[0][0]
+    assert copy.topic == topics.pool(POOLS.exchange, POOLS.name, 'gone')
+    assert not world.post(POOLS, wire.NOTIFY).kept
+    world.look_up()
+    assert len(world.journal.to_write) == 1
+
+
+def test_an_id_is_settled_when_its_end_is_written(world):
+    near, = world.directory.known[TOPIC.key] = instances(1)
+    way = world.can_reach(near)
+    delivery = world.post(kept=world.journal.kept())
+    world.journal.write()
+    doubt = world.custody._in_doubt
+    doubt.sent(delivery)
+    way.head_was_sent(1.0)
+    world.custody.end(way.take_back(delivery.id), deliveries.ACKNOWLEDGED)
+    assert doubt.settled(ids.new_id()) == delivery.id
+    world.custody._recording.removed([delivery])
+    later = ids.new_id()
+    assert doubt.settled(later) == later
+
+
+def test_what_lies_in_a_journal_is_not_dropped_at_the_end(world):
+    kept = world.post(kept=world.journal.kept())
+    lost = world.post()
+    world.custody._connections.close = lambda: None
+    world.custody.close()
+    assert lost.where is deliveries.Where.ENDED
+    assert kept.where is deliveries.Where.WAITING
+    assert world.journal.ended_ones == []
+
+
+def test_who_waits_for_the_end_does_not_wait_for_what_others_may_send(world):
+    world.post(kept=world.journal.kept())
+    assert world.custody.oldest() is None
+    lost = world.post()
+    assert world.custody.oldest() == lost.since

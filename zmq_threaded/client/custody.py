@@ -183,8 +183,8 @@ class Custody:
                   f'{type(error).__name__}: {texts.line(str(error))}')
 
     def wait(self, delivery: Delivery) -> None:
-        """Let a message wait for a service."""
-        self._waiting.add(delivery)
+        """Let a message wait for a service, in its old place."""
+        self._waiting.put_back(delivery)
 
     def _route(self, delivery):
         if not delivery.pinned and delivery.topic in self._waiting:

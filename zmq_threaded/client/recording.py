@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import topic as topics
+from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
@@ -63,6 +64,8 @@ class Recording:
         self._custody = custody
         self._lifetime = lifetime
         self._pools: dict[str, _Pools] = {}
+        # What waits for the journal, in order, by topic and sender.
+        self._under_way: dict[tuple, dict[Delivery, None]] = {}
         if journals is not None:
             journals.client = self
 
@@ -73,14 +76,33 @@ class Recording:
         routed again when the journal knows the instance: whoever adopts the
         journal has to know who may have had the message.
         """
-        if delivery.kept is None or delivery.recorded_for == instance.id:
+        if delivery.kept is None:
             return True
-        file = delivery.kept.file
-        delivery.part = delivery.part or file.next_part()
-        delivery.where = _RECORDING
-        self._journals.record(file, [(delivery, instance)], functools.partial(
-            self._recorded, [(delivery, instance)], self._route))
+        is_known = delivery.recorded_for == instance.id
+        if is_known and not self._has_one_before(delivery):
+            return True
+        delivery.part = delivery.part or delivery.kept.file.next_part()
+        parts = [(delivery, instance)]
+        self._record(parts, [] if is_known else parts, self._route)
         return False
+
+    def _has_one_before(self, delivery):
+        """Whether a message of the same sender and topic, which came earlier,
+        waits for the journal.
+        """
+        first = next(iter(self._under_way.get(_line(delivery), ())), None)
+        return first is not None and first.id < delivery.id
+
+    def _record(self, parts, to_write, route):
+        """:param parts: of (delivery, Instance or None)
+        :param to_write: those that the journal does not know yet
+        :param route: called with the deliveries afterwards
+        """
+        for delivery, _ in parts:
+            delivery.where = _RECORDING
+            self._under_way.setdefault(_line(delivery), {})[delivery] = None
+        self._journals.record(parts[0][0].kept.file, to_write,
+                              functools.partial(self._recorded, parts, route))
 
     def copies(self, original: Delivery, copies: list[Delivery],
                route: Callable[[list[Delivery]], None]) -> None:
@@ -94,14 +116,18 @@ class Recording:
         kept = original.kept
         kept.left += len(copies)
         for copy in copies:
-            copy.part, copy.where = kept.file.next_part(), _RECORDING
+            copy.part = kept.file.next_part()
             self._store.all[copy] = None
         parts = [(copy, copy.instance or self._cache.choose(copy.topic))
                  for copy in copies]
-        self._journals.record(kept.file, parts, functools.partial(
-            self._recorded, parts, route))
+        self._record(parts, parts, route)
 
     def _recorded(self, parts, route):
+        for delivery, _ in parts:
+            line = self._under_way[_line(delivery)]
+            del line[delivery]
+            if not line:
+                del self._under_way[_line(delivery)]
         moving = [each for each in parts if each[0].where is _RECORDING]
         for delivery, instance in moving:
             delivery.where = _MOVING
@@ -207,3 +233,7 @@ class Recording:
             if delivery.kept is not None:
                 size -= delivery.kept.size
                 self._custody.drop(delivery, losses.NO_SPACE)
+
+
+def _line(delivery):
+    return delivery.topic.key, wire.maker(delivery.id)

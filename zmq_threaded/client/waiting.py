@@ -64,6 +64,17 @@ class Waiting:
                 # The messages before it may have time, its sender has not.
                 self._registry.ask(delivery.topic, lambda looked_at: None)
 
+    def put_back(self, delivery: Delivery) -> None:
+        """As add(), for a message that was on its way meanwhile: before those
+        of the same sender that came later.
+        """
+        queue = self._by_key.get(delivery.topic.key)
+        if queue is None or not _is_later(queue[-1], delivery):
+            return self.add(delivery)
+        delivery.where = _WAITING
+        queue.insert(next(place for place, each in enumerate(queue)
+                          if _is_later(each, delivery)), delivery)
+
     def remove(self, delivery: Delivery) -> None:
         """Take out a message that waits here."""
         self._by_key[delivery.topic.key].remove(delivery)
@@ -169,3 +180,9 @@ class Waiting:
         return sorted((each for key in self._stranded
                        for each in self._by_key.get(key, ())),
                       key=lambda delivery: delivery.since)
+
+
+def _is_later(one, other):
+    """Whether a message came later than another one of the same sender."""
+    return (one.id > other.id
+            and wire.maker(one.id) == wire.maker(other.id))

@@ -107,7 +107,7 @@ class Writer:
             _gather_ended(item, batches)
         failed = {}
         for file, batch in batches.items():
-            failed[file] = self._write_one(file, batch)
+            failed[file] = self._write_one(file, batch) if batch else ''
         self._tell_all(keeps, parts, ended, failed, why)
 
     def _gather_keeps(self, keeps, seen, batches):
