@@ -207,7 +207,8 @@ def test_what_lasts_is_told_by_the_service_itself(world):
         waiting.until(lambda name=name: any(
             'cannot be reached' in text or 'cannot reach' in text for text
             in world.warned(name, began, time.monotonic())), TOLD_WITHIN)
-        assert 'unreachable' in world.servers[name].ask('findings')
+        waiting.until(lambda name=name: world.servers[name].ask(
+            'findings') == ['unreachable'], 15)
     assert 'unreachable' not in world.servers['b1'].ask('findings')
     receiver.signal(signal.SIGCONT)
     world.all_are_reached()

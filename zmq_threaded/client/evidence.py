@@ -232,7 +232,9 @@ class Evidence:
                 self._cache.unreachable(queue.instance, why())
                 self.lose(queue, Loss.DOWN)
             else:
-                self._cache.still_unreachable(queue.instance, why())
+                self._cache.complaints.unreachable(
+                    queue.instance,
+                    reasons.unreachable(queue.instance, why()))
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
 
