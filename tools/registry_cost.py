@@ -24,6 +24,7 @@ from tooz import utils as tooz_utils
 
 from zmq_threaded import topic
 from zmq_threaded.registry import engines
+from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
 
@@ -185,6 +186,11 @@ def meaning(results, hosts, processes, topics):
                f'{rate * look["commands"]:,.0f} commands/s, '
                f'{rate * look_bytes / 1e6:.1f} MB/s, '
                f'{rate * look["cpu_us"] / 1e4:.0f} % of the core')
+    spread = hosts * processes * look_ups.LOOK_UP
+    yield (f'  a topic appears for which every process waits: the look-ups '
+           f'are spread over {spread:.0f} s, so {1 / look_ups.LOOK_UP:,.0f} '
+           f'look-ups/s = {refresh["commands"] / look_ups.LOOK_UP:,.0f} '
+           f'commands/s')
     large = results[max(results)]['refresh of the topic']
     yield (f'  a client that uses a topic of {max(results):,} (fanouts): '
            f'{large["out"] / UPDATE / 1e3:,.0f} kB/s and '

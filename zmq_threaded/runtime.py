@@ -49,6 +49,8 @@ _FOR_A_START, _FOR_THE_REST = 24, 30
 _LAST_FLUSH, _LAST_FLUSH_LIMIT = 0.2, 1.0
 _JOIN_LIMIT = 5.0
 _TERM_LIMIT = 2.0
+# What was logged of where everything is, with the pid.
+_told: set[tuple[int, str, str]] = set()
 
 
 class Runtime:
@@ -147,11 +149,14 @@ class Runtime:
             self.findings)
 
     def tell(self) -> None:
-        """Log where everything is. Not while it is being made: a handler may
-        use the driver.
+        """Log where everything is, once in each process. Not while it is
+        being made: a handler may use the driver.
         """
-        LOG.info('zmq: sockets in %s, registry: %s', self._ipc_dir,
-                 tooz_url.without_password(self._settings.matchmaker))
+        places = (self._ipc_dir,
+                  tooz_url.without_password(self._settings.matchmaker))
+        if (os.getpid(), *places) not in _told:
+            _told.add((os.getpid(), *places))
+            LOG.info('zmq: sockets in %s, registry: %s', *places)
 
     def service(self, addresses: list[topics.Topic],
                 **kwargs: object) -> services.Service:

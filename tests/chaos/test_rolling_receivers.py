@@ -26,7 +26,8 @@ _HOSTS = '127.0.0.2', '127.0.0.3', '127.0.0.4'
 _THREADS = 32
 # Processes that call seldom, and so have not heard that a receiver closes.
 _SELDOM, _PAUSE = 8, 0.2
-_SECONDS = 0.01
+# A call takes 0.01 s, but for a machine that is busy with other things.
+_SECONDS, _LINGER = 0.01, 2
 
 
 class Cloud:
@@ -37,7 +38,8 @@ class Cloud:
         self.nodes, self.receivers, self.actors = nodes, [], []
         timeline = chaos_cloud.Timeline()
         for node, host in zip(nodes, _HOSTS):
-            receiver = node.receiver(host=host, rpc_zmq_bind_address=host)
+            receiver = node.receiver(host=host, rpc_zmq_bind_address=host,
+                                     zmq_linger=_LINGER)
             node.query['rpc_zmq_matchmaker'] = registry.url
             self.receivers.append(receiver)
             self.actors.append(chaos_cloud.server(
@@ -68,7 +70,7 @@ class Senders:
         self._over = threading.Event()
         self._numbers = itertools.count()
         self.sent = collections.defaultdict(list)
-        self.failed = {}
+        self.failed, self.transports = {}, []
         self.longest = 0.0
         self._threads = []
 
@@ -95,7 +97,7 @@ class Senders:
                 send(token)
                 self.sent[kind].append(token)
             except oslo_messaging.MessagingException as error:
-                self.failed[token] = f'{type(error).__name__}: {error}'
+                self.failed[token] = (time.monotonic() - began, error)
             self.longest = max(self.longest, time.monotonic() - began)
             if pause:
                 self._over.wait(pause * random.uniform(0.5, 1.5))
@@ -159,28 +161,32 @@ def restart(receiver):
 
 
 def loads(node, senders):
-    client = node.client(timeout=20)
+    senders.transports = [node.transport() for _ in range(_SELDOM + 1)]
+    senders.transports.append(node.notification_transport())
+    client = node.client(senders.transports[_SELDOM], timeout=20)
     for _ in range(_THREADS):
         senders.add('call', call(client))
-    for _ in range(_SELDOM):
-        senders.add('rare', call(node.client(timeout=20)), _PAUSE)
+    for transport in senders.transports[:_SELDOM]:
+        senders.add('rare', call(node.client(transport, timeout=20)), _PAUSE)
     for server in 's2', 's3', 's4':
         # Which nobody else can answer: they wait for its receiver.
         one = client.prepare(server=server)
         for _ in range(2):
             senders.add('one', call(one), 0.002)
         senders.add('cast', cast(one), 0.01)
-    monitored = node.client(timeout=20, call_monitor_timeout=10)
+    monitored = node.client(client.transport, timeout=20,
+                            call_monitor_timeout=10)
     for _ in range(2):
         senders.add('moni', call(monitored), 0.005)
         senders.add('cast', cast(client), 0.005)
     senders.add('fan', cast(client.prepare(fanout=True)), 0.01)
-    senders.add('note', notify(node.notifier()), 0.01)
+    senders.add('note', notify(
+        node.notifier(transport=senders.transports[-1])), 0.01)
     return senders
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('rounds', soaks.sizes(2, 20, 'ZMQ_CHAOS_RECEIVERS'))
+@pytest.mark.parametrize('rounds', soaks.sizes(1, 20, 'ZMQ_CHAOS_RECEIVERS'))
 def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
         cloud, elsewhere, rounds):
     began = time.monotonic()
@@ -193,24 +199,31 @@ def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
                               > before + 100, 30)
     print(f'\n{rounds} rounds, {time.monotonic() - began:.0f} s, '
           f'{({kind: len(sent) for kind, sent in senders.sent.items()})}, '
-          f'longest {senders.longest:.2f} s, {len(senders.failed)} failed: '
-          f'{list(senders.failed.items())[:5]}')
-    elsewhere._stack.close()
+          f'longest {senders.longest:.2f} s')
+    for transport in senders.transports:
+        waiting.until(lambda: not transport._driver.unacknowledged(5), 60,
+                      transport._driver.unacknowledged)
     check(cloud, senders)
 
 
 def check(cloud, senders):
-    wanted = {token for kind in ('call', 'rare', 'one', 'moni', 'cast', 'note')
-              for token in senders.sent[kind]}
-    fanouts = set(senders.sent['fan'])
-    waiting.until(lambda: wanted <= set().union(*cloud.runs()), 30)
-    waiting.until(lambda: all(fanouts <= set(each)
-                              for each in cloud.runs()), 30)
     cloud.end()
     runs = cloud.runs()
-    for each in runs:
-        assert {token for token, times in each.items() if times > 1} == set()
     total = sum(runs, collections.Counter())
+    for token, (seconds, error) in senders.failed.items():
+        print(f'{token} failed after {seconds:.2f} s, was begun '
+              f'{total[token]} times: {type(error).__name__}: {error}')
+    wanted = {token for kind in ('call', 'rare', 'one', 'moni', 'cast', 'note')
+              for token in senders.sent[kind]}
+    assert wanted - set(total) == set()
+    for each in runs:
+        assert set(senders.sent['fan']) - set(each) == set()
+        assert {token for token, times in each.items() if times > 1} == set()
     assert {token for token, times in total.items() if times > 1
             and not token.startswith('fan')} == set()
-    assert not senders.failed
+    # A sender that has not sent since SIGTERM has not heard the word; what it
+    # sends in the very instant of the close is lost, and it is told so.
+    unexplained = [token for token, (seconds, _) in senders.failed.items()
+                   if not (token.startswith('rare') and not total[token])
+                   and not (total[token] and seconds > _LINGER)]
+    assert not unexplained

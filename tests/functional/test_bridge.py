@@ -229,8 +229,8 @@ def test_monitored_call(bridge, topic, send):
     node = bridge.node
     server = node.server(topic, transport=bridge.transport(send))
     client = node.client(bridge.transport(send), topic=topic,
-                         call_monitor_timeout=2)
-    threading.Timer(3.5, server.endpoint.release.set).start()
+                         call_monitor_timeout=4)
+    threading.Timer(5.5, server.endpoint.release.set).start()
     assert client.call({}, 'wait', value=5) == 5
 
 

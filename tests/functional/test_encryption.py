@@ -16,6 +16,7 @@ from tests.support import ids
 from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
+from tests.support import wire_tap
 from zmq_threaded import endpoints
 from zmq_threaded import errors
 from zmq_threaded import options
@@ -399,3 +400,33 @@ def test_calls_wait_until_the_key_is_trusted(node, ring, required):
     client = node.client(node.transport(**ring.query('stranger')))
     threading.Timer(1, ring.trust, ['stranger']).start()
     assert client.call({}, 'echo', value=1) == 1
+
+
+# What is on the wire
+
+SECRETS = [b'payload-of-the-call', b'payload-of-the-cast',
+           b'token-of-keystone', b'echo', b'note', b'openstack', b'method', b'ZMQT']
+
+
+def _recorded(node, ring, server, query):
+    """The bytes of a call and a cast to a server."""
+    tap = wire_tap.WireTap(server.port)
+    node.closing(tap.end)
+    _registered_anew(server, endpoints=(f'tcp://127.0.0.1:{tap.port}',))
+    client = node.client(node.transport(**query))
+    context = {'auth_token': 'token-of-keystone'}
+    assert client.call(context, 'echo', value='payload-of-the-call')
+    client.cast(context, 'note', value='payload-of-the-cast')
+    waiting.until(lambda: server.seen == ['payload-of-the-cast'])
+    return bytes(tap.recorded)
+
+
+def test_nothing_is_on_the_wire_in_the_clear(node, ring, required):
+    recorded = _recorded(node, ring, required, ring.query('b'))
+    assert len(recorded) > 1000
+    assert [each for each in SECRETS if each in recorded] == []
+
+
+def test_the_recording_would_find_it(node, ring, make):
+    recorded = _recorded(node, ring, make({}), {})
+    assert [each for each in SECRETS if each not in recorded] == [b'openstack']

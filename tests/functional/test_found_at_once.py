@@ -12,6 +12,7 @@ import pytest
 from tests.support import rpc
 from tests.support import servers
 from tests.support import waiting
+from zmq_threaded import topic as topics
 from zmq_threaded.registry import look_ups
 
 TIMES = 20
@@ -97,6 +98,7 @@ class _Listener:
 
 def test_a_call_that_waits(cloud):
     client, transport = cloud.client(timeout=60), cloud.transport()
+    cache = rpc.driver(client.transport)._parts().registry.cache
     threads, raised = [], []
 
     def wait():
@@ -106,6 +108,9 @@ def test_a_call_that_waits(cloud):
             raised.append(error)
 
     def call():
+        # One that is sent to a server as it stops would fail.
+        waiting.until(lambda: not cache.listed(topics.rpc('openstack',
+                                                          'topic')), 1)
         threads.append(threading.Thread(target=wait))
         threads[-1].start()
     judge(seconds_until_found(

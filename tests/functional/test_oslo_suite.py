@@ -13,6 +13,7 @@ from urllib import parse
 
 import pytest
 
+from tests.support import encryption
 from tests.support import rabbit
 from tests.support import receivers
 
@@ -112,6 +113,36 @@ def broker():
 def test_suite_over_a_bridge(broker, run_suite, ipc_dir, name, send):
     url = _url(ipc_dir, rpc_zmq_bridge=broker.url, rpc_zmq_bridge_send=send)
     assert run_suite(url, name) == _passed(_COUNTS[name])
+
+
+@pytest.fixture
+def encrypted(tmp_path, monkeypatch):
+    monkeypatch.setenv('ZMQ_THREADED_TESTS_ONLY_TCP', '1')
+    ring = encryption.KeyRing(tmp_path)
+    ring.make('all')
+    return ring.query('all', 'required')
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('name', _NAMES)
+def test_suite_over_encrypted_tcp(encrypted, run_suite, ipc_dir, name):
+    url = _url(ipc_dir, rpc_zmq_transport='tcp', rpc_zmq_host='127.0.0.1',
+               **encrypted)
+    assert run_suite(url, name) == _passed(_COUNTS[name])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('name', _NAMES)
+def test_suite_through_an_encrypted_receiver(encrypted, run_suite, ipc_dir,
+                                             name):
+    receiver = receivers.ReceiverProcess(ipc_dir, **encrypted)
+    try:
+        url = _url(ipc_dir, **receivers.query(receiver), **encrypted)
+        assert run_suite(url, name) == _passed(_COUNTS[name])
+        assert receiver.terminate() == 0
+        assert receiver.counters().get('forwarded', 0) > 0
+    finally:
+        receiver.end()
 
 
 def test_the_suite_went_through_the_receiver(run_suite, ipc_dir):

@@ -11,9 +11,11 @@ import time
 
 import pytest
 
+from tests.support import encryption
 from tests.support import processes
 from tests.support import versions
 from tests.support import waiting
+from zmq_threaded import endpoints
 from zmq_threaded.cli import main
 
 QUICK = {'zmq_target_update': 1, 'zmq_target_expire': 30}
@@ -129,3 +131,37 @@ def _read_until(terminal, wanted, seconds=20):
         if select.select([terminal], [], [], 0.1)[0]:
             seen += os.read(terminal, 10_000)
     return seen
+
+
+@pytest.fixture
+def encrypted(node, tmp_path, monkeypatch):
+    """A server whose port is encrypted, reached as from another machine; and
+    the keys.
+    """
+    monkeypatch.setattr(endpoints, 'reachable', lambda those: next(
+        (each for each in those if each.startswith('tcp:')), None))
+    ring = encryption.KeyRing(tmp_path)
+    for name in ('a', 'b'):
+        ring.make(name)
+    ring.make('stranger', is_trusted=False)
+    node.query = {**QUICK, 'rpc_zmq_transport': 'tcp',
+                  'rpc_zmq_host': '127.0.0.1',
+                  'rpc_zmq_bind_address': '127.0.0.1'}
+    node.server(transport=node.transport(**ring.query('a')))
+    return ring
+
+
+def test_ping_goes_over_an_encrypted_port(node, encrypted, ask):
+    node.query.update(encrypted.query('b'))
+    code, (row,) = ask('ping', node, 'topic', '--count', '2')
+    assert code == 0 and row['answers'] == '2 of 2'
+
+
+def test_a_key_that_is_not_trusted_is_named(node, encrypted, ask):
+    node.query.update(encrypted.query('stranger'))
+    code, (row,) = ask('ping', node, 'topic', '--count', '1')
+    assert code == 1 and row['why not']
+    code, found = ask('status', node)
+    assert code == 1
+    text = ' '.join(each['text'] for each in found['problems'])
+    assert 'key' in text and '127.0.0.1' in text

@@ -8,6 +8,7 @@ import time
 import pytest
 import zmq
 
+from tests.support import encryption
 from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
@@ -81,6 +82,19 @@ def test_a_service_that_is_well_is_asked_and_nothing_is_said(transport,
     assert not lines(caplog, '')
     counted = rpc.driver(transport).counters()
     assert not counted.get('loop_errors') and not counted.get('sent')
+
+
+def test_a_service_with_an_encrypted_port_is_well(node, tmp_path):
+    ring = encryption.KeyRing(tmp_path)
+    ring.make('a')
+    made = node.transport(rpc_zmq_transport='tcp', rpc_zmq_host='127.0.0.1',
+                          **FAST, **ring.query('a'))
+    node.server(transport=made)
+    has_been_asked(made)
+    is_well(made)
+    # One whose own key is not trusted any more cannot be reached by its like.
+    ring.revoke('a')
+    has_found(made, 'unreachable')
 
 
 def test_all_services_of_a_process_share_one_thread(node):

@@ -47,7 +47,7 @@ class Member:
         self.actor.launch()
 
     def wait_until_ready(self):
-        waiting.until(self._is_ready, 60, f'{self.name} is ready')
+        waiting.until(self._is_ready, 180, f'{self.name} is ready')
 
     def _is_ready(self):
         assert self.actor.is_up(), f'{self.name} ended'

@@ -4,7 +4,9 @@
     {"do": "call" | "cast" | "fanout", "method": ..., "args": {...},
      "timeout": seconds, "server": ... (of a call)}
     {"do": "notify", "payload": ...}
-    {"do": "begin"}        numbered calls and casts until
+    {"do": "begin"}        numbered calls and casts until; with "callers" and
+                           "name" from more threads, and with casts of
+                           [name, number]
     {"do": "end"}          which tells what was sent, and how calls failed
     {"do": "counters"}
     {"do": "findings"}     their kinds
@@ -29,14 +31,15 @@ _CALL_PAUSE, _CAST_PAUSE = 0.01, 0.01
 
 
 class Load:
-    """Calls and casts from two threads."""
+    """Calls from some threads, and casts from one."""
 
-    def __init__(self, client):
+    def __init__(self, client, callers=1, name=None):
+        self._name = name
         self._client = client.prepare(timeout=_CALL_TIMEOUT)
         self._ended = threading.Event()
         self.result = {'calls': 0, 'casts': 0, 'failed': [], 'pids': []}
         self._threads = [threading.Thread(target=each)
-                         for each in (self._call, self._cast)]
+                         for each in (*[self._call] * callers, self._cast)]
         for thread in self._threads:
             thread.start()
 
@@ -52,7 +55,9 @@ class Load:
 
     def _cast(self):
         while not self._ended.wait(_CAST_PAUSE):
-            self._client.cast({}, 'note', value=self.result['casts'])
+            number = self.result['casts']
+            self._client.cast({}, 'note', value=number if self._name is None
+                              else [self._name, number])
             self.result['casts'] += 1
 
     def end(self):
@@ -97,8 +102,8 @@ class Client:
     def notify(self, payload):
         self._notifier.info({}, 'event', payload)
 
-    def begin(self):
-        self._load = Load(self._client)
+    def begin(self, callers=1, name=None):
+        self._load = Load(self._client, callers, name)
 
     def end(self):
         return self._load.end()

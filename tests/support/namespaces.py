@@ -135,10 +135,10 @@ class Host:
         return node.url(**{'rpc_zmq_topology': 'receiver',
                            'rpc_zmq_host': self.address, **query})
 
-    def receiver(self, host=''):
+    def receiver(self, host='', **configuration):
         receiver = receivers.ReceiverProcess(
             self.ipc_dir, port=PORT, host=host or self.address,
-            before=self.before)
+            before=self.before, **configuration)
         self._stack.callback(receiver.end)
         return receiver
 

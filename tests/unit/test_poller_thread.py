@@ -12,6 +12,7 @@ from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded.service import crews
 from zmq_threaded.service import finished
+from zmq_threaded.service import reply_thread
 
 
 class Member:
@@ -108,6 +109,23 @@ def test_the_fault_of_one_is_no_harm_to_others(thread, members, counted):
     turns = second.turns
     thread.wake(second)
     until_turns(second, turns + 1)
+
+
+def test_who_was_woken_with_one_that_fails_has_the_next_turn(members,
+                                                             counted):
+    made = reply_thread.ReplyThread('not started', counted)
+    first, second = members
+    first.fails = True
+    for each in members:
+        made._members[each] = None
+        made.wake(each)
+    made._next_tick = time.monotonic() + 100
+    with pytest.raises(ValueError):
+        made._turn()
+    assert second.turns == 0 and made._time_to_wait() == 0
+    made._turn()
+    assert second.turns == 1 and made._time_to_wait() > 90
+    made.stop()
 
 
 def test_who_has_more_to_do_has_its_next_turn_soon(thread, members):

@@ -80,6 +80,16 @@ def test_who_is_late_is_named_by_the_clock_of_the_registry():
     assert '3 busy workers' in found.text
 
 
+def test_a_node_of_which_nothing_is_heard_is_named_once():
+    silent = {'server_at': NOW - 60, 'at': NOW - 60}
+    cloud = cloud_of(*(
+        document(name, services=[service()], process={'host': 'node-2'},
+                 **silent) for name in 'abc'), document('d'), listed={})
+    found, = problems.of(cloud)
+    assert found.kind == 'node_silent' and found.subject == 'node-2'
+    assert '3 processes' in found.text and 'compute.n1' in found.text
+
+
 def test_a_wrong_clock_is_no_hang():
     wrong = document('b', at=NOW - 3600, services=[service()],
                      process={'host': 'node-2'})
@@ -182,8 +192,9 @@ def test_messages_that_wait_are_named_by_destination():
     assert '12 messages have waited for up to 40 s' in found.text
     rows = overview.senders(cloud)
     assert [row['count'] for row in rows] == [6, 6]
-    young = document(services=[service()], pending=[
-        {**pending, 'oldest': 0.1}])
+    # By now it is perhaps acknowledged.
+    young = document(services=[service()], server_at=NOW - 13, at=NOW - 13,
+                     pending=[{**pending, 'oldest': 0.1}])
     assert kinds(cloud_of(young)) == []
 
 

@@ -2,6 +2,7 @@
 """The command oslo-messaging-zmq; what it is for is in its --help."""
 
 import argparse
+import os
 import sys
 
 from zmq_threaded.cli import custody
@@ -34,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever reads the pipe has enough; nor may the interpreter write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,6 +19,8 @@ from zmq_threaded.status import probe
 from zmq_threaded.status import problem
 from zmq_threaded.status import problems
 
+# Problems that people are shown.
+_SHOWN = 20
 # Seconds: for the registry, for an answer of one service, and for a second
 # answer of one that gave none.
 _REGISTRY, _ANSWER, _PATIENT = 5.0, 1.0, 3.0
@@ -104,9 +106,11 @@ def _lines(found: list[problem.Problem]) -> list[str]:
         return ['All is well.']
     lines = [f'{len(found)} {"thing is" if len(found) == 1 else "things are"}'
              ' wrong:']
-    for number, each in enumerate(found, 1):
+    for number, each in enumerate(found[:_SHOWN], 1):
         lines += [f'{number:>3}. {each.text}.',
                   f'     What to do: {each.remedy}.']
+    if len(found) > _SHOWN:
+        lines.append(f'     And {len(found) - _SHOWN} more: -o json has all.')
     return lines
 
 

@@ -16,8 +16,9 @@ Key: TypeAlias = telling.Key
 Verdict: TypeAlias = telling.Verdict
 Verdicts = dict[Key, Verdict]
 
-# Seconds. Each thread has a turn in each second, if only for a moment.
-MUTE = 5.0
+# Seconds. Each thread has a turn in each second, if only for a moment; but a
+# machine may have much more to do than it can.
+MUTE = 10.0
 # Services, or processes, that one text names.
 _NAMED = 3
 _COMMAND = 'oslo-messaging-zmq-receiver'
@@ -60,7 +61,8 @@ def mute_threads(services: Iterable[vitals.Vitals], now: float) -> Verdicts:
                 late.setdefault(name, []).append((seconds, each))
     return {Key('stuck_thread', name): Verdict(
         f'The {name} thread of {names([each for _, each in found])} has not '
-        f'had a turn for {max(found)[0]:.0f} s, so nobody is served there',
+        f'had a turn for {max(seconds for seconds, _ in found):.0f} s, so '
+        'nobody is served there',
         _RESTART, deaf=_ids(each for _, each in found))
         for name, found in late.items()}
 

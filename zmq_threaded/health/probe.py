@@ -22,8 +22,9 @@ from zmq_threaded.registry import record
 
 LOG = logs.get(__name__)
 
-# Seconds. A service that is not full answers a QUERY at once.
-_ANSWER = timings.ANSWER
+# Seconds. A service that is not full answers a QUERY at once. One that did not
+# is asked with more patience, for the machine may be overloaded.
+_ANSWER, _PATIENT = timings.ANSWER, 3 * timings.ANSWER
 _CONNECT = 1.0
 _SLICE = 0.1
 # A message that nobody has: the answer is that it is unknown.
@@ -71,10 +72,11 @@ class Prober:
         self._opening = opening.Opening(socket_factory)
         self._is_stopping = is_stopping
 
-    def ask(self, endpoint: str, instances: Iterable[record.Instance]
-            ) -> dict[bytes, Finding]:
+    def ask(self, endpoint: str, instances: Iterable[record.Instance],
+            is_patient: bool = False) -> dict[bytes, Finding]:
         """Ask some services at one endpoint, which they share.
 
+        :param is_patient: one of them gave no answer when it was asked last
         :returns: dict of the id of an instance to what came of it; those that
             there was no time for are missing
         """
@@ -86,7 +88,8 @@ class Prober:
             found = Finding(_kind(endpoint, problem), str(problem))
             return {each.id: found for each in instances}
         try:
-            return self._ask_all(socket, instances)
+            return self._ask_all(socket, instances,
+                                 _PATIENT if is_patient else _ANSWER)
         except Exception as error:
             # Of libzmq: the driver is being closed, or is out of memory.
             return {each.id: Finding(Answer.UNTRIED, str(error))
@@ -101,28 +104,28 @@ class Prober:
             addresses.of_process().wait(endpoint, deadline)
         return self._opening.open((endpoint,), deadline + _CONNECT, key)[1]
 
-    def _ask_all(self, socket, instances):
+    def _ask_all(self, socket, instances, limit):
         found = {}
         for instance in instances:
             if self._is_stopping():
                 break
-            found[instance.id] = self._ask_one(socket, instance)
+            found[instance.id] = self._ask_one(socket, instance, limit)
             if found[instance.id].answer is Answer.SILENT:
                 break   # the others get their turn soon
         return found
 
-    def _ask_one(self, socket, instance):
+    def _ask_one(self, socket, instance, limit):
         question = wire.encode_query(instance.id, (_NO_MESSAGE,))
         if not socket.poll(int(_CONNECT * 1000), multiparts.POLLOUT):
             return Finding(Answer.SILENT, 'the connection was lost')
         multiparts.send(socket, [question])
-        deadline = time.monotonic() + _ANSWER
+        deadline = time.monotonic() + limit
         while time.monotonic() < deadline and not self._is_stopping():
             if socket.poll(int(_SLICE * 1000), multiparts.POLLIN):
                 return _read(multiparts.receive(socket)[0])
         if self._is_stopping():
             return Finding(Answer.UNTRIED)
-        return Finding(Answer.SILENT, f'no answer within {_ANSWER} s')
+        return Finding(Answer.SILENT, f'no answer within {limit} s')
 
 
 def _kind(endpoint, problem):

@@ -154,8 +154,10 @@ class SelfCheck:
         for endpoint, those in _by_endpoint(chosen).items():
             if self._is_stopping:
                 return
-            found = self._prober.ask(endpoint, [each.instance
-                                                for each in those])
+            found = self._prober.ask(
+                endpoint, [each.instance for each in those],
+                any(endpoint in self._asked[each.instance.id].failed
+                    for each in those))
             for each in those:
                 if each.instance.id in found:
                     self._note(each, endpoint, found[each.instance.id])

@@ -145,6 +145,10 @@ class Backend:
         return (not self._has_peer(self._socket)
                 and endpoints.is_dead(self._endpoint))
 
+    def early(self):
+        """The requests that wait for the first handshake."""
+        return list(self._early)
+
     def close(self, linger=0.0):
         """:param linger: seconds for the last requests to go
         :returns: the requests that were not passed on

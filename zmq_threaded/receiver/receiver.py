@@ -168,15 +168,18 @@ class Receiver:
             self._ipc.remove()
 
     def _finish(self):
-        self._move()    # what came since the last turn is refused
-        for instance_id, each in self._backends:
-            for request in each.close(self._settings.linger):
-                self._refuse(request, instance_id, backend.UNREACHABLE)
         # First: a successor may bind the path as soon as the port is free.
         self._ipc.announce_end()
         address.remove_note(self._settings, self._ipc_dir)
         self._facts.close()
+        # As little as possible is between the last look and the close.
+        self._move()
+        for instance_id, each in self._backends:
+            for request in each.early():
+                self._refuse(request, instance_id, backend.UNREACHABLE)
         self._sockets.close(self._front)
+        for _, each in self._backends:
+            each.close(self._settings.linger)
         self._epoll.close()
         self._wakeup.close()
 

@@ -35,9 +35,10 @@ class Surroundings:
     def look(self, services: Iterable[Any]) -> None:
         """To be called now and then.
 
-        :param services: of service.service.Service; nothing is done for none
+        :param services: of service.service.Service; nothing is done for none,
+            and for those that stop
         """
-        services = list(services)
+        services = [each for each in services if not each.is_stopping]
         if not services:
             return
         if self._settings.topology == 'receiver' and self.presence.check():

@@ -32,7 +32,7 @@ _LOOK_AGAIN = 0.4, 0.6
 # processes are told at the same time. More for each of them, and for what
 # each of them reads: so many seconds for a look-up, and for an instance.
 _SPREAD = 0.1
-_LOOK_UP, _INSTANCE = 1e-4, 2e-5
+LOOK_UP, _INSTANCE = 1e-4, 2e-5
 # Processes that are told, where nobody knows how many they are.
 _TOLD = 100
 # Seconds between a look-up of a topic that has services and the next one that
@@ -139,7 +139,7 @@ class LookUps:
         self._look_up_at(entry, soon)
 
     def _spread(self, entry: cached.Entry, told: int) -> float:
-        cost = _LOOK_UP + _INSTANCE * len(entry.listed)
+        cost = LOOK_UP + _INSTANCE * len(entry.listed)
         return max(_SPREAD, min((told or _TOLD) * cost, self._update))
 
     def _look_up_at(self, entry: cached.Entry, soon: float) -> None:

@@ -9,6 +9,9 @@ from zmq_threaded.registry import folders
 
 _LONGEST = 400
 _OBJECT = re.compile('<[^<>]*>')
+# Where an error lists several causes.
+_PARTS, _BETWEEN = re.compile('(?<=[,;:]) '), ' ,;:-.'
+_SHORTEST_CAUSE = 12
 
 
 class Unanswered(Exception):
@@ -33,7 +36,7 @@ def text(error: BaseException) -> str:
     said = (folders.explained(error)
             if isinstance(error, OSError) and error.filename is not None
             else str(error))
-    said = _without_objects(said)
+    said = _without_repeats(_without_objects(said))
     # One line that a terminal shows as it is.
     said = ''.join(each if each.isprintable() else ' ' for each in said)
     return f'{type(error).__name__}: {said[:_LONGEST]}'
@@ -44,6 +47,20 @@ def _without_objects(said: str) -> str:
     while _OBJECT.search(said):
         said = _OBJECT.sub('', said)
     return ' '.join(said.split())
+
+
+def _without_repeats(said: str) -> str:
+    """Each of several sentinels has the same to say, and so has a wrapped
+    error.
+    """
+    seen: set[str] = set()
+    kept = []
+    for part in _PARTS.split(said):
+        words = part.strip(_BETWEEN)
+        if words not in seen or len(words) < _SHORTEST_CAUSE:
+            kept.append(part)
+            seen.add(words)
+    return ' '.join(kept).rstrip(',;:')
 
 
 def _root(error: BaseException) -> BaseException:

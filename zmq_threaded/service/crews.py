@@ -23,7 +23,12 @@ class Crew:
     def __init__(self, name: str, counters: counts.Counters) -> None:
         self.poller = poller_thread.PollerThread(f'zmq-poller-{name}',
                                                  counters)
-        self.replies = reply_thread.ReplyThread(f'zmq-reply-{name}', counters)
+        try:
+            self.replies = reply_thread.ReplyThread(f'zmq-reply-{name}',
+                                                    counters)
+        except BaseException:
+            self.poller.stop()
+            raise
 
     def end(self, deadline: float) -> bool:
         """To be called when nobody is left in it.

@@ -48,11 +48,14 @@ class ReplyThread:
         self._members: dict[Member, None] = {}
         self._behind: dict[Member, None] = {}
         self._next_tick = self._next_retry = 0.0
-        self._mailbox = mailbox.Mailbox()
+        # Polled, though it waits for nothing else: who wakes it gives up the
+        # GIL meanwhile. Woken by a queue it would find the GIL taken, and wait
+        # a second time.
+        self._mailbox = mailbox.PolledMailbox()
         # Gives a member a turn. Safe in a signal handler.
         self.wake = self._mailbox.put
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
-                                  counters)
+                                  counters, finish=self._mailbox.close)
 
     def add(self, member: Member) -> None:
         """Give this service its turns from now on.
@@ -79,8 +82,10 @@ class ReplyThread:
         return self._loop.join(deadline)
 
     def _turn(self):
-        for member in self._mailbox.take(self._time_to_wait()):
-            self._serve(member)
+        self._mailbox.wait(self._time_to_wait())
+        items = self._mailbox.items
+        while items:
+            self._serve(items.popleft())
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + timings.STALL_TICK
@@ -108,6 +113,8 @@ class ReplyThread:
             self._behind.pop(member, None)
 
     def _time_to_wait(self):
+        if self._mailbox.items:
+            return 0.0      # an error has come between
         at = self._next_tick
         if self._behind:
             at = min(at, self._next_retry)

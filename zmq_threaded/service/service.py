@@ -65,6 +65,7 @@ class Service:
     :ivar counters: of this service; they count for the whole driver too
     :ivar workers: threads of its executor, None if unknown
     :ivar is_registered: it means to be registered
+    :ivar is_stopping: stop() was called
 
     Thread: any.
     """
@@ -78,7 +79,7 @@ class Service:
         self.made_at = time.monotonic()
         self._crews = own_crews
         self._crew: crews.Crew | None = None
-        self.is_registered = False
+        self.is_registered = self.is_stopping = False
         self.workers: int | None = None
         self._linger, self._closed_at = settings.linger, math.inf
         instance_id = os.urandom(wire.ID_SIZE)
@@ -167,7 +168,7 @@ class Service:
                                           may_share)
         self._replies.start(self._crew.replies)
         self._poller.start(on_incoming, self._crew.poller)
-        self.is_registered = True
+        self.is_registered, self.is_stopping = True, False
         self.vitals.began_at = time.monotonic()
         if in_place_of is not None:
             in_place_of.is_registered = False
@@ -195,6 +196,7 @@ class Service:
         """
         if self._is_inherited():
             return
+        self.is_stopping = True
         self.vitals.began_at = math.inf
         if self.is_registered:
             self.is_registered = False

@@ -16,9 +16,10 @@ from zmq_threaded.status import services_in_trouble
 
 Outcomes = services_in_trouble.Outcomes
 _RECEIVER = 'oslo-messaging-zmq-receiver'
-# Seconds: of messages that nobody takes or acknowledges; for which a process
-# has not reached the registry.
-_OLD, _FAILING = 10.0, 5.0
+# Seconds: of messages that nobody takes or acknowledges; of which these had
+# waited when their process last told of itself; and for which a process has
+# not reached the registry.
+_OLD, _LASTING, _FAILING = 10.0, 5.0, 5.0
 _NAMED = 5
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
@@ -30,8 +31,8 @@ def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
 
     :param outcomes: of the instances that were asked
     """
-    return [*_registry(cloud), *_receivers(cloud), *_standing(cloud),
-            *_gone(cloud), *_found(cloud),
+    return [*_registry(cloud), *_nodes(cloud), *_receivers(cloud),
+            *_standing(cloud), *_gone(cloud), *_found(cloud),
             *services_in_trouble.unanswered(cloud, outcomes or {}),
             *services_in_trouble.unlisted(cloud),
             *services_in_trouble.busy(cloud), *_waiting(cloud),
@@ -76,9 +77,35 @@ def _receivers(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             f'{host}', host)
 
 
-def _standing(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+def _nodes(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    for host, there in _silent_nodes(cloud).items():
+        seconds = min(process.age for process in there)
+        yield problem.Problem(
+            'node_silent', host,
+            f'Nothing of {host} has said anything for {seconds:.0f} s: it is '
+            f'down, or cut off. Its {len(there)} processes served '
+            f'{problem.topics_of(there)}',
+            f'see whether {host} runs, and reaches the registry', host)
+
+
+def _silent_nodes(cloud: clouds.Cloud) -> dict[str, list[clouds.Process]]:
+    """The processes of nodes with several of them, none of which is heard."""
+    of_host: dict[str, list[clouds.Process]] = {}
     for process in cloud.processes:
-        if process.is_gone():
+        of_host.setdefault(process.host, []).append(process)
+    return {host: there for host, there in of_host.items()
+            if len(there) > 1 and all(map(_is_silent, there))}
+
+
+def _is_silent(process: clouds.Process) -> bool:
+    return process.state == processes.UNKNOWN and (
+        process.is_expired or problem.is_late(process) and process.is_sure)
+
+
+def _standing(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    named = _silent_nodes(cloud)
+    for process in cloud.processes:
+        if process.is_gone() or process.host in named:
             continue
         if process.state == processes.STOPPED:
             yield problem.Problem(
@@ -112,8 +139,9 @@ def _last_said(process: clouds.Process) -> str:
 def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
     served = {problem.name_of(service) for process, service in cloud.services()
               if not process.is_gone()}
+    named = _silent_nodes(cloud)
     for process in cloud.processes:
-        if not process.is_gone():
+        if not process.is_gone() or process.host in named:
             continue
         lost = [service for service in process.facts['services']
                 if service['listed']
@@ -178,8 +206,11 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
         if process.is_gone():
             continue
         for each in process.facts['pending']:
+            # What had only just been sent is acknowledged by now, perhaps.
+            if each['oldest'] < _LASTING:
+                continue
             oldest = each['oldest'] + min(process.age, problem.limit(process))
-            if each['oldest'] > 0 and oldest > _OLD:
+            if oldest > _OLD:
                 found.setdefault(
                     (each['exchange'], each['topic'], each['server'],
                      'waiting' if each['where'] == 'waiting' else 'sent'),
