@@ -74,7 +74,7 @@ def _numbers(folder):
              if name.endswith(place.SUFFIX)]
     assert locks.take(place.lock_of(path))
     try:
-        file = files.JournalFile(path, is_synced=True)
+        file = files.JournalFile(path)
         try:
             found = file.load(key for key, _ in file.keys_and_topics())
         finally:

@@ -591,6 +591,28 @@ def test_what_is_known_goes_behind_what_is_being_written(world):
     assert list(way.queue) == [first, second]
 
 
+def test_what_is_written_again_goes_before_what_came_later(world):
+    """The later one waits for the journal longer than the earlier one."""
+    near, = world.directory.known[TOPIC.key] = instances(1)
+    way = world.can_reach(near)
+    first, second, third = (world.post(kept=world.journal.kept())
+                            for _ in range(3))
+    recording = world.custody._recording
+    done = [done for _, done in world.journal.to_write]
+    world.journal.to_write.clear()
+    # The first is to go to somebody else now, and is written anew.
+    far = record.Instance(b'f' * 16, ('ipc:///far',))
+    recording._under_way.remove(first)
+    assert not recording.allows(first, far)
+    done[1]()
+    done[2]()
+    assert not way.queue
+    first.chosen, world.queues[far.id] = near, way
+    world.journal.write()
+    world.journal.write()
+    assert list(way.queue) == [first, second, third]
+
+
 def test_copies_are_written_in_the_place_of_their_message(world):
     listeners = instances(2, pool='a')
     world.directory.known[POOLS.key] = listeners

@@ -62,7 +62,7 @@ def load(journal):
 def again(journal):
     """The journal, as the next process finds it."""
     journal.close()
-    _opened.append(files.JournalFile(journal.path, is_synced=False))
+    _opened.append(files.JournalFile(journal.path))
     return _opened[-1]
 
 

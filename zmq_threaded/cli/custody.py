@@ -111,7 +111,7 @@ def _drop_in(found, topic, pool):
 
 
 def _drop_at_once(path, topic, pool):
-    file = files.JournalFile(path, is_synced=True)
+    file = files.JournalFile(path)
     try:
         return f'{file.drop(topic, pool)} messages were dropped'
     finally:

@@ -170,7 +170,7 @@ class Outbox:
         :param timeout: seconds to wait for the thread
         :raises: errors.MessagingTimeout
         """
-        if not self.pending():
+        if not self.pending() and not self.journals.is_adopting():
             return {}
         if self._loop.is_current():
             return self._custody.survey()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import topic as topics
-from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import in_doubt
 from zmq_threaded.client import losses
 from zmq_threaded.client import store
+from zmq_threaded.client import under_way
 from zmq_threaded.client import waiting
 from zmq_threaded.journal import drops
 from zmq_threaded.registry import record
@@ -64,8 +64,7 @@ class Recording:
         self._custody = custody
         self._lifetime = lifetime
         self._pools: dict[str, _Pools] = {}
-        # What waits for the journal, in order, by topic and sender.
-        self._under_way: dict[tuple, dict[Delivery, None]] = {}
+        self._under_way = under_way.UnderWay()
         if journals is not None:
             journals.client = self
 
@@ -79,19 +78,12 @@ class Recording:
         if delivery.kept is None:
             return True
         is_known = delivery.recorded_for == instance.id
-        if is_known and not self._has_one_before(delivery):
+        if is_known and not self._under_way.has_before(delivery):
             return True
         delivery.part = delivery.part or delivery.kept.file.next_part()
         parts = [(delivery, instance)]
         self._record(parts, [] if is_known else parts, self._route)
         return False
-
-    def _has_one_before(self, delivery):
-        """Whether a message of the same sender and topic, which came earlier,
-        waits for the journal.
-        """
-        first = next(iter(self._under_way.get(_line(delivery), ())), None)
-        return first is not None and first.id < delivery.id
 
     def _record(self, parts, to_write, route):
         """:param parts: of (delivery, Instance or None)
@@ -100,7 +92,7 @@ class Recording:
         """
         for delivery, _ in parts:
             delivery.where = _RECORDING
-            self._under_way.setdefault(_line(delivery), {})[delivery] = None
+            self._under_way.add(delivery)
         self._journals.record(parts[0][0].kept.file, to_write,
                               functools.partial(self._recorded, parts, route))
 
@@ -124,10 +116,7 @@ class Recording:
 
     def _recorded(self, parts, route):
         for delivery, _ in parts:
-            line = self._under_way[_line(delivery)]
-            del line[delivery]
-            if not line:
-                del self._under_way[_line(delivery)]
+            self._under_way.remove(delivery)
         moving = [each for each in parts if each[0].where is _RECORDING]
         for delivery, instance in moving:
             delivery.where = _MOVING
@@ -233,7 +222,3 @@ class Recording:
             if delivery.kept is not None:
                 size -= delivery.kept.size
                 self._custody.drop(delivery, losses.NO_SPACE)
-
-
-def _line(delivery):
-    return delivery.topic.key, wire.maker(delivery.id)

@@ -92,7 +92,6 @@ class Adoption:
     """Looks for journals whose owner died, and feeds them to the outbox.
 
     :param place: where they are
-    :param is_synced: see file.JournalFile
     :param adopt: called with a list of deliveries
     :param merge_pools: called with what JournalFile.pools() returns; returns
         whether the journal is not needed for them any more
@@ -101,11 +100,10 @@ class Adoption:
     """
 
     def __init__(self, place: places.Place, counters: counting.Counters,
-                 is_synced: bool, adopt: Callable[[list], None],
+                 adopt: Callable[[list], None],
                  merge_pools: Callable[[list], bool]) -> None:
         self._place = place
         self._counters = counters
-        self._is_synced = is_synced
         self._adopt = adopt
         self._merge_pools = merge_pools
         self._adopted: list[Adopted] = []
@@ -162,7 +160,7 @@ class Adoption:
                 raise files.Unusable('the database is empty, its WAL is not')
             # Its owner died before it wrote anything.
             return self._discard(path)
-        file = files.JournalFile(path, self._is_synced)
+        file = files.JournalFile(path)
         try:
             adopted = Adopted(file)
             if file.is_empty():

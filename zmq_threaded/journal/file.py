@@ -28,7 +28,8 @@ _CHECKPOINT, _LONGEST_WAL = 4000, 1 << 26
 _SCHEMA = f'''
 PRAGMA application_id = {_ID};
 PRAGMA user_version = {VERSION};
-CREATE TABLE about(boot TEXT, registry TEXT, created REAL);
+CREATE TABLE about(boot TEXT, registry TEXT, created REAL,
+    synced INTEGER);
 CREATE TABLE topics(number INTEGER PRIMARY KEY, topic TEXT);
 CREATE TABLE instances(number INTEGER PRIMARY KEY, record BLOB);
 CREATE TABLE messages(key INTEGER PRIMARY KEY, id BLOB, kind INTEGER,
@@ -90,8 +91,9 @@ class JournalFile:
     """A journal that is open, and whose lock this process has.
 
     :param path: of the database
-    :param is_synced: whether a step is on the disk when it is done, and not
-        only in the memory of the kernel
+    :param is_synced: of a new one: whether a step is on the disk when it is
+        done, and not only in the memory of the kernel
+    :param registry: of a new one, see place.Place
     :param is_new: whether to make it
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
@@ -101,7 +103,7 @@ class JournalFile:
     Thread: journal; any for next_key(), next_part() and the numbers.
     """
 
-    def __init__(self, path: str, is_synced: bool, registry: str = '',
+    def __init__(self, path: str, is_synced: bool = True, registry: str = '',
                  is_new: bool = False) -> None:
         self.path = path
         self.count = self.bytes = 0
@@ -119,13 +121,12 @@ class JournalFile:
     def _set_up(self, is_synced, is_new, registry):
         run = self._connection.execute
         run('PRAGMA journal_mode = WAL').fetchall()
-        run(f'PRAGMA synchronous = {"FULL" if is_synced else "NORMAL"}')
         run(f'PRAGMA wal_autocheckpoint = {_CHECKPOINT}').fetchall()
         run(f'PRAGMA journal_size_limit = {_LONGEST_WAL}').fetchall()
         if is_new:
             self._connection.executescript(f'BEGIN IMMEDIATE; {_SCHEMA}')
-            run('INSERT INTO about VALUES(?, ?, ?)',
-                (keeping.boot(), registry, time.time()))
+            run('INSERT INTO about VALUES(?, ?, ?, ?)',
+                (keeping.boot(), registry, time.time(), is_synced))
             run('COMMIT')
         self._check()
         self._read_numbers()
@@ -140,7 +141,10 @@ class JournalFile:
 
     def _read_numbers(self):
         run = self._connection.execute
-        self._boot = (run('SELECT boot FROM about').fetchone() or ('',))[0]
+        about: tuple[str, int] = run(
+            'SELECT boot, synced FROM about').fetchone() or ('', 1)
+        self._boot, is_synced = about
+        run(f'PRAGMA synchronous = {"FULL" if is_synced else "NORMAL"}')
         key = self._count()
         part = run('SELECT max(key) FROM parts').fetchone()[0]
         self.next_key = itertools.count((key or 0) + 1).__next__

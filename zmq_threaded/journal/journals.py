@@ -68,7 +68,7 @@ class Journals:
         self._may_warn = counting.Seldom()
         self._next_drops = 0.0
         self._adoption = adoption.Adoption(
-            place, counters, settings.custody == options.DISK,
+            place, counters,
             lambda found: tell(functools.partial(self.client.adopt, found)),
             self._merge_pools)
         self._writer = writer.Writer(tell, self._removed, self._of_its_own,
@@ -87,9 +87,9 @@ class Journals:
         :param post: takes it into custody
         :raises: errors.NotAccepted; descriptors.Short; what post() raises
         """
-        if delivery.kind in keeping.KINDS and threads.may_wait():
-            self._write_down(delivery, deadline)
         try:
+            if delivery.kind in keeping.KINDS and threads.may_wait():
+                self._write_down(delivery, deadline)
             post(delivery, deadline)
         except BaseException:
             if delivery.kept is not None:
@@ -182,6 +182,10 @@ class Journals:
                 start_outbox()
                 self._loop.start()
             self._mailbox.put(self._adoption.look)
+
+    def is_adopting(self) -> bool:
+        """Whether there are messages of processes that died."""
+        return self._adoption.is_busy()
 
     def stop(self) -> None:
         """End the thread soon; what it was asked before is written."""
