@@ -51,7 +51,7 @@ def large(folder, node, broker, **kwargs):
                               **kwargs)
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_a_cloud_moves_and_moves_back(broker, node, tmp_path, seed):
@@ -64,7 +64,7 @@ def test_a_cloud_moves_and_moves_back(broker, node, tmp_path, seed):
     assert report(cloud, began).faults == []
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_the_broker_is_killed_while_all_send_over_zmq(broker, node, tmp_path,
@@ -85,7 +85,7 @@ def test_the_broker_is_killed_while_all_send_over_zmq(broker, node, tmp_path,
     assert report(cloud, began).faults == []
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_the_registry_is_paused_while_all_send_over_rabbit(

@@ -175,8 +175,8 @@ def world(no_leaks, ipc_dir, tmp_path):
         yield World(hosts, tmp_path, stack)
 
 
-@pytest.mark.parametrize('events', soaks.sizes(len(EVENTS), 300,
-                                               'ZMQ_DEAF_EVENTS'))
+@pytest.mark.parametrize('events', soaks.sizes(
+    len(EVENTS), 300, 'ZMQ_DEAF_EVENTS', pytest.mark.long))
 def test_after_each_event_all_are_reached_again(world, events):
     random.seed(SEED)
     print('seed', SEED)

@@ -186,7 +186,8 @@ def loads(node, senders):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('rounds', soaks.sizes(1, 20, 'ZMQ_CHAOS_RECEIVERS'))
+@pytest.mark.parametrize('rounds', soaks.sizes(
+    1, 20, 'ZMQ_CHAOS_RECEIVERS', pytest.mark.long))
 def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
         cloud, elsewhere, rounds):
     began = time.monotonic()
