@@ -12,7 +12,7 @@ from tests.support import servers
 from tests.support import waiting
 from zmq_threaded import topic as topics
 
-pytestmark = pytest.mark.xdist_group('rabbit')
+pytestmark = pytest.mark.xdist_group('clouds')
 TOPICS = ['nova', 'neutron', 'cinder']
 seeds = pytest.mark.parametrize('seed', [1, 2, 3])
 

@@ -23,7 +23,7 @@ from tests.support import waiting
 _WHY_NOT = namespaces.why_not()
 pytestmark = [
     pytest.mark.skipif(bool(_WHY_NOT), reason=f'no namespaces: {_WHY_NOT}'),
-    pytest.mark.timeout(3 * 3600)]
+    pytest.mark.timeout(3 * 3600), pytest.mark.xdist_group('clouds')]
 
 SEED = int(os.environ.get('ZMQ_DEAF_SEED', 0)) or random.randrange(10 ** 6)
 # Issue 16: reached again after a cause is gone; and the longest time without

@@ -21,7 +21,7 @@ from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 
-pytestmark = pytest.mark.xdist_group('rolling_receivers')
+pytestmark = pytest.mark.xdist_group('clouds')
 _HOSTS = '127.0.0.2', '127.0.0.3', '127.0.0.4'
 _THREADS = 32
 # Processes that call seldom, and so have not heard that a receiver closes.
