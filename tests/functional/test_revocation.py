@@ -104,6 +104,23 @@ def _counters_of(client):
     return rpc.driver(client.transport).counters()
 
 
+def test_a_look_that_fails_is_followed_by_others(node, ring, required):
+    transport = required.transport
+    access = rpc.driver(transport)._parts()._access
+    refresh, failures = access.refresh, []
+
+    def fails_once():
+        if not failures:
+            failures.append(1)
+            raise RuntimeError('of no kind that anybody expects')
+        return refresh()
+    access.refresh = fails_once
+    before = access.version
+    waiting.until(lambda: failures, 5)
+    ring.revoke('b')
+    waiting.until(lambda: access.version != before, 5)
+
+
 # Exchange
 
 

@@ -8,6 +8,7 @@ import pytest
 import zmq
 
 from zmq_threaded.security import keys
+from zmq_threaded.security import trust
 
 
 @pytest.fixture
@@ -59,12 +60,35 @@ def test_the_secret_is_not_shown(pair):
     '', 'curve\n', 'curve\n public-key = "short"\n',
     'curve\n public-key = "' + '"' * 40 + '"\n',
     'curve\n public-key = "' + '~' * 40 + '"\n',
-    'curve\n public-key = "' + '#' * 40 + '"\n'])
+    'curve\n public-key = "' + '#' * 40 + '"\n',
+    'curve\n public-key\n', 'public-key', 'secret-key\n'])
 def test_a_file_without_a_key_is_named(tmp_path, text):
     path = tmp_path / 'bad.key'
     path.write_text(text)
     with pytest.raises(keys.BadKey, match='bad.key'):
         keys.read_public(str(path))
+
+
+@pytest.mark.parametrize('text', [
+    'public-key\n', 'secret-key\n', 'secret-key = "ä"\n'])
+def test_a_secret_file_without_a_key_is_named(pair, text):
+    with open(pair[1], 'a', encoding='utf-8') as file:
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+    with pytest.raises(keys.BadKey, match='node-1.key_secret'):
+        keys.read_pair(pair[1])
+
+
+def test_a_malformed_file_keeps_no_key_trusted(tmp_path):
+    public, _ = keys.create(str(tmp_path), 'node-1')
+    key = keys.read_public(public)
+    trusted = trust.TrustedKeys(str(tmp_path))
+    assert trusted.is_trusted(key)
+    (tmp_path / 'bad.key').write_text('public-key\n')
+    os.unlink(public)
+    assert trusted.refresh()
+    assert not trusted.is_trusted(key)
 
 
 def test_a_public_file_is_no_pair(pair):

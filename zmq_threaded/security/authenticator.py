@@ -49,6 +49,7 @@ class Authenticator:
         self._access: accesses.Access = socket_factory.access
         self._counters = counters
         self._may_warn = counts.Seldom()
+        self._may_warn_of_look = counts.Seldom()
         self._looked_at = time.monotonic()
         self._interval = _LOOK_EVERY
         self._loop: threads.Loop | None = None
@@ -97,7 +98,13 @@ class Authenticator:
 
     def _look(self) -> None:
         began = time.monotonic()
-        self._access.refresh()
+        try:
+            self._access.refresh()
+        except Exception:
+            self._counters.add('loop_errors')
+            if self._may_warn_of_look.allows():
+                LOG.exception('The files of the keys cannot be looked at, for '
+                              'an unexpected error; it is tried again')
         self._looked_at = time.monotonic()
         self._interval = min(max(
             _LOOK_EVERY, _REST * (self._looked_at - began)), _LONGEST)
