@@ -91,6 +91,24 @@ def test_a_malformed_file_keeps_no_key_trusted(tmp_path):
     assert not trusted.is_trusted(key)
 
 
+def test_a_key_that_every_user_may_change_is_not_trusted(tmp_path, caplog):
+    public, _ = keys.create(str(tmp_path), 'node-1')
+    key = keys.read_public(public)
+    trusted = trust.TrustedKeys(str(tmp_path))
+    os.chmod(public, 0o646)
+    assert trusted.refresh()
+    assert not trusted.is_trusted(key)
+    assert 'chmod o-w' in caplog.text and 'node-1.key' in caplog.text
+    os.chmod(public, 0o644)
+    assert trusted.refresh()
+    assert trusted.is_trusted(key)
+
+
+def test_a_pipe_among_the_trusted_keys_stops_nobody(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.key')
+    assert not trust.TrustedKeys(str(tmp_path)).refresh()
+
+
 def test_a_public_file_is_no_pair(pair):
     os.chmod(pair[0], 0o600)
     with pytest.raises(keys.BadKey, match='no secret key'):

@@ -83,6 +83,7 @@ class TrustedKeys:
         if known and known[0] == stamp:
             return known
         try:
+            _check_file(path)
             return stamp, keys.read_public(path)
         except keys.BadKey as error:
             LOG.warning('%s. Nobody with that key is let in', error)
@@ -101,6 +102,20 @@ def _check_mode(directory):
         raise keys.BadKey(
             f'{directory}: every user may put keys into this directory of '
             f'trusted keys. Do "chmod o-w {directory}"')
+
+
+def _check_file(path):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return      # whoever reads it says so
+    if not stat.S_ISREG(mode):
+        # To open a pipe would wait for ever.
+        raise keys.BadKey(f'{path}: it is no file')
+    if mode & stat.S_IWOTH:
+        raise keys.BadKey(
+            f'{path}: every user may change this trusted key. Do "chmod o-w '
+            f'{path}", and look whether it is still the right one')
 
 
 def _stamp(path):
