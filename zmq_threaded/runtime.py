@@ -32,6 +32,7 @@ from zmq_threaded.registry import sweep
 from zmq_threaded.registry import tooz_url
 from zmq_threaded.security import access as accesses
 from zmq_threaded.security import authenticator
+from zmq_threaded.security import own_directory
 from zmq_threaded.service import batch as batches
 from zmq_threaded.service import crews
 from zmq_threaded.service import following
@@ -109,10 +110,13 @@ class Runtime:
         self._access = accesses.Access(settings)
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
+        own = own_directory.OwnDirectory(self._ipc_dir)
         self.registry = self._registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
-            problem=self._access.problem)
+            problem=lambda instance: (own.problem(instance)
+                                      or self._access.problem(instance)),
+            only_own=own.only)
         self._keys = following.KeyFollower(self._access, self._registry,
                                            settings)
         undo.append(self._registry.stop)

@@ -299,6 +299,24 @@ def test_garbage_harms_nobody(node, ring, required, name):
     assert required.seen == []
 
 
+# Another directory
+
+
+def test_a_record_leads_to_no_socket_of_another_directory(node, ring,
+                                                          tmp_path):
+    server = Direct(node, ring.query('a'))
+    path = str(tmp_path / 'x.sock')
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.bind(f'ipc://{path}')
+        _registered_anew(server, endpoints=(
+            f'ipc://{path}', f'tcp://127.0.0.1:{server.port}'))
+        _works(node.client(node.transport(**ring.query('b'))))
+        _registered_anew(server, endpoints=(f'ipc://{path}',))
+        text = _fails(node.client(node.transport(**ring.query('b'))))
+        assert 'rpc_zmq_ipc_dir' in text
+        assert not router.poll(0)
+
+
 # The handler
 
 

@@ -28,6 +28,7 @@ class Cache:
         Operations.trouble()
     :param problem: says of an instance why it counts as not there, for
         instance since its key is not trusted; '' if it counts
+    :param only_own: makes of an instance what this process uses of it
 
     :ivar complaints: whom this process cannot reach
     :ivar unanswered: who answers no calls any more
@@ -39,11 +40,14 @@ class Cache:
                  trouble: Callable[[], tuple[float, str] | None]
                  = lambda: None,
                  problem: Callable[[record.Instance], str]
-                 = lambda instance: '') -> None:
+                 = lambda instance: '',
+                 only_own: Callable[[record.Instance], record.Instance]
+                 = lambda instance: instance) -> None:
         self._expire = expire
         self._look = look
         self._trouble = trouble
         self._problem = problem
+        self._only_own = only_own
         self._lock = threading.RLock()
         self._entries: dict[str, cached.Entry] = {}
         self._avoided = avoided.Avoided()
@@ -214,6 +218,7 @@ class Cache:
         :param expired: ids of those who are missing, but did not take
             themselves off the list
         """
+        found = tuple(map(self._only_own, found))
         entry.refused = tuple((instance, why) for instance in found
                               if (why := self._problem(instance)))
         if entry.refused:

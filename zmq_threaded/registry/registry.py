@@ -54,6 +54,7 @@ class Registry:
     :param name: of the thread
     :param housekeeping: called about once a second by the registry thread
     :param problem: says why an instance counts as not there; see Cache
+    :param only_own: makes of an instance what is used of it; see Cache
     :ivar cache: Cache, from which senders choose
     :ivar hearing: who cannot reach the services of this process
     :ivar place: what the registry is and where, for people
@@ -65,7 +66,9 @@ class Registry:
                  counters: counting.Counters, name: str,
                  housekeeping: Callable[[], None] = lambda: None,
                  problem: Callable[[record.Instance], str]
-                 = lambda instance: '') -> None:
+                 = lambda instance: '',
+                 only_own: Callable[[record.Instance], record.Instance]
+                 = lambda instance: instance) -> None:
         self._store, self.place = store, store.place
         self._expire = expire
         self._housekeeping = housekeeping
@@ -78,7 +81,7 @@ class Registry:
         self.cache = cache.Cache(
             expire, lambda key: self._tasks.put(
                 lambda: self._look_ups.want(key)), self._operations.trouble,
-            problem)
+            problem, only_own)
         self._look_ups = look_ups.LookUps(store, self.cache, self._operations,
                                           update, expire)
         self._registrations = registrations.Registrations(

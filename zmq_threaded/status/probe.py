@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded import sockets
 from zmq_threaded import wire
@@ -21,6 +22,7 @@ from zmq_threaded.client import reasons
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import multiparts
 from zmq_threaded.registry import record
+from zmq_threaded.security import own_directory
 
 # What became of a question. SILENT says nothing of a service that has stopped
 # reading because it holds as much as it may.
@@ -61,6 +63,7 @@ class Prober:
 
     def __init__(self, settings: options.Settings, limit: float) -> None:
         self._limit = limit
+        self._own = own_directory.OwnDirectory(ipc_directory.find(settings))
         self._context = sockets.new_context(settings)
         self._sockets = sockets.Sockets(self._context, settings)
         self._opening = opening.Opening(self._sockets)
@@ -78,7 +81,7 @@ class Prober:
         :returns: of each the outcomes, as they come
         """
         groups: dict[tuple[Any, ...], list[record.Instance]] = {}
-        for instance in instances:
+        for instance in map(self._own.only, instances):
             groups.setdefault((instance.endpoints, instance.key),
                               []).append(instance)
         with concurrent.futures.ThreadPoolExecutor(
@@ -91,6 +94,8 @@ class Prober:
     def _ask_group(self, behind: list[record.Instance], count: int
                    ) -> list[tuple[record.Instance, list[Outcome]]]:
         try:
+            if problem := self._own.problem(behind[0]):
+                raise opening.Unreachable(problem)
             with self._connected(behind[0]) as socket:
                 return [(instance, self._ask_often(socket, instance, count))
                         for instance in behind]
