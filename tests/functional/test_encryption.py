@@ -167,6 +167,29 @@ def test_ipc_needs_no_keys(node, ring):
     _works(node.client())
 
 
+def test_open_port_of_a_receiver_is_not_published_where_it_is_required(
+        node, ring, caplog):
+    receiver = node.receiver()
+    transport = node.transport(**ring.query('a'))
+    node.server(transport=transport)
+    service, = rpc.driver(transport)._parts()._services
+    ipc = service.instance.endpoints[0]
+    waiting.until(lambda: 'has an open port' in caplog.text, 5)
+    assert service.instance.endpoints == (ipc,)
+    _works(node.client(transport))
+    lines = [each for each in caplog.records
+             if 'has an open port' in each.getMessage()]
+    assert [each.levelname for each in lines] == ['ERROR']
+    assert 'Start the receiver with rpc_zmq_key_file' in caplog.text
+    receiver.configure(rpc_zmq_host=receiver.host,
+                       rpc_zmq_ipc_dir=receiver.ipc_dir, **ring.query('a'))
+    receiver.restart()
+    waiting.until(lambda: service.instance.key, 5)
+    assert service.instance.endpoints == (
+        ipc, f'tcp://{receiver.host}:{receiver.port}')
+    _works(node.client(transport))
+
+
 # Misconfiguration
 
 

@@ -11,6 +11,7 @@ import time
 
 from zmq_threaded import endpoints
 from zmq_threaded import logs
+from zmq_threaded import options
 from zmq_threaded.net import paths
 
 LOG = logs.get(__name__)
@@ -76,6 +77,17 @@ def receiver_endpoints(settings, ipc_dir):
     """The endpoints of the receiver, as a record has them."""
     return (f'ipc://{receiver_path(settings, ipc_dir)}',
             endpoints.tcp_endpoint(settings, settings.receiver_port))
+
+
+def endpoints_behind(settings, ipc_dir, key):
+    """The endpoints of a service behind the receiver. Its open port is not
+    among them where encryption is required.
+
+    :param key: public key of the port of the receiver, b'' for an open one
+    """
+    ipc, tcp = receiver_endpoints(settings, ipc_dir)
+    is_open = not key and settings.encryption == options.REQUIRED
+    return (ipc,) if is_open else (ipc, tcp)
 
 
 def leave_note(settings, ipc_dir, key=b''):

@@ -29,6 +29,7 @@ class Surroundings:
     def __init__(self, settings: options.Settings, ipc_dir: str) -> None:
         self._settings = settings
         self._ipc_dir = ipc_dir
+        self._is_open = False
         self.presence = address.Presence(settings, ipc_dir)
         self.published = published.Published(settings)
 
@@ -43,9 +44,21 @@ class Surroundings:
             return
         if self._settings.topology == 'receiver' and self.presence.check():
             key = address.receiver_key(self._settings, self._ipc_dir)
+            self._complain_if_open(key)
             for listening in services if key is not None else ():
                 listening.receiver_has_key(key)
         self.published.check()
+
+    def _complain_if_open(self, key: bytes | None) -> None:
+        is_open = (key == b''
+                   and self._settings.encryption == options.REQUIRED)
+        if is_open and not self._is_open:
+            LOG.error('The zmq receiver of this node has an open port, and '
+                      'rpc_zmq_encryption is required here: other nodes '
+                      'cannot reach the services of this process. Start the '
+                      'receiver with rpc_zmq_key_file, rpc_zmq_trusted_keys '
+                      'and rpc_zmq_encryption = required')
+        self._is_open = is_open
 
     def problems(self) -> tuple[bool, str]:
         """Whether the receiver of this node is not there, and '' or what is

@@ -6,6 +6,7 @@ one of :mod:`zmq_threaded.service.executors`.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -59,6 +60,8 @@ class Service:
     :param pool: of a notification listener
     :raises: binding.BindError
     :ivar vitals: its signs of life
+    :ivar pair: keys.Pair with which its TCP port is encrypted, None for an
+        open one
     :ivar port: its tcp_port.TcpPort
     :ivar instance: its record
     :ivar topics: list of Topic
@@ -87,15 +90,17 @@ class Service:
         self._ipc = ipc_path.IpcPath(
             address.service_path(ipc_dir, instance_id),
             ' and '.join(map(str, topics)))
-        pair = socket_factory.access.pair_to_bind()
+        self._endpoints_behind = functools.partial(
+            address.endpoints_behind, settings, ipc_dir)
+        self.pair = pair = socket_factory.access.pair_to_bind()
         socket = socket_factory.service()
         try:
             endpoints = self._bind(socket, settings, pair)
             is_behind = settings.topology == 'receiver'
             key = pair.public if pair and len(endpoints) > 1 else b''
             if is_behind:
-                endpoints = address.receiver_endpoints(settings, ipc_dir)
                 key = address.receiver_key(settings, ipc_dir) or b''
+                endpoints = self._endpoints_behind(key)
             self.instance = record.Instance(
                 instance_id, endpoints, pool, is_behind,
                 settings.two_messages, settings.host,
@@ -136,7 +141,7 @@ class Service:
             self._poller.is_full)
         self.port = tcp_port.TcpPort(
             settings, binding.bound_port(socket) or 0,
-            socket_factory.access.pair_to_bind(), self._name())
+            self.pair, self._name())
 
     def _name(self):
         """Topics, server, host and id, for the log."""
@@ -182,7 +187,8 @@ class Service:
         :param key: b'' for an open port
         """
         if key != self.instance.key:
-            self.instance = dataclasses.replace(self.instance, key=key)
+            self.instance = dataclasses.replace(
+                self.instance, key=key, endpoints=self._endpoints_behind(key))
             self.vitals.instance = self.instance
             if self.is_registered:
                 self._registry.renew(self.instance, self.topics)
