@@ -17,11 +17,16 @@ from tests.support import ports
 from tests.support import rpc
 from tests.support import waiting
 from tests.support import wire_tap
+from zmq_threaded import counters
 from zmq_threaded import endpoints
 from zmq_threaded import errors
+from zmq_threaded import mailbox
 from zmq_threaded import options
+from zmq_threaded import sockets
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
+from zmq_threaded.net import descriptors
+from zmq_threaded.security import authenticator
 from zmq_threaded.security import keys
 
 TOPIC = topics.rpc('openstack', 'topic')
@@ -374,6 +379,19 @@ def test_refused_keys_are_logged_and_counted(node, ring, elsewhere,
 def test_key_that_was_just_put_there_gets_in(node, ring, required):
     ring.make('late')
     _works(node.client(node.transport(**ring.query('late'))))
+
+
+def test_handler_without_descriptors_leaves_nothing(node, ring, monkeypatch):
+    def short():
+        raise descriptors.Short('no descriptors')
+    settings = node.settings(**ring.query('a'))
+    with zmq.Context() as context:
+        made = sockets.Sockets(context, settings)
+        monkeypatch.setattr(mailbox, 'PolledMailbox', short)
+        with pytest.raises(descriptors.Short):
+            authenticator.Authenticator(made, counters.Counters())
+        monkeypatch.undo()
+        assert made.count() == 0
 
 
 # The reasons

@@ -58,7 +58,7 @@ def _interrupted(line, function, *args):
 def _connection(made):
     return requests._Connection(
         record.Instance(bytes(16), (NOBODY,)), NOBODY, made.request(NOBODY),
-        made, None)
+        made, None, 0)
 
 
 @pytest.mark.parametrize('kind', ['request', 'dealer', 'backend'])

@@ -111,12 +111,13 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
+        pair = self.keys.own()
         socket = self._sockets.dealer(address, self.keys.key)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
         self._socket = socket
-        self.keys.was_used()
+        self.keys.was_used(pair)
         self._inbox = inbox.Inbox(socket, self._counters)
 
     def queue(self, instance: record.Instance) -> send_queue.SendQueue:

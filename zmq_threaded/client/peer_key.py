@@ -4,6 +4,7 @@
 import time
 
 from zmq_threaded.security import access as accesses
+from zmq_threaded.security import keys
 
 # Seconds for which a connection with an old key waits until it is idle.
 _RENEW_AFTER = 3.0
@@ -38,9 +39,18 @@ class PeerKey:
         self.key, self._judged_at = key, -1
         return True
 
-    def was_used(self) -> None:
-        """A socket was made with the key of this process."""
-        self._pair = self._access.pair
+    def own(self) -> keys.Pair | None:
+        """The keys of this process, to be told to was_used()."""
+        pair: keys.Pair | None = self._access.pair
+        return pair
+
+    def was_used(self, pair: keys.Pair | None) -> None:
+        """A socket was made.
+
+        :param pair: of own(), before it was made: a newer one makes the
+            connection outdated
+        """
+        self._pair = pair
 
     def is_revoked(self) -> bool:
         """Whether the key of the port is not trusted any more."""

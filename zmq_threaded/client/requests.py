@@ -33,6 +33,7 @@ class _Connection:
 
     :param instance: to whose endpoints it is
     :param endpoint: the one of them that is used
+    :param made_at: version of the keys before the socket was opened
 
     Thread: whoever took it out of the pool.
     """
@@ -41,12 +42,13 @@ class _Connection:
                  'opened_at', 'sent_at', '_made_at', '_sockets',
                  '_counters', '_receive_timeout', '_pid')
 
-    def __init__(self, instance, endpoint, socket, socket_factory, counters):
+    def __init__(self, instance, endpoint, socket, socket_factory, counters,
+                 made_at):
         self.endpoints, self.key = instance.endpoints, instance.key
         self.endpoint = endpoint
         self.socket = socket
         self._sockets = socket_factory
-        self._made_at = socket_factory.access.version
+        self._made_at = made_at
         self._counters, self._pid = counters, os.getpid()
         self.idle_since = self.sent_at = 0.0
         self.opened_at = time.monotonic()
@@ -265,6 +267,8 @@ class Requests:
         return connection
 
     def _connect(self, instance, deadline):
+        # Before: a key that changes meanwhile makes it outdated.
+        made_at = self._sockets.access.version
         try:
             endpoint, socket = self._opening.open(
                 instance.endpoints, deadline, instance.key)
@@ -272,7 +276,7 @@ class Requests:
             self._registry.cache.unreachable(instance, str(problem))
             raise NotTaken(str(problem)) from None
         return _Connection(instance, endpoint, socket, self._sockets,
-                           self._counters)
+                           self._counters, made_at)
 
     def _read(self, frame, instance, topic, message_id):
         try:

@@ -59,10 +59,19 @@ class Authenticator:
     def _open(self) -> None:
         # Bound at once: who binds a port afterwards is protected by it.
         self._socket: Any = self._sockets.authenticator()
-        self._mailbox = mailbox.PolledMailbox()
-        self._mailbox.watch(int(self._socket.fd))
-        self._loop = threads.Loop('zmq-keys', self._turn, self._mailbox.wake,
-                                  self._counters, finish=self._finish)
+        try:
+            self._mailbox = mailbox.PolledMailbox()
+            try:
+                self._mailbox.watch(int(self._socket.fd))
+                self._loop = threads.Loop(
+                    'zmq-keys', self._turn, self._mailbox.wake,
+                    self._counters, finish=self._finish)
+            except BaseException:
+                self._mailbox.close()
+                raise
+        except BaseException:
+            self._sockets.close(self._socket, linger=0)
+            raise
 
     def start(self) -> None:
         """Begin to answer; before a port is bound.
