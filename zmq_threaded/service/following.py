@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one driver does when keys have come, gone or changed."""
 
+import threading
 import weakref
 from collections.abc import Callable
 
 from zmq_threaded import options
-from zmq_threaded import threads
 from zmq_threaded.registry import registry as registries
 from zmq_threaded.security import access as accesses
 from zmq_threaded.service import service as services
@@ -31,7 +31,8 @@ class KeyFollower:
         self._binds_ports = (settings.topology, settings.transport) == (
             'direct', 'tcp')
         self._judged_at = access.version
-        self._bound_with = access.pair_to_bind()
+        # Reentrant for the sake of signal handlers.
+        self._lock = threading.RLock()
         self._successions: weakref.WeakSet[successions.Succession] = (
             weakref.WeakSet())
 
@@ -42,7 +43,8 @@ class KeyFollower:
         :raises: binding.BindError
         """
         made = successions.Succession(make, stopped, forget, self._update)
-        self._successions.add(made)
+        with self._lock:
+            self._successions.add(made)
         return made
 
     def follow(self) -> None:
@@ -50,13 +52,17 @@ class KeyFollower:
         if self._judged_at != self._access.version:
             self._judged_at = self._access.version
             self._registry.cache.judge_anew()
-        pair = self._access.pair_to_bind()
-        if pair is not self._bound_with and self._binds_ports:
-            for each in list(self._successions):
-                threads.started(each.renew, 'zmq-renewal')
-        self._bound_with = pair
+        if self._binds_ports:
+            pair = self._access.pair_to_bind()
+            for each in self._all():
+                each.follow(pair)
 
     def stop(self) -> None:
         """All services are about to close."""
-        for each in list(self._successions):
+        for each in self._all():
             each.stop()
+
+    def _all(self) -> list[successions.Succession]:
+        # Another thread may be adding one.
+        with self._lock:
+            return list(self._successions)

@@ -174,10 +174,11 @@ class Service:
         self._poller.start(on_incoming, self._crew.poller)
         self.is_registered, self.is_stopping = True, False
         self.vitals.began_at = time.monotonic()
-        if in_place_of is not None:
-            in_place_of.is_registered = False
         self._registry.register(self.instance, self.topics,
                                 in_place_of and in_place_of.instance)
+        # Afterwards: when that fails, it has to take its record off itself.
+        if in_place_of is not None:
+            in_place_of.is_registered = False
         LOG.info('zmq: %s listens on %s', self._name(),
                  ', '.join(self.instance.endpoints))
 

@@ -14,8 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from zmq_threaded import counters
 from zmq_threaded import logs
+from zmq_threaded import threads
 from zmq_threaded.net import binding
+from zmq_threaded.net import descriptors
+from zmq_threaded.security import keys
 from zmq_threaded.service import service as services
 
 LOG = logs.get(__name__)
@@ -23,7 +27,9 @@ LOG = logs.get(__name__)
 # Seconds between two looks at the service of before. It has to be quiet for an
 # update of the senders, and for so much more.
 _LOOK_EVERY, _MORE = 0.5, 5.0
-_TRIES, _TRY_AGAIN = 5, 2.0
+# Seconds until a renewal that failed is tried again, and between two errors
+# that tell of it.
+_TRY_AGAIN, _TELL_EVERY = 5.0, 60.0
 
 
 class Succession:
@@ -34,7 +40,7 @@ class Succession:
     :param forget: called with each service when it is cleaned up
     :param update: seconds after which senders look at the registry again
 
-    Thread: any; renewal for renew().
+    Thread: any; registry for follow(), which starts one renewal at a time.
     """
 
     def __init__(self, make: Callable[[], services.Service],
@@ -47,7 +53,9 @@ class Succession:
         self._quiet = update + _MORE
         self._services = [make()]
         self._arguments: tuple[Any, Any, Any] | None = None
-        self._is_stopped = self._is_closed = False
+        self._is_stopped = self._is_closed = self._is_renewing = False
+        self._next_try = 0.0
+        self._may_tell = counters.Seldom(_TELL_EVERY)
         # Of all waits one is enough: stop() may be called in a signal handler.
         self._wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.work = self._services[0].work
@@ -82,18 +90,78 @@ class Succession:
         for each in list(self._services):
             self._forget(each)
 
-    def renew(self) -> None:
-        """Let another service take over; returns when the one before has
-        ended.
+    def follow(self, pair: keys.Pair | None) -> None:
+        """Have another service take over, unless the last one has this pair.
+        If that fails, a later call tries again. To be called now and then.
+
+        :param pair: with which a port would be bound now
         """
-        if self._is_stopped or self._arguments is None:
+        if (self._is_renewing or self._is_stopped or self._arguments is None
+                or time.monotonic() < self._next_try
+                or len(self._services) == 1
+                and self._services[-1].pair == pair):
             return
-        old = self._services[-1]
-        new = self._successor(old)
-        if new is None:
+        self._is_renewing = True
+        try:
+            threads.started(self._renew, 'zmq-renewal', pair)
+        except descriptors.Short as error:
+            self._failed(error)
+            self._is_renewing = False
+
+    def _renew(self, pair: keys.Pair | None) -> None:
+        try:
+            if self._services[-1].pair != pair:
+                self._take_over(self._services[-1])
+            for old in self._services[:-1]:
+                self._retire(old)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._is_renewing = False
+
+    def _failed(self, error: Exception) -> None:
+        self._next_try = time.monotonic() + _TRY_AGAIN
+        if not self._is_stopped and self._may_tell.allows():
+            LOG.error('%s keeps its old key for now, and it is tried again '
+                      'every few seconds, for no service with the new key can '
+                      'take over: %s', self._services[0].instance, error,
+                      exc_info=not isinstance(error, binding.FAILURES))
+
+    def _take_over(self, old: services.Service) -> None:
+        """Start a service in the place of another one.
+
+        :raises: binding.FAILURES; then the other one goes on
+        """
+        new = self._make()
+        if self._is_stopped:
+            self._discard(new)
             return
+        new.work = self.work
+        self._services.append(new)
+        try:
+            assert self._arguments is not None
+            new.start(*self._arguments, old)
+        except BaseException:
+            self._services.remove(new)
+            self._discard(new)
+            raise
         LOG.info('zmq: %s is followed by %s, which has the new key',
                  old.instance, new.instance)
+        # Looked at afterwards: one of both threads sees what the other did.
+        if self._is_stopped:
+            new.stop()
+            self._stopped(new)
+        if self._is_closed:
+            self._discard(new)
+
+    def _discard(self, listening: services.Service) -> None:
+        listening.cleanup()
+        self._forget(listening)
+
+    def _retire(self, old: services.Service) -> None:
+        """End a service that another one has followed; waits until nobody
+        uses it.
+        """
         self._wait_until_unused(old)
         if not self._is_stopped:
             old.stop()
@@ -102,32 +170,6 @@ class Succession:
             old.cleanup()
             self._services.remove(old)
             self._forget(old)
-
-    def _successor(self, old: services.Service) -> services.Service | None:
-        """A started service in the place of another one, or None."""
-        for _ in range(_TRIES):
-            try:
-                new = self._make()
-                break
-            except binding.FAILURES as error:
-                LOG.error('%s keeps its old key for now, for no port can be '
-                          'bound with the new one: %s', old.instance, error)
-                self._sleep(_TRY_AGAIN)
-        else:
-            return None
-        new.work = self.work
-        self._services.append(new)
-        assert self._arguments is not None
-        new.start(self._arguments[0], self._arguments[1], self._arguments[2],
-                  old)
-        # Looked at afterwards: one of both threads sees what the other did.
-        if self._is_stopped:
-            new.stop()
-            self._stopped(new)
-        if self._is_closed:
-            new.cleanup()
-            self._forget(new)
-        return new
 
     def _wait_until_unused(self, old: services.Service) -> None:
         taken, since = old.taken(), time.monotonic()
