@@ -398,10 +398,13 @@ def test_handler_without_descriptors_leaves_nothing(node, ring, monkeypatch):
 
 
 def test_client_is_told_within_a_second_that_its_key_is_refused(
-        node, ring, required):
+        node, ring, required, caplog):
     transport = node.transport(**ring.query('stranger'))
     text = _fails(node.client(transport), 2)
     assert 'refuses the key of this process' in text
+    told = [each for each in caplog.records
+            if 'No connection to' in each.getMessage()]
+    assert [each.levelname for each in told] == ['WARNING']
     assert keys.fingerprint(ring.pair('stranger').public) in text
     assert 'rpc_zmq_trusted_keys' in text
     assert rpc.driver(transport).counters()['own_key_refused'] >= 1

@@ -5,6 +5,7 @@ import os
 import threading
 from typing import Any
 
+from zmq_threaded import counters
 from zmq_threaded import endpoints
 from zmq_threaded import logs
 from zmq_threaded import options
@@ -13,6 +14,9 @@ from zmq_threaded.security import keys
 from zmq_threaded.security import trust
 
 LOG = logs.get(__name__)
+
+# Seconds between two warnings that tell why a handshake failed.
+_TELL_EVERY = 60.0
 
 
 def is_serving(settings: options.Settings) -> bool:
@@ -31,6 +35,7 @@ class Access:
     :ivar pair: keys.Pair of this process, None without keys
     :ivar version: grows whenever the pair, or a trusted key, comes or goes
     :ivar removals: grows whenever a trusted key goes
+    :ivar may_tell: whether to warn of a handshake that failed
 
     Thread: any; refresh() by one at a time.
     """
@@ -45,6 +50,7 @@ class Access:
         self._trusted: trust.TrustedKeys | None = None
         self.version = self.removals = 0
         self._complaint = ''
+        self.may_tell = counters.Seldom(_TELL_EVERY)
         self._lock = threading.RLock()
         if self.is_on:
             self._open()

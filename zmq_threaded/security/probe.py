@@ -11,11 +11,14 @@ import time
 from typing import Any
 
 from zmq_threaded import counters as counts
+from zmq_threaded import logs
 from zmq_threaded import sockets
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import multiparts
 from zmq_threaded.security import curve
 from zmq_threaded.security import keys
+
+LOG = logs.get(__name__)
 
 # Handshakes take milliseconds; one that takes longer than this is explained.
 AFTER = 0.3
@@ -41,7 +44,7 @@ class Probe:
     def __init__(self, socket_factory: sockets.Sockets, address: str,
                  key: bytes, counters: counts.Counters | None = None) -> None:
         self._sockets = socket_factory
-        self._key = key
+        self._address, self._key = address, key
         self._counters = counters or counts.Counters()
         self.is_over = False
         self.why = ''
@@ -83,6 +86,10 @@ class Probe:
                         f'{keys.fingerprint(self._key)}, or its port is not '
                         'encrypted: its record is old, or somebody else '
                         'listens there')
+        if self.why and self._sockets.access.may_tell.allows():
+            LOG.warning('No connection to %s: %s (more of them are only '
+                        'counted for a while, as own_key_refused and '
+                        'wrong_server_keys)', self._address, self.why)
 
     def close(self) -> None:
         """Close its sockets. Twice is fine."""
