@@ -44,16 +44,35 @@ class FolderNotices:
         name = record_files.safe(key.encode())
         self._keys[name] = key
         kernel = self._inotify or self._open()
-        parent = kernel.watch(self._groups, _OF_GROUPS)
+        try:
+            parent = kernel.watch(self._groups, _OF_GROUPS)
+        except FileNotFoundError:
+            # It is being made anew; nothing is wrong with the notices.
+            self._listen()
+            return False
         is_new = parent != self._parent
+        if is_new and self._parent is not None:
+            # It was renamed, and would be watched for ever.
+            kernel.unwatch(self._parent)
         self._parent = parent
+        group = None
         with contextlib.suppress(OSError):      # nobody is in the group
             group = kernel.watch(os.path.join(self._groups, name),
                                  _IN_A_GROUP)
-            is_new |= group not in self._watched
+        if is_new or group not in self._watched:
+            is_new |= group is not None
+            self._unwatch(key, group)
+        if group is not None:
             self._watched[group] = key
         self._listen()
         return is_new
+
+    def _unwatch(self, key: str, but: int | None = None) -> None:
+        """Folders that were those of a key, but for one."""
+        for number, watched in list(self._watched.items()):
+            if watched == key and number != but and self._inotify is not None:
+                self._watched.pop(number, None)
+                self._inotify.unwatch(number)
 
     def _open(self) -> inotify.Inotify:
         opened = self._inotify = inotify.Inotify()
@@ -96,10 +115,7 @@ class FolderNotices:
     def forget(self, key: str) -> None:
         """As Notices says."""
         self._keys.pop(record_files.safe(key.encode()), None)
-        for number, watched in list(self._watched.items()):
-            if watched == key and self._inotify is not None:
-                self._watched.pop(number, None)
-                self._inotify.unwatch(number)
+        self._unwatch(key)
 
     def close(self) -> None:
         """As Notices says."""
