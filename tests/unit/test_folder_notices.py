@@ -2,6 +2,7 @@
 """Folders that are watched, and the patience with what cannot be watched."""
 
 import os
+import shutil
 
 import pytest
 
@@ -45,14 +46,28 @@ def test_folders_that_were_renamed_are_watched_no_more(tmp_path, watching,
         path = group(tmp_path)
         assert watching.watch(None, KEY)
         assert not watching.watch(None, KEY)
-        assert in_the_kernel(watching) == 2
+        assert in_the_kernel(watching) == 3
         (path / f'x{record_files.SUFFIX}').touch()
         (path / f'x{record_files.SUFFIX}').unlink()
         watching.read()
         assert told.pop() == KEY and not told
         (tmp_path / 'groups').rename(tmp_path / f'old-{number}')
     watching.read()
-    assert not told
+    assert told == [KEY]
+
+
+def test_the_end_of_a_folder_that_somebody_has_open_is_told(tmp_path,
+                                                            watching, told):
+    group(tmp_path)
+    watching.watch(None, KEY)
+    held = os.open(tmp_path / 'groups', os.O_PATH)
+    shutil.rmtree(tmp_path / 'groups')
+    watching.read()
+    os.close(held)
+    assert set(told) == {KEY}
+    assert not watching.watch(None, KEY)
+    group(tmp_path)
+    assert watching.watch(None, KEY)
 
 
 def test_a_group_of_which_the_folder_was_renamed(tmp_path, watching):
@@ -60,10 +75,10 @@ def test_a_group_of_which_the_folder_was_renamed(tmp_path, watching):
     watching.watch(None, KEY)
     path.rename(tmp_path / 'elsewhere')
     watching.watch(None, KEY)
-    assert in_the_kernel(watching) == 1
+    assert in_the_kernel(watching) == 2
     group(tmp_path)
     assert watching.watch(None, KEY)
-    assert in_the_kernel(watching) == 2
+    assert in_the_kernel(watching) == 3
 
 
 class Limited(noticing.NoNotices):
