@@ -143,8 +143,7 @@ _SERVICE: dict[str, Any] = {
     'id': '', 'kind': '', 'topics': [['']], 'server': '', 'pool': '',
     'endpoints': [''], 'listed': False, 'other_half': None, 'up': 0.0,
     'workers': None, 'busy': None, 'longest': 0.0, 'backlog': 0, 'limit': 0,
-    'oldest': 0.0,
-    'full': False, 'taken': 0, 'waiting': _HISTOGRAM,
+    'oldest': 0.0, 'full': False, 'taken': 0, 'waiting': _HISTOGRAM,
     'running': _HISTOGRAM, 'counts': _NUMBERS, 'minute': _NUMBERS}
 _SENT: dict[str, Any] = {
     'exchange': '', 'topic': '', 'calls': _HISTOGRAM, 'casts': _HISTOGRAM,
