@@ -99,7 +99,7 @@ def test_all_listeners_of_a_driver_that_hangs_have_one_deadline(
         each.start(print)
     began = time.monotonic()
     closed(*listening)
-    assert 0.4 < time.monotonic() - began < 1.5
+    assert 0.4 < time.monotonic() - began < 3
     for each in made:
         each.released.set()
     waiting.until(lambda: all('cleanup' in each.did for each in made), 5)
@@ -107,16 +107,16 @@ def test_all_listeners_of_a_driver_that_hangs_have_one_deadline(
 
 def test_a_wait_that_was_long_enough_gives_the_next_one_all_its_time(
         monkeypatch):
-    monkeypatch.setattr(patiences, 'LIMIT', 0.3)
+    monkeypatch.setattr(patiences, 'LIMIT', 1.0)
     patience = patiences.Patience()
     for _ in range(3):
-        until = time.monotonic() + 0.2
+        until = time.monotonic() + 0.4
         assert patience.wait(lambda until=until: time.monotonic() > until)
     assert not patience.wait(lambda: False)
     began = time.monotonic()
     assert not patience.wait(lambda: False)
     assert patience.wait(lambda: True)
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.8
     monkeypatch.setattr(patiences, '_MEMORY', 0.0)
     assert not patience.wait(lambda: False)
-    assert time.monotonic() - began > 0.2
+    assert time.monotonic() - began > 0.9
