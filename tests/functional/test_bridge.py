@@ -538,6 +538,22 @@ def test_a_broker_that_hangs_holds_up_nobody_for_ever(own_broker, node,
     waiting.until(lambda: _answers(client), 30)
 
 
+def test_a_broker_that_hangs_holds_up_the_end_of_a_process_once(
+        own_broker, node, topic):
+    transport = Bridge(node, own_broker).transport()
+    running = [node.server(topic, name, transport=transport)
+               for name in ('a', 'b', 'c')]
+    own_broker.pause()
+    began = time.monotonic()
+    for each in running:
+        each.stop()
+        each.wait()
+    transport.cleanup()
+    took = time.monotonic() - began
+    own_broker.resume()
+    assert took < 16
+
+
 def test_a_broker_that_comes_later_is_listened_to(own_broker, node, topic):
     own_broker.kill()
     bridge = Bridge(node, own_broker)

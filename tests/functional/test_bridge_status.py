@@ -35,9 +35,17 @@ def status(cloud, capsys):
         main.main(['status', *arguments, '--transport-url', cloud.url()])
         return capsys.readouterr().out
 
-    def wait_for(text):
-        waiting.until(lambda: text in ask(), 15, text)
-        return json.loads(ask('-o', 'json'))['bridge']
+    def told(text, **expected):
+        known = json.loads(ask('-o', 'json')).get('bridge')
+        if not known or text not in ' '.join(known['verdict']):
+            return None
+        return known if all(row[name.replace('_', ' ')] == value
+                            for row in known['topics']
+                            for name, value in expected.items()) else None
+
+    def wait_for(text, **expected):
+        """:param expected: by the column, of each topic"""
+        return waiting.until(lambda: told(text, **expected), 15, text)
     return wait_for
 
 
@@ -59,7 +67,7 @@ def row(known, topic):
 def test_who_listens_only_on_the_other_side(broker, cloud, status, topic):
     cloud.server(topic, 'bridged')
     behind = cloud.server(topic, 'behind', transport=plain(cloud, broker))
-    known = status('Step 2 is NOT SAFE')
+    known = status('Step 2 is NOT SAFE', on_both=1)
     assert topic in known['verdict'][0]
     assert row(known, topic)['only on the other'] == 1
     assert row(known, topic)['on both'] == 1
@@ -75,7 +83,7 @@ def test_a_client_that_sends_over_the_other_side_is_seen(cloud, status,
     cloud.server(topic, transport=cloud.transport(rpc_zmq_bridge_send='zmq'))
     client = cloud.client(topic=topic)
     assert client.call({}, 'echo', value=1) == 1
-    known = status('1 processes send over the other driver')
+    known = status('Step 2', on_both=1)
     assert known['sends'] == {'other': 1, 'zmq': 1, 'without': 0}
 
 
@@ -111,6 +119,33 @@ def test_a_broker_that_is_down_is_said(cloud, topic, status):
     cloud.server(topic)
     known = status('The other side cannot be asked')
     assert row(known, topic)['only on the other'] is None
+    assert row(known, topic)['on both'] == 0
+    assert row(known, topic)['not on the other now'] == 1
+    assert 'do not listen on the other driver at the moment' in (
+        known['verdict'][0])
+
+
+def test_a_listener_that_does_not_listen_yet_hides_nobody(broker, cloud,
+                                                          status, topic):
+    cloud.server(topic, 'deaf', transport=cloud.transport(
+        rpc_zmq_bridge='rabbit://127.0.0.1:1/'))
+    cloud.server(topic, 'behind', transport=plain(cloud, broker))
+    known = status('Step 2 is NOT SAFE', not_on_the_other_now=1)
+    assert row(known, topic)['only on the other'] == 1
+
+
+def test_with_fewer_consumers_than_there_should_be_nothing_is_known(
+        broker, cloud, status, topic):
+    transport = cloud.transport()
+    server = cloud.server(topic, transport=transport)
+    status('Step 2 (rpc_zmq_bridge_send=zmq) is safe', on_both=1)
+    half = server.listener._other
+    half._is_stopping = True
+    half._woken.put(None)
+    waiting.until(lambda: half._has_stopped)
+    half.listens = True         # as of one whose connection has just broken
+    known = status('NOT KNOWN whether step 2', on_both=1)
+    assert topic in known['verdict'][0]
 
 
 def test_without_a_bridge_nothing_is_said(node, capsys):

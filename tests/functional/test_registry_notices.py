@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.support import servers
+from tests.support import tls_servers
 from tests.support import waiting
 from zmq_threaded import counters
 from zmq_threaded import topic as topics
@@ -252,8 +253,23 @@ def test_the_record_of_a_dead_process_that_is_taken_off_is_told(
         listener.close()
 
 
-def test_a_user_who_may_not_publish_or_subscribe_is_served(redis, admin,
-                                                          topic):
+def test_a_user_with_the_rights_of_the_page_has_notices(redis, admin, topic):
+    admin.execute_command('ACL', 'SETUSER', 'page', 'on', '>pw',
+                          *tls_servers.RIGHTS)
+    port = redis.url.rpartition(':')[2]
+    url = f'redis://page:pw@127.0.0.1:{port}'
+    with parties(lambda expire: engines.distributed(url, expire)) as make:
+        client, service, one = make(), make(), instance()
+        told(client, topic)
+        assert subscribers(admin, topic) == 1
+        service.register(one, [topic])
+        comes(client, topic, one, 2)
+        service.unregister(one)
+        goes(client, topic, one, 2)
+
+
+def test_a_user_who_may_not_publish_or_subscribe_is_served(
+        redis, admin, topic, caplog):
     admin.acl_setuser('limited', enabled=True, passwords=['+pw'],
                       keys=['*'], commands=['+@all'], reset_channels=True)
     port = redis.url.rpartition(':')[2]
@@ -264,6 +280,8 @@ def test_a_user_who_may_not_publish_or_subscribe_is_served(redis, admin,
         service.register(one, [topic])
         assert client.resolve(topic, time.monotonic() + 5) == one
         assert not client._operations.why and not service._operations.why
+        told(client, topics.rpc('exchange', f'more-{next(_numbers)}'))
+        waiting.until(lambda: caplog.text.count('+@pubsub') == 1)
 
 
 def test_what_strangers_publish_breaks_nothing(redis, admin, topic):

@@ -586,7 +586,7 @@ def test_what_is_known_goes_behind_what_is_being_written(world):
                         recorded_for=near.id)
     assert not way.queue
     assert [parts for parts, _ in world.journal.to_write] == [
-        [(first, near)], []]
+        [(first, near)]]
     world.journal.write()
     assert list(way.queue) == [first, second]
 
@@ -607,10 +607,23 @@ def test_what_is_written_again_goes_before_what_came_later(world):
     done[1]()
     done[2]()
     assert not way.queue
-    first.chosen, world.queues[far.id] = near, way
-    world.journal.write()
+    world.queues[far.id] = way
     world.journal.write()
     assert list(way.queue) == [first, second, third]
+
+
+def test_many_that_are_written_in_another_order_take_few_steps(world):
+    """They were posted by many threads, whose ids are not in order."""
+    near, = world.directory.known[TOPIC.key] = instances(1)
+    way = world.can_reach(near)
+    sent = [world.post(kept=world.journal.kept()) for _ in range(1000)]
+    done = [done for _, done in world.journal.to_write]
+    world.journal.to_write.clear()
+    for pair in zip(done[1::2], done[::2]):
+        for each in pair:
+            each()
+    assert list(way.queue) == sent
+    assert not world.journal.to_write
 
 
 def test_copies_are_written_in_the_place_of_their_message(world):

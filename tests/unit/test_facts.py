@@ -44,6 +44,7 @@ def test_what_is_written_is_read():
     assert listening['waiting'] == {'counts': [0, 3], 'sum': 0.25}
     # What it does not say.
     assert listening['running'] == {'counts': [], 'sum': 0.0}
+    assert listening['other_half'] is None
     assert listening['workers'] is None and found['server_at'] is None
     assert found['receiver'] == {'expected': False, 'there': False,
                                  'endpoint': ''}

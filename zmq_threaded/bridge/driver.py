@@ -17,8 +17,6 @@ from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
-_CLEANUP_LIMIT = 10.0
-
 
 class BridgeDriver(base.BaseDriver):
     """ZmqDriver and another driver as one.
@@ -119,7 +117,9 @@ class BridgeDriver(base.BaseDriver):
     # What this process has open
 
     def cleanup(self):
-        """Close both, within a limited time for each."""
+        """Close both. Who has waited in vain for the listeners of the other
+        one does not wait again.
+        """
         try:
             closing = threads.started(self._clean_up_other,
                                       other_listener.THREAD)
@@ -127,7 +127,8 @@ class BridgeDriver(base.BaseDriver):
             closing = None
         threads.do_all([self.zmq.cleanup,
                         self._clean_up_other if closing is None
-                        else lambda: closing.join(_CLEANUP_LIMIT)])
+                        else lambda: self._other.patience.wait(
+                            lambda: not closing.is_alive())])
 
     def _clean_up_other(self):
         try:

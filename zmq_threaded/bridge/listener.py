@@ -7,6 +7,7 @@ from zmq_threaded import errors
 from zmq_threaded import threads
 from zmq_threaded.bridge import other_listener
 from zmq_threaded.net import descriptors
+from zmq_threaded.service import listener
 
 
 class BridgeListener(base.Listener):
@@ -21,12 +22,13 @@ class BridgeListener(base.Listener):
     Thread: any.
     """
 
-    def __init__(self, zmq: base.Listener,
+    def __init__(self, zmq: listener.ZmqListener,
                  other: other_listener.OtherListener, batch_size: int,
                  batch_timeout: float | None) -> None:
         super().__init__(batch_size, batch_timeout)
         self.zmq = zmq
         self._other = other
+        zmq.tell_other_half(lambda: int(other.listens))
 
     def start(self, on_incoming_callback):
         super().start(on_incoming_callback)

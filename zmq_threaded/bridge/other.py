@@ -10,6 +10,7 @@ from oslo_messaging._drivers import base
 from stevedore import driver
 
 from zmq_threaded import errors
+from zmq_threaded.bridge import patience
 
 _DRIVERS = 'oslo.messaging.drivers'
 # The ports that these drivers take if the URL has none.
@@ -26,12 +27,14 @@ class Other:
 
     :param text: transport URL, perhaps with a password
     :raises: errors.ConfigurationError
+    :ivar patience: with it, when it stops
 
     Thread: any.
     """
 
     def __init__(self, conf, text: str, default_exchange,
                  allowed_remote_exmods) -> None:
+        self.patience = patience.Patience()
         self._url = _parse(conf, text)
         self._class = _class(self._url.transport.partition('+')[0])
         self._arguments = conf, self._url, default_exchange, (
@@ -74,7 +77,7 @@ class Other:
             try:
                 socket.create_connection((host, port), _CONNECT_LIMIT).close()
                 return ''
-            except OSError as error:
+            except (OSError, UnicodeError) as error:    # no name at all
                 said = f'{host}, port {port}: {error}'
         return said
 

@@ -15,9 +15,8 @@ from zmq_threaded.bridge import prefetched
 LOG = logs.get(__name__)
 
 THREAD = 'zmq-bridge'
-# Seconds: a service starts without the other driver after the first; the
-# rabbit driver stops within five if its broker is up.
-_START_LIMIT, _STOP_LIMIT = 5.0, 12.0
+# Seconds after which a service starts without the other driver.
+_START_LIMIT = 5.0
 _FIRST_WAIT, _LAST_WAIT, _JITTER = 0.5, 10.0, 0.2
 # The rabbit driver acknowledges notifications in a thread of its own, every
 # millisecond, which its cleanup() ends without a last look.
@@ -33,6 +32,7 @@ class OtherListener:
     :param what: that is listened for, in words
     :param other: bridge.other.Other
     :param make: makes a listener; it may block as long as it likes
+    :ivar listens: whether a listener has begun, and was not stopped
 
     Thread: any; zmq-bridge runs _run().
     """
@@ -40,6 +40,7 @@ class OtherListener:
     def __init__(self, what: str, other: others.Other,
                  make: Callable) -> None:
         self._what, self._other, self._make = what, other, make
+        self.listens = False
         self._pid: int | None = None
         self._woken: queue.SimpleQueue = queue.SimpleQueue()
         self._is_stopping = self._is_closing = False
@@ -65,8 +66,8 @@ class OtherListener:
 
     def wait_until_stopped(self) -> None:
         """Wait until no callback follows, but not for ever."""
-        if self._is_mine() and not _wait(lambda: self._has_stopped,
-                                         _STOP_LIMIT):
+        if self._is_mine() and not self._other.patience.wait(
+                lambda: self._has_stopped):
             LOG.warning('zmq: the listener of the bridge on %s for %s does '
                         'not stop; the service goes on without', self._other,
                         self._what)
@@ -79,7 +80,7 @@ class OtherListener:
     def wait_until_closed(self) -> None:
         """Wait until everything is closed, but not for ever."""
         if self._is_mine():
-            _wait(lambda: self._has_closed, _STOP_LIMIT)
+            self._other.patience.wait(lambda: self._has_closed)
 
     def _is_mine(self):
         """Not before start(), nor in a child of a fork."""
@@ -88,49 +89,61 @@ class OtherListener:
     # The thread
 
     def _run(self, callback):
+        waits = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT, jitter=_JITTER)
         try:
-            listener = self._open()
-            if listener is not None:
-                self._use(listener, callback)
+            while not self._is_stopping:
+                why = self._try_to_listen(callback)
+                if why:
+                    self._wait_to_try_again(waits, why)
         finally:
             self._was_tried = self._has_stopped = self._has_closed = True
 
-    def _open(self):
-        """:returns: the listener; None if it was stopped before"""
-        waits = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT, jitter=_JITTER)
-        while not self._is_stopping:
-            why = self._other.why_unreachable()
-            if not why:
-                try:
-                    return self._make()
-                except Exception as error:
-                    why = f'{type(error).__name__}: {error}'
-            seconds = waits.failed(time.monotonic())
-            LOG.warning('zmq: the bridge cannot listen on %s for %s, trying '
-                        'again in %.1f s: %s', self._other, self._what,
-                        seconds, why)
-            self._was_tried = True
-            self._wait_for_word(seconds)
-        return None
+    def _try_to_listen(self, callback):
+        """Listen until that is stopped and closed.
 
-    def _use(self, listener, callback):
-        # Also of one that was made too late, so that it leaves nothing.
-        steps = [lambda: self._listen(listener, callback),
-                 self._wait_for_closing, listener.cleanup]
-        for step in steps:
-            try:
-                step()
-            except Exception as error:
-                LOG.warning('zmq: the listener of the bridge on %s for %s '
-                            'ended with an error: %s: %s', self._other,
-                            self._what, type(error).__name__, error)
-
-    def _listen(self, listener, callback):
+        :returns: why it was not begun; '' if it was, or was not to be
+        """
+        listener = None
         try:
-            if self._is_stopping:
-                return
-            listener.start(callback)
-            self._was_tried = True
+            why = self._other.why_unreachable()
+            if why:
+                return why
+            listener = self._make()
+            if not self._is_stopping:
+                listener.start(callback)
+                self._use(listener)
+                return ''
+        except Exception as error:
+            why = f'{type(error).__name__}: {error}'
+        # Or what was made too late, or in vain, would stay.
+        if listener is not None:
+            self._try(listener.cleanup)
+        return why
+
+    def _wait_to_try_again(self, waits, why):
+        seconds = waits.failed(time.monotonic())
+        LOG.warning('zmq: the bridge cannot listen on %s for %s, trying '
+                    'again in %.1f s: %s', self._other, self._what, seconds,
+                    why)
+        self._was_tried = True
+        self._wait_for_word(seconds)
+
+    def _use(self, listener):
+        for step in (lambda: self._listen(listener), self._wait_for_closing,
+                     listener.cleanup):
+            self._try(step)
+
+    def _try(self, step):
+        try:
+            step()
+        except Exception as error:
+            LOG.warning('zmq: the listener of the bridge on %s for %s ended '
+                        'with an error: %s: %s', self._other, self._what,
+                        type(error).__name__, error)
+
+    def _listen(self, listener):
+        try:
+            self.listens = self._was_tried = True
             LOG.info('zmq: the bridge listens on %s for %s', self._other,
                      self._what)
             while not self._is_stopping:
@@ -138,6 +151,7 @@ class OtherListener:
             listener.stop()
             prefetched.give_back(listener)
         finally:
+            self.listens = False
             self._has_stopped = True
 
     def _wait_for_closing(self):

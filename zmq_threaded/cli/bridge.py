@@ -13,14 +13,16 @@ from zmq_threaded.cli import output
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import problem
 
-_COLUMNS = ('topic', 'on both', 'only on zmq', 'only on the other',
-            'messages on the other')
+_COLUMNS = ('topic', 'on both', 'only on zmq', 'not on the other now',
+            'only on the other', 'messages on the other')
 
 
 @dataclasses.dataclass
 class Topic:
     """One topic, over all exchanges: rabbit has one queue for them.
 
+    :ivar both: those with a bridge who listen on the other side at the moment
+    :ivar not_now: those with a bridge who do not; they try again
     :ivar queues: those of the other side, without those of single servers
     :ivar of_servers: the queues of single servers
 
@@ -30,6 +32,7 @@ class Topic:
     name: str
     both: int = 0
     zmq: int = 0
+    not_now: int = 0
     queues: set[str] = dataclasses.field(default_factory=set)
     of_servers: set[str] = dataclasses.field(default_factory=set)
 
@@ -39,10 +42,14 @@ class Topic:
                 if name in found] if found is not None else []
         servers = [found[name] for name in self.of_servers
                    if name in found] if found is not None else []
+        consumers = sum(consumers for _, consumers in told)
         return {'topic': self.name, 'on both': self.both,
                 'only on zmq': self.zmq,
+                'not on the other now': self.not_now,
                 'only on the other': None if found is None else max(
-                    0, sum(consumers for _, consumers in told) - self.both),
+                    0, consumers - self.both),
+                'missing on the other': None if found is None else max(
+                    0, self.both - consumers),
                 'messages on the other': None if found is None else sum(
                     messages for messages, _ in told + servers)}
 
@@ -92,8 +99,10 @@ def _topics(there):
 
 
 def _count(topic, service, has_bridge):
-    if has_bridge:
+    if has_bridge and service['other_half']:
         topic.both += 1
+    elif has_bridge:
+        topic.not_now += 1
     else:
         topic.zmq += 1
     topic.queues.add(service['pool'] or topic.name)
@@ -125,6 +134,11 @@ def _verdict(sends, rows, why):
                      f'reach the services that are only on zmq: {only_zmq}. '
                      'Go back to step 2 with those that send over the other '
                      'driver, or give these services a bridge.')
+    not_now = _names(rows, 'not on the other now')
+    if not_now and sends['other']:
+        lines.append('There are services with a bridge that do not listen on '
+                     f'the other driver at the moment: {not_now}. They try '
+                     'again, and their logs say why.')
     if why:
         return [*lines, 'The other side cannot be asked, so it is not known '
                 f'whether the next step is safe: {why}.']
@@ -132,6 +146,11 @@ def _verdict(sends, rows, why):
     if only_other:
         return [*lines, 'Step 2 is NOT SAFE yet: some listen only on the '
                 f'other driver: {only_other}.']
+    missing = _names(rows, 'missing on the other')
+    if sends['other'] and missing:
+        return [*lines, 'It is NOT KNOWN whether step 2 is safe: the broker '
+                'has fewer consumers than there are services that mean to '
+                f'listen on it: {missing}. Ask again in a minute.']
     if sends['other']:
         return [*lines, 'Step 2 (rpc_zmq_bridge_send=zmq) is safe for these '
                 'topics: all who listen on the other driver listen on zmq.']

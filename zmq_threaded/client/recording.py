@@ -77,24 +77,27 @@ class Recording:
         """
         if delivery.kept is None:
             return True
-        is_known = delivery.recorded_for == instance.id
-        if is_known and not self._under_way.has_before(delivery):
+        if delivery.recorded_for != instance.id:
+            delivery.part = delivery.part or delivery.kept.file.next_part()
+            self._record([(delivery, instance)], self._route)
+        elif delivery.pinned or not self._under_way.has_before(delivery):
             return True
-        delivery.part = delivery.part or delivery.kept.file.next_part()
-        parts = [(delivery, instance)]
-        self._record(parts, [] if is_known else parts, self._route)
+        else:
+            delivery.where = _RECORDING
+            self._under_way.park(delivery)
         return False
 
-    def _record(self, parts, to_write, route):
+    def _record(self, parts, route):
         """:param parts: of (delivery, Instance or None)
-        :param to_write: those that the journal does not know yet
-        :param route: called with the deliveries afterwards
+        :param route: called with those that are pinned afterwards; the others
+            are routed in their order
         """
         for delivery, _ in parts:
             delivery.where = _RECORDING
-            self._under_way.add(delivery)
-        self._journals.record(parts[0][0].kept.file, to_write,
-                              functools.partial(self._recorded, parts, route))
+            if not delivery.pinned:
+                self._under_way.add(delivery)
+        self._journals.record(parts[0][0].kept.file, parts, functools.partial(
+            self._recorded, parts, route))
 
     def copies(self, original: Delivery, copies: list[Delivery],
                route: Callable[[list[Delivery]], None]) -> None:
@@ -112,19 +115,29 @@ class Recording:
             self._store.all[copy] = None
         parts = [(copy, copy.instance or self._cache.choose(copy.topic))
                  for copy in copies]
-        self._record(parts, parts, route)
+        self._record(parts, route)
 
     def _recorded(self, parts, route):
-        for delivery, _ in parts:
-            self._under_way.remove(delivery)
-        moving = [each for each in parts if each[0].where is _RECORDING]
-        for delivery, instance in moving:
-            delivery.where = _MOVING
+        for delivery, instance in parts:
             if instance is not None:
                 delivery.recorded_for = instance.id
-                if not delivery.pinned:
-                    delivery.chosen = instance
-        route([delivery for delivery, _ in moving])
+            if not delivery.pinned:
+                delivery.chosen = instance
+                self._under_way.remove(delivery)
+                self._under_way.park(delivery)
+        route(self._moving(delivery for delivery, _ in parts
+                           if delivery.pinned))
+        for delivery, _ in parts:
+            if not delivery.pinned:
+                self._route(self._moving(self._under_way.released(delivery)))
+
+    @staticmethod
+    def _moving(found):
+        """Those that have not ended meanwhile."""
+        moving = [each for each in found if each.where is _RECORDING]
+        for delivery in moving:
+            delivery.where = _MOVING
+        return moving
 
     def _route(self, found):
         for delivery in found:

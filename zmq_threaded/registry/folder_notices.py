@@ -28,6 +28,7 @@ class FolderNotices:
     def __init__(self, groups: str) -> None:
         self._groups = groups
         self._inotify: inotify.Inotify | None = None
+        self._above: int | None = None
         self._parent: int | None = None
         self._keys: dict[str, str] = {}
         self._watched: dict[int, str] = {}
@@ -44,16 +45,45 @@ class FolderNotices:
         name = record_files.safe(key.encode())
         self._keys[name] = key
         kernel = self._inotify or self._open()
-        parent = kernel.watch(self._groups, _OF_GROUPS)
-        is_new = parent != self._parent
-        self._parent = parent
+        try:
+            is_new = self._watch_all_groups(kernel)
+        except FileNotFoundError:
+            # It is being made anew; nothing is wrong with the notices.
+            self._listen()
+            return False
+        group = None
         with contextlib.suppress(OSError):      # nobody is in the group
             group = kernel.watch(os.path.join(self._groups, name),
                                  _IN_A_GROUP)
-            is_new |= group not in self._watched
+        if is_new or group not in self._watched:
+            is_new |= group is not None
+            self._unwatch(key, group)
+        if group is not None:
             self._watched[group] = key
         self._listen()
         return is_new
+
+    def _watch_all_groups(self, kernel: inotify.Inotify) -> bool:
+        """The folder of all groups, and the one above: a folder that somebody
+        has open does not tell that it was removed.
+
+        :returns: whether they are others than before
+        """
+        before = self._above, self._parent
+        self._above = kernel.watch(os.path.dirname(self._groups), _OF_GROUPS)
+        self._parent = kernel.watch(self._groups, _OF_GROUPS)
+        for number in before:
+            # One that was renamed would be watched for ever.
+            if number not in (None, self._above, self._parent):
+                kernel.unwatch(number)
+        return before != (self._above, self._parent)
+
+    def _unwatch(self, key: str, but: int | None = None) -> None:
+        """Folders that were those of a key, but for one."""
+        for number, watched in list(self._watched.items()):
+            if watched == key and number != but and self._inotify is not None:
+                self._watched.pop(number, None)
+                self._inotify.unwatch(number)
 
     def _open(self) -> inotify.Inotify:
         opened = self._inotify = inotify.Inotify()
@@ -84,6 +114,9 @@ class FolderNotices:
                 self._parent = None
                 return set(self._keys.values())
             return {self._watched.pop(number, None)}
+        if number == self._above:
+            return (set(self._keys.values())
+                    if name == os.path.basename(self._groups) else set())
         if number == self._parent:
             return {self._keys.get(name)}
         if name.endswith(record_files.SUFFIX):
@@ -96,10 +129,7 @@ class FolderNotices:
     def forget(self, key: str) -> None:
         """As Notices says."""
         self._keys.pop(record_files.safe(key.encode()), None)
-        for number, watched in list(self._watched.items()):
-            if watched == key and self._inotify is not None:
-                self._watched.pop(number, None)
-                self._inotify.unwatch(number)
+        self._unwatch(key)
 
     def close(self) -> None:
         """As Notices says."""

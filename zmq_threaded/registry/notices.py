@@ -2,7 +2,8 @@
 """What an engine tells of its groups when they change.
 
 Nothing depends on a notice: who misses one looks the topic up later. So what
-fails here is told at the level of debugging alone, and tried again later.
+fails here is told at the level of debugging alone, and tried again later. Only
+of what is forbidden there is a warning, once, for that does not end by itself.
 """
 
 import time
@@ -21,6 +22,10 @@ LOG = logs.get(__name__)
 # Seconds between two attempts at what has failed. An engine may never allow
 # it, and a look-up waits for an attempt.
 _FIRST_WAIT, _LAST_WAIT = 1.0, 60.0
+# Seconds that a failure may take before other topics wait for it too.
+_LONG = 0.1
+# An error of the client of redis, which need not be installed.
+_REFUSAL = 'NoPermissionError'
 
 # Tells that the topic of a key may have changed, and how many processes are
 # told the same, 0 if nobody knows. In any thread.
@@ -109,9 +114,11 @@ class Tolerant:
         self._notices = notices
         self._hide = hide
         self._polled: mailbox.PolledMailbox | None = None
-        self._watching = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT)
+        # By the key of a topic that failed; and of failures that took long.
+        self._watching: dict[str, backoff.Backoff] = {}
+        self._hanging = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT)
         self._announcing = backoff.Backoff(_FIRST_WAIT, _LAST_WAIT)
-        self.forget = notices.forget
+        self._has_warned = False
 
     def bind(self, polled: mailbox.PolledMailbox, tell: Tell) -> None:
         """As Notices says."""
@@ -136,8 +143,26 @@ class Tolerant:
 
     def watch(self, coordinator: Any, key: str) -> bool:
         """As Notices says, but for errors."""
-        return bool(self._try(self._watching, self._notices.watch,
-                              coordinator, key))
+        began = time.monotonic()
+        if self._hanging.is_waiting(began):
+            return False
+        wait = self._watching.get(key) or backoff.Backoff(_FIRST_WAIT,
+                                                          _LAST_WAIT)
+        is_new = bool(self._try(wait, self._notices.watch, coordinator, key))
+        if not wait.seconds:
+            self._watching.pop(key, None)
+            self._hanging.succeeded()
+            return is_new
+        self._watching[key] = wait
+        now = time.monotonic()
+        if now - began > _LONG:
+            self._hanging.failed(now)
+        return False
+
+    def forget(self, key: str) -> None:
+        """As Notices says."""
+        self._watching.pop(key, None)
+        self._notices.forget(key)
 
     def read(self) -> None:
         """As Notices says, but for errors."""
@@ -160,6 +185,7 @@ class Tolerant:
             result = step(*args)
         except Exception as error:
             seconds = wait.failed(time.monotonic())
+            self._warn_of_refusal(error)
             LOG.debug('zmq: services that come and go are found later, for '
                       'the registry gives no notice of them; the next try is '
                       'in %.0f s: %s', seconds,
@@ -167,3 +193,14 @@ class Tolerant:
             return None
         wait.succeeded()
         return result
+
+    def _warn_of_refusal(self, error: Exception) -> None:
+        if self._has_warned or type(error).__name__ != _REFUSAL:
+            return
+        self._has_warned = True
+        LOG.warning(
+            'zmq: the redis of the registry does not let this user publish '
+            'or subscribe, so services that come and go are found later. All '
+            'else works. What to do: give the user these rights: '
+            '+@pubsub &zmq_threaded:* (ACL SETUSER). The redis says: %s',
+            self._hide(troubles.text(error)))

@@ -38,6 +38,13 @@ class ZmqListener(base.Listener):
         except descriptors.Short as error:
             raise errors.OutOfResources(f'Cannot listen: {error}') from None
 
+    def tell_other_half(self, other_half):
+        """Have the facts say whether the other half of a bridge listens.
+
+        :param other_half: returns 1 if it does, or 0
+        """
+        self._service.work.other_half = other_half
+
     def stop(self):
         """When this returns, the callback is not called again."""
         self._service.stop()

@@ -64,6 +64,8 @@ class Collector:
         return (self._presence.is_there, self._registry.trouble() is None,
                 frozenset(each.instance.id for each in list(self._listening)
                           if each.is_registered),
+                tuple(each.work.other_half() for each in list(
+                    self._listening)),
                 frozenset((each.kind, each.subject)
                           for each in self._found.all()))
 
@@ -110,6 +112,7 @@ class Collector:
             'server': instance.server, 'pool': instance.pool,
             'endpoints': list(instance.endpoints),
             'listed': service.is_registered,
+            'other_half': work.other_half(),
             'up': round(now - service.made_at, 1),
             'workers': service.workers, 'busy': work.busy(),
             'longest': round(work.longest(now), 3), **service.measures(now),

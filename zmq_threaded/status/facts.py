@@ -31,6 +31,8 @@ are seconds; a count is since the start of the process::
         topics      list of [exchange, topic]
         server pool endpoints
         listed      boolean: it means to be registered
+        other_half  1 if it listens on the other driver of a bridge too, 0 if
+                    it does not at the moment; null without a bridge
         up          seconds since it was made
         workers     threads of its executor; null if unknown
         busy        of these; null if unknown
@@ -139,9 +141,9 @@ _HISTOGRAM: dict[str, Any] = {'counts': [0], 'sum': 0.0}
 _NUMBERS: dict[str, Any] = {'*': 0}
 _SERVICE: dict[str, Any] = {
     'id': '', 'kind': '', 'topics': [['']], 'server': '', 'pool': '',
-    'endpoints': [''], 'listed': False, 'up': 0.0, 'workers': None,
-    'busy': None, 'longest': 0.0, 'backlog': 0, 'limit': 0, 'oldest': 0.0,
-    'full': False, 'taken': 0, 'waiting': _HISTOGRAM,
+    'endpoints': [''], 'listed': False, 'other_half': None, 'up': 0.0,
+    'workers': None, 'busy': None, 'longest': 0.0, 'backlog': 0, 'limit': 0,
+    'oldest': 0.0, 'full': False, 'taken': 0, 'waiting': _HISTOGRAM,
     'running': _HISTOGRAM, 'counts': _NUMBERS, 'minute': _NUMBERS}
 _SENT: dict[str, Any] = {
     'exchange': '', 'topic': '', 'calls': _HISTOGRAM, 'casts': _HISTOGRAM,

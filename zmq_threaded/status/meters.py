@@ -2,6 +2,7 @@
 """What is measured while messages pass: of a service, and of a sender."""
 
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ class Work:
 
     :ivar waiting: from the reading of a message until a worker takes it up
     :ivar running: from there until the worker is done with it
+    :ivar other_half: returns 1 if the other half of a bridge listens at the
+        moment, 0 if it does not, None without a bridge
     :ivar begun: since when, in monotonic seconds, by what a worker is at
 
     Thread: any.
@@ -27,6 +30,7 @@ class Work:
         self.waiting = histogram.Histogram()
         self.running = histogram.Histogram()
         self.begun: dict[object, float] = {}
+        self.other_half: Callable[[], int | None] = lambda: None
 
     def begin(self, requests: Sequence[Any]) -> None:
         """A worker takes messages up, together.
