@@ -12,7 +12,7 @@ from tests.support import servers
 from tests.support import waiting
 from zmq_threaded import topic as topics
 
-pytestmark = pytest.mark.xdist_group('rabbit')
+pytestmark = pytest.mark.xdist_group('clouds')
 TOPICS = ['nova', 'neutron', 'cinder']
 seeds = pytest.mark.parametrize('seed', [1, 2, 3])
 
@@ -34,6 +34,7 @@ def report(cloud, began):
     return verdict
 
 
+@pytest.mark.timeout(900)     # on a busy machine
 def test_a_small_cloud_moves(broker, node, tmp_path):
     began = time.monotonic()
     cloud = bridge_cloud.Cloud(str(tmp_path), node, broker, ['nova'], 2, 1,
@@ -50,7 +51,7 @@ def large(folder, node, broker, **kwargs):
                               **kwargs)
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_a_cloud_moves_and_moves_back(broker, node, tmp_path, seed):
@@ -63,7 +64,7 @@ def test_a_cloud_moves_and_moves_back(broker, node, tmp_path, seed):
     assert report(cloud, began).faults == []
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_the_broker_is_killed_while_all_send_over_zmq(broker, node, tmp_path,
@@ -84,7 +85,7 @@ def test_the_broker_is_killed_while_all_send_over_zmq(broker, node, tmp_path,
     assert report(cloud, began).faults == []
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @seeds
 def test_the_registry_is_paused_while_all_send_over_rabbit(

@@ -13,16 +13,16 @@ import pytest
 
 from tests.support import encryption
 from tests.support import namespaces
+from tests.support import waiting
 from zmq_threaded.security import keys
 
 _WHY_NOT = namespaces.why_not()
 pytestmark = [
     pytest.mark.skipif(bool(_WHY_NOT),
                        reason=f'hosts as network namespaces: {_WHY_NOT}'),
-    pytest.mark.timeout(600)]
+    pytest.mark.timeout(600), pytest.mark.xdist_group('clouds')]
 
 _UP = 'connect', 'serve', 'required'
-_CALLERS = 11       # on each of three hosts
 _QUICK = {'zmq_target_update': 2, 'zmq_target_expire': 10}
 
 
@@ -51,7 +51,7 @@ class Node:
             'rpc_zmq_topology': 'direct', 'rpc_zmq_transport': 'tcp'}
         self.server = self._host.server(self.letter, **query, **topology)
         self.client = self._host.client(**query, **topology)
-        namespaces.ask(self.client, 'begin', callers=_CALLERS,
+        namespaces.ask(self.client, 'begin', callers=self._cloud.callers,
                        name=f'{self.letter}{next(self._numbers)}')
 
     def end(self):
@@ -71,8 +71,15 @@ class Node:
 
 
 class Cloud:
-    def __init__(self, hosts, ring, is_behind):
+    """Three hosts.
+
+    :param is_behind: whether services are behind receivers
+    :param callers: on each host
+    """
+
+    def __init__(self, hosts, ring, is_behind, callers):
         self.hosts, self.ring, self.is_behind = hosts, ring, is_behind
+        self.callers = callers
         self.sent, self.failed, self.calls = 0, [], 0
         self.seen = []
         self.nodes = []
@@ -112,13 +119,16 @@ class Cloud:
         assert len(self.seen) == self.sent
 
 
-@pytest.fixture(params=[False, True], ids=['direct', 'receiver'])
+@pytest.fixture(params=[
+    pytest.param((True, 1), id='receiver'),
+    pytest.param((True, 11), id='receiver-33', marks=pytest.mark.soak),
+    pytest.param((False, 11), id='direct-33', marks=pytest.mark.soak)])
 def cloud(request, no_leaks, ipc_dir, tmp_path):
     ring = encryption.KeyRing(tmp_path)
     for letter in 'abc':
         ring.make(letter)
     with namespaces.Hosts(ipc_dir, 'abc') as hosts:
-        yield Cloud(hosts, ring, request.param)
+        yield Cloud(hosts, ring, *request.param)
 
 
 def test_a_cloud_is_switched_on_and_off_while_it_is_in_use(cloud):

@@ -17,10 +17,10 @@ from tests.support import soaks
 from tests.support import waiting
 from zmq_threaded.journal import place
 
-_SECONDS = soaks.sizes(20, 600, 'ZMQ_JOURNAL_SECONDS')
+_SECONDS = soaks.sizes(20, 600, 'ZMQ_JOURNAL_SECONDS', pytest.mark.long)
 _EVERY, _PAUSE = 1.0, 0.004
 _POOLS = ('a', 'b')
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.xdist_group('clouds')]
 
 
 class Actor:

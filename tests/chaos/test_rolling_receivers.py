@@ -21,7 +21,7 @@ from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 
-pytestmark = pytest.mark.xdist_group('rolling_receivers')
+pytestmark = pytest.mark.xdist_group('clouds')
 _HOSTS = '127.0.0.2', '127.0.0.3', '127.0.0.4'
 _THREADS = 32
 # Processes that call seldom, and so have not heard that a receiver closes.
@@ -186,7 +186,8 @@ def loads(node, senders):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('rounds', soaks.sizes(1, 20, 'ZMQ_CHAOS_RECEIVERS'))
+@pytest.mark.parametrize('rounds', soaks.sizes(
+    1, 20, 'ZMQ_CHAOS_RECEIVERS', pytest.mark.long))
 def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
         cloud, elsewhere, rounds):
     began = time.monotonic()

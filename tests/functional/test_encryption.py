@@ -405,7 +405,8 @@ def test_calls_wait_until_the_key_is_trusted(node, ring, required):
 # What is on the wire
 
 SECRETS = [b'payload-of-the-call', b'payload-of-the-cast',
-           b'token-of-keystone', b'echo', b'note', b'openstack', b'method', b'ZMQT']
+           b'token-of-keystone', b'echo', b'note', b'openstack', b'method',
+           b'ZMQT']
 
 
 def _recorded(node, ring, server, query):

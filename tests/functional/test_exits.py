@@ -225,7 +225,8 @@ def test_a_used_driver_can_be_pickled_and_works(node):
 
 @pytest.mark.parametrize('owner, name', [
     (select, 'epoll'), (runtimes.sockets, 'new_context'),
-    (runtimes.address, 'Presence'), (runtimes.requests, 'Requests'),
+    (runtimes.surroundings, 'Surroundings'),
+    (runtimes.requests, 'Requests'), (runtimes.checks, 'Checks'),
     (outboxes.custody, 'Custody')])
 def test_a_runtime_that_cannot_be_made_leaves_nothing_open(
         node, monkeypatch, owner, name):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plain run of the tests does for a short time or in part, and the
-soak (pytest -m soak) at full length.
+soak (pytest -m soak) or the long runs (pytest -m long) at full length.
 """
 
 import os
@@ -8,14 +8,15 @@ import os
 import pytest
 
 
-def sizes(plain, soak, variable=''):
+def sizes(plain, soak, variable='', mark=pytest.mark.soak):
     """Parameters for a test: how long, or how often.
 
     :param variable: of the environment; its number replaces both
+    :param mark: pytest.mark.long for what takes tens of minutes
     """
     if variable in os.environ:
         return [int(os.environ[variable])]
-    return [plain, pytest.param(soak, marks=pytest.mark.soak)]
+    return [plain, pytest.param(soak, marks=mark)]
 
 
 def pairs(names, values, shift=0):

@@ -73,7 +73,7 @@ def test_threads_that_never_began_are_not_mute():
 
 
 def test_one_mute_thread_of_many_services_is_one_finding():
-    several = [Vitals(number=number, mute={'poller': 9.0})
+    several = [Vitals(number=number, mute={'poller': 19.0})
                for number in range(20)]
     key, verdict = only(judgement.mute_threads(several, NOW))
     assert key == ('stuck_thread', 'poller')
@@ -175,14 +175,18 @@ def test_findings_of_others_stay(told):
 def test_an_instance_is_named_after_some_calls_over_some_time(monkeypatch):
     clock = [NOW]
     monkeypatch.setattr(unanswered.time, 'monotonic', lambda: clock[0])
-    counted = unanswered.Unanswered()
     mine = Vitals().instance
+    reached = {}
+    counted = unanswered.Unanswered(reached)
     for _ in range(5):
         counted.timed_out(mine)
-    assert not counted.all({})      # all at one time
+    assert not counted.all()        # all at one time
     clock[0] += 6
     counted.timed_out(mine)
-    (who, count, since), = counted.all({mine.id: NOW - 1})
+    reached[mine.id] = NOW - 1
+    (who, count, since), = counted.all()
     assert (who, count, since) == (mine, 6, NOW)
-    assert not counted.all({mine.id: NOW + 1})
-    assert not counted.all({})      # it has answered, and all is forgotten
+    reached[mine.id] = NOW + 1
+    assert not counted.all()
+    del reached[mine.id]
+    assert not counted.all()        # it has answered, and all is forgotten

@@ -680,3 +680,29 @@ def test_hidden_options_are_not_in_the_sample_but_work(config):
     assert options.read(
         config(), {'rpc_zmq_two_message_replies': 'true'}).two_messages
     assert not options.read(config(), {}).two_messages
+
+
+# Encryption
+
+
+@pytest.mark.parametrize('mode, expected', [
+    (None, 'required'), ('disabled', 'disabled'), ('connect', 'connect'),
+    ('serve', 'serve'), ('required', 'required')])
+def test_encryption_is_required_where_there_are_keys(config, mode, expected):
+    query = {**WITH['rpc_zmq_encryption'],
+             **({'rpc_zmq_encryption': mode} if mode else {})}
+    assert options.read(config(), query).encryption == expected
+
+
+def test_encryption_is_disabled_without_keys(config):
+    assert options.read(config(), {}).encryption == 'disabled'
+
+
+@pytest.mark.parametrize('query, named', [
+    ({'rpc_zmq_encryption': mode}, 'rpc_zmq_key_file')
+    for mode in ('connect', 'serve', 'required')] + [
+    ({'rpc_zmq_trusted_keys': '/t'}, 'rpc_zmq_key_file'),
+    ({'rpc_zmq_key_file': '/k'}, 'rpc_zmq_trusted_keys')])
+def test_half_of_what_encryption_needs_is_refused(config, query, named):
+    with pytest.raises(options.InvalidOption, match=f'^{named}'):
+        options.read(config(), query)

@@ -55,7 +55,10 @@ def kinds(cloud, outcomes=None):
 
 def test_nothing_is_wrong():
     assert kinds(cloud_of(document(services=[service()]))) == []
-    assert kinds(clouds.Cloud('redis')) == []
+
+
+def test_a_cloud_without_anybody_is_not_well():
+    assert kinds(clouds.Cloud('redis')) == ['nobody']
 
 
 def test_a_record_without_facts_is_of_an_older_release():

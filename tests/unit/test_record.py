@@ -144,3 +144,28 @@ def test_a_record_cannot_take_much_memory():
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+# Keys
+
+KEY = b'Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID'
+
+
+def test_key_of_a_port_comes_through():
+    instance = record.Instance(bytes(16), ('tcp://h:1',), key=KEY)
+    assert record.decode(record.encode([instance])) == [instance]
+
+
+def test_open_port_has_no_key_in_its_record():
+    instance = record.Instance(bytes(16), ('tcp://h:1',))
+    assert 'key' not in record.encode([instance])['instances'][0]
+
+
+@pytest.mark.parametrize('key', [
+    KEY[:-1], KEY + b'0', KEY.decode(), 0, None, False, b' ' * 40,
+    b'"' * 40, [KEY], {}, b'0' * 32])
+def test_key_that_cannot_be_read_is_never_an_open_port(key):
+    raw = record.encode([record.Instance(bytes(16), ('tcp://h:1',))])
+    raw['instances'][0]['key'] = key
+    good, bad = record.sift(raw)
+    assert good == [] and 'public key' in str(bad[0])

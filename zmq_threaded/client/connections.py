@@ -163,8 +163,9 @@ class Connections:
             for queue in connection.idle_since(oldest):
                 self._forget(queue)
             if connection.is_idle():
-                if (connection.used_at < oldest or connection.is_outdated()
-                        or connection.is_revoked()):
+                if (connection.used_at < oldest
+                        or connection.keys.is_outdated()
+                        or connection.keys.is_revoked()):
                     self._close(connection)
             elif not connection.check(now, probes > 0):
                 lost += connection.queues()

@@ -10,6 +10,7 @@ from zmq_threaded import endpoints
 from zmq_threaded import timings
 from zmq_threaded import wire
 from zmq_threaded.client import dialer
+from zmq_threaded.client import peer_key
 from zmq_threaded.client import send_queue
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import inbox
@@ -21,8 +22,6 @@ _GRACE = timings.GRACE
 # the connection tells, and only what is late for other reasons is asked for.
 _ASK_RECEIVER_EVERY = timings.ASK_RECEIVER_EVERY
 _ASK_AT_MOST_EVERY = timings.ASK_AT_MOST_EVERY
-# Seconds for which a connection with an old key waits until it is idle.
-_RENEW_AFTER = 3.0
 
 
 class Connection:
@@ -43,6 +42,7 @@ class Connection:
     :param queued_to: gets the connection as a key when something is to be
         sent over it
     :param key: public key of their TCP port, b'' for an open one
+    :ivar keys: of both ends
     :ivar connected: whether there is a peer
     :ivar fd: of its socket, to be watched; None while it has none
     :raises: endpoints.BadEndpoint
@@ -54,7 +54,7 @@ class Connection:
                  counters, doubt, on_message,
                  watch=lambda connection, fd: None, tell=lambda task: None,
                  queued_to=None, key=b''):
-        self.endpoints, self.key = endpoints, key
+        self.endpoints = endpoints
         self.to_receiver = to_receiver
         self._endpoint = endpoint
         self._on_message = on_message
@@ -65,9 +65,8 @@ class Connection:
         self._socket: Any = None
         self._inbox: Any = None
         self.fd: int | None = None
-        self._is_closed = self._is_revoked = False
-        self._judged_at, self._pair = 0, None
-        self._outdated_at = time.monotonic()
+        self._is_closed = False
+        self.keys = peer_key.PeerKey(socket_factory.access, endpoint, key)
         self._queues: dict[bytes, send_queue.SendQueue] = {}
         # The queues with something to send, in turn.
         self._ready: dict[send_queue.SendQueue, None] = {}
@@ -79,40 +78,22 @@ class Connection:
                                      socket_factory, key, counters)
         self._open(self._dialer.look())
 
-    def use_key(self, key):
-        """A record names another key of the port than this connection has
-        been looking for in vain.
+    def use_key(self, key: bytes) -> None:
+        """A record names this key of the port. It is the one to try, unless
+        there is a connection with another one.
         """
-        if (key != self.key and not self.connected
-                and self._endpoint.startswith('tcp:')):
-            self.key = key
+        if not self.connected and self.keys.change(key):
             self._dialer.use_key(key)
             self._try_to_open(self._dialer.address)
 
-    def is_revoked(self):
-        """Whether the key of its peer is not trusted any more."""
-        access = self._sockets.access
-        if self._judged_at != access.version:
-            self._judged_at = access.version
-            self._is_revoked = (self._endpoint.startswith('tcp:')
-                                and bool(access.refusal(self.key)))
-        return self._is_revoked
-
     def _renew(self, now):
-        """Shake hands with the new key of this process. While it is used all
-        the time this waits: what is on the way would be asked for and perhaps
-        sent again, and calls would end.
+        """Shake hands with the new key of this process, but not as long as
+        that would end calls.
         """
-        if not self.is_outdated():
-            self._outdated_at = now
-        elif now - self._outdated_at > _RENEW_AFTER and not any(
+        if self.keys.is_renewal_due(now) and not any(
                 delivery.kind == wire.CALL for queue in self._queues.values()
                 for delivery in queue.in_flight.values()):
             self._try_to_open(self._dialer.address)
-
-    def is_outdated(self):
-        """Whether this process has another key now."""
-        return bool(self.key) and self._pair is not self._sockets.access.pair
 
     def _look(self):
         """The name of its endpoint may be resolved now."""
@@ -130,12 +111,12 @@ class Connection:
         """Connect to an address, in place of the one before."""
         if address is None:
             return
-        socket = self._sockets.dealer(address, self.key)
+        socket = self._sockets.dealer(address, self.keys.key)
         old, self.fd = self.fd, socket.fd
         self._watch(self, old)
         self._close_socket()
         self._socket = socket
-        self._pair = self._sockets.access.pair
+        self.keys.was_used()
         self._inbox = inbox.Inbox(socket, self._counters)
 
     def queue(self, instance: record.Instance) -> send_queue.SendQueue:
@@ -263,7 +244,7 @@ class Connection:
         :returns: False when it is lost
         """
         self.pump()
-        if self.is_revoked():
+        if self.keys.is_revoked():
             return False
         if self.connected:
             self._renew(now)
@@ -309,7 +290,7 @@ class Connection:
 
     def is_dead(self) -> bool:
         """Whether its instance is certain never to come back."""
-        return self.is_revoked() or (
+        return self.keys.is_revoked() or (
             not self.to_receiver and endpoints.is_gone(self._endpoint))
 
     def _ask(self, now):

@@ -221,7 +221,7 @@ class Evidence:
         is asked about them now and then.
         """
         why = queue.connection.why
-        if queue.connection.is_revoked():
+        if queue.connection.keys.is_revoked():
             self._revoked(queue)
         elif not queue.connection.to_receiver:
             self._cache.unreachable(queue.instance, why())
@@ -232,7 +232,9 @@ class Evidence:
                 self._cache.unreachable(queue.instance, why())
                 self.lose(queue, Loss.DOWN)
             else:
-                self._cache.still_unreachable(queue.instance, why())
+                self._cache.complaints.unreachable(
+                    queue.instance,
+                    reasons.unreachable(queue.instance, why()))
             queue.look_at = now + _LOOK_FOR_LOST_EVERY
             self._look_for(queue)
 

@@ -87,7 +87,7 @@ class OutboxCalls:
         if event == deliveries.EXPIRED:
             self._counters.add('calls_timed_out')
             if delivery.sent_at:
-                self._registry.cache.call_timed_out(delivery.instance)
+                self._registry.cache.unanswered.timed_out(delivery.instance)
             raise errors.MessagingTimeout(
                 'Timed out waiting for a reply to, or a sign of life of, '
                 f'{delivery}{self._why_unsent(delivery)}')

@@ -204,7 +204,7 @@ class Requests:
         self._pool.give(connection)
         if frame is None:
             self._counters.add('calls_timed_out')
-            self._registry.cache.call_timed_out(instance)
+            self._registry.cache.unanswered.timed_out(instance)
             raise errors.MessagingTimeout(
                 f'Timed out waiting for a reply to call {message_id.hex()} '
                 f'to {topic} from {instance}')

@@ -45,6 +45,7 @@ class _Asked:
     """What is known of one service by asking.
 
     :ivar next_at: when it is asked again, in monotonic seconds
+    :ivar well_at: when it answered last, at all endpoints
     :ivar failed: of each endpoint at which it did not answer: how often in
         turn, and what came of it last
 
@@ -53,6 +54,7 @@ class _Asked:
 
     def __init__(self, next_at: float) -> None:
         self.next_at = next_at
+        self.well_at = 0.0
         self.failed: Endpoints = {}
 
 
@@ -84,6 +86,8 @@ class SelfCheck:
         self._local = local
         self._telling = telling.Telling(found)
         self._asked: dict[bytes, _Asked] = {}
+        # Since when somebody complains, by the endpoints of a service.
+        self._complained: dict[tuple[str, ...], float] = {}
         self._turned_at = time.monotonic()
         self._awake_at = 0.0
         self._is_stopping = False
@@ -177,12 +181,13 @@ class SelfCheck:
         if (finding.answer is probe.Answer.UNREACHABLE
                 and not service.instance.receiver
                 and endpoint.startswith('tcp://')):
-            service.listen_again()
+            service.port.doubt()
 
     def _plan(self, service):
-        asked = self._asked[service.instance.id]
-        asked.next_at = time.monotonic() + self._part(
-            _AGAIN if asked.failed else 1.0)
+        asked, now = self._asked[service.instance.id], time.monotonic()
+        asked.next_at = now + self._part(_AGAIN if asked.failed else 1.0)
+        if not asked.failed:
+            asked.well_at = now
 
     # Judging
 
@@ -199,11 +204,29 @@ class SelfCheck:
             verdicts.update(judgement.wrong_name(settings.host, problem))
         verdicts.update(judgement.unreachable(self._places(services, mute)))
         verdicts.update(judgement.complained_of(
-            listening, self._registry.hearing.heard))
+            self._well_though_complained_of(services, now),
+            self._registry.hearing.heard))
         verdicts.update(judgement.stuck_workers(listening, now,
                                                 settings.stuck_after))
         verdicts.update(self._judge_registry(listening, now))
         return verdicts
+
+    def _well_though_complained_of(self, services, now):
+        """Those who have answered since the first complaint about them. Of
+        all others another finding says more; they are asked at once.
+        """
+        heard = self._registry.hearing.heard
+        self._complained = {way: self._complained.get(way, now)
+                            for way in heard}
+        for instance_id, each in services.items():
+            since = self._complained.get(each.instance.endpoints)
+            asked = self._asked[instance_id]
+            if since is None:
+                continue
+            if since == now:
+                asked.next_at = now
+            if asked.well_at > since and not asked.failed:
+                yield each.vitals
 
     def _loops(self):
         return [(threads.OUTBOX, self._outbox_turned_at(), _OUTBOX_TURN),

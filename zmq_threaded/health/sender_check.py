@@ -55,4 +55,4 @@ class SenderCheck:
         return {Key('unanswered', str(instance)): Verdict(
             f'{instance} is listed, and has answered none of {count} calls '
             f'of this process in the last {now - since:.0f} s', _SEE_THERE)
-            for instance, count, since in self._cache.unanswered()}
+            for instance, count, since in self._cache.unanswered.all()}

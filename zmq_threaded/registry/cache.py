@@ -30,6 +30,7 @@ class Cache:
         instance since its key is not trusted; '' if it counts
 
     :ivar complaints: whom this process cannot reach
+    :ivar unanswered: who answers no calls any more
 
     Thread: any; registry for those methods that say so.
     """
@@ -51,7 +52,7 @@ class Cache:
         self._vanished = vanished.Vanished(expire)
         self._reached: dict[bytes, float] = {}
         self.complaints = complaints.Complaints()
-        self._unanswered = unanswered.Unanswered()
+        self.unanswered = unanswered.Unanswered(self._reached)
 
     def choose(self, topic: topics.Topic) -> record.Instance | None:
         """The next live instance of a topic in turn, or None."""
@@ -125,19 +126,6 @@ class Cache:
             # Not at once: one that has just ended is no longer listed soon.
             self._warnings.tell(instance, why)
             self.complaints.unreachable(instance, why)
-
-    def still_unreachable(self, instance: record.Instance, why: str) -> None:
-        """Messages wait for an instance that unreachable() was told of."""
-        self.complaints.unreachable(instance,
-                                    reasons.unreachable(instance, why))
-
-    def call_timed_out(self, instance: record.Instance) -> None:
-        """An instance did not answer a call in time."""
-        self._unanswered.timed_out(instance)
-
-    def unanswered(self) -> list[tuple[record.Instance, int, float]]:
-        """Those who answer no calls any more; see Unanswered.all()."""
-        return self._unanswered.all(self._reached)
 
     def closes(self, instance: record.Instance, seconds: float) -> None:
         """Pass over an instance, and all behind the same receiver, which is

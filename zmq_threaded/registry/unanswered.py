@@ -19,10 +19,13 @@ _KEPT_FOR, _MOST = 120.0, 100
 class Unanswered:
     """Counts calls that timed out, of each instance since its last answer.
 
+    :param reached: when an instance answered last, by its id; it changes
+
     Thread: any. The lock is reentrant for the sake of signal handlers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reached: Mapping[bytes, float]) -> None:
+        self._reached = reached
         self._lock = threading.RLock()
         # Of each: the instance, how many, and when the first and the last.
         self._found: dict[bytes, tuple[record.Instance, int, float,
@@ -38,11 +41,9 @@ class Unanswered:
             _, count, first, _ = known or (instance, 0, now, now)
             self._found[instance.id] = instance, count + 1, first, now
 
-    def all(self, reached: Mapping[bytes, float]
-            ) -> list[tuple[record.Instance, int, float]]:
+    def all(self) -> list[tuple[record.Instance, int, float]]:
         """Those who have answered nothing since several calls timed out.
 
-        :param reached: when an instance answered last, by its id
         :returns: list of (instance, calls, since when in monotonic seconds)
         """
         if not self._found:
@@ -50,7 +51,7 @@ class Unanswered:
         now = time.monotonic()
         with self._lock:
             for instance_id, (_, _, first, last) in list(self._found.items()):
-                if (reached.get(instance_id, 0.0) > first
+                if (self._reached.get(instance_id, 0.0) > first
                         or now - last > _KEPT_FOR):
                     del self._found[instance_id]
             return [(instance, count, first) for instance, count, first, last

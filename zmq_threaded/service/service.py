@@ -6,7 +6,6 @@ one of :mod:`zmq_threaded.service.executors`.
 """
 
 import dataclasses
-import functools
 import math
 import os
 import time
@@ -36,6 +35,7 @@ from zmq_threaded.service import replies
 from zmq_threaded.service import router
 from zmq_threaded.service import saturation
 from zmq_threaded.service import stalls
+from zmq_threaded.service import tcp_port
 from zmq_threaded.status import meters
 
 LOG = logs.get(__name__)
@@ -59,6 +59,7 @@ class Service:
     :param pool: of a notification listener
     :raises: binding.BindError
     :ivar vitals: its signs of life
+    :ivar port: its tcp_port.TcpPort
     :ivar instance: its record
     :ivar topics: list of Topic
     :ivar work: what its workers do, as they measure it
@@ -133,11 +134,9 @@ class Service:
         self.vitals = vitals.Vitals(
             self._name(), self.instance, own_held, own_stalls,
             self._poller.is_full)
-        self._listen_again = functools.partial(
-            binding.listen_again, settings=settings,
-            port=binding.bound_port(socket) or 0,
-            pair=socket_factory.access.pair_to_bind())
-        self._is_to_listen_again = False
+        self.port = tcp_port.TcpPort(
+            settings, binding.bound_port(socket) or 0,
+            socket_factory.access.pair_to_bind(), self._name())
 
     def _name(self):
         """Topics, server, host and id, for the log."""
@@ -206,12 +205,6 @@ class Service:
     def backlog(self) -> int:
         """How many messages are held unacknowledged."""
         return len(self._reception.held)
-
-    def listen_again(self) -> None:
-        """Nobody could connect to its TCP port: it is bound anew soon, unless
-        it still is bound.
-        """
-        self._is_to_listen_again = True
 
     def taken(self) -> int:
         """How many requests it has taken so far."""
@@ -293,22 +286,11 @@ class Service:
         self.vitals.tick()
         if self._ipc.is_lost():
             self._router.maintain(self._ipc.restore)
-        if self._is_to_listen_again:
-            self._is_to_listen_again = False
-            self._bind_port_anew()
+        self.port.tick(self._router)
         self._outcomes.let_go_of_expired()
         was_full, self._poller.was_full = (
             self._poller.was_full, self._poller.is_full())
         self._saturation.tick(time.monotonic(), was_full, self.workers)
-
-    def _bind_port_anew(self):
-        try:
-            if self._router.maintain(self._listen_again):
-                LOG.warning('The TCP port of %s was lost, and is bound anew',
-                            self._name())
-        except binding.FAILURES as error:
-            LOG.warning('The TCP port of %s was lost, and cannot be bound '
-                        'anew: %s', self._name(), error)
 
 
 def _server_of(topics):

@@ -31,12 +31,23 @@ def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
 
     :param outcomes: of the instances that were asked
     """
-    return [*_registry(cloud), *_nodes(cloud), *_receivers(cloud),
-            *_standing(cloud), *_gone(cloud), *_found(cloud),
+    return [*_nobody(cloud), *_registry(cloud), *_nodes(cloud),
+            *_receivers(cloud), *_standing(cloud), *_gone(cloud),
+            *_found(cloud),
             *services_in_trouble.unanswered(cloud, outcomes or {}),
             *services_in_trouble.unlisted(cloud),
             *services_in_trouble.busy(cloud), *_waiting(cloud),
             *differences.clocks(cloud), *differences.releases(cloud)]
+
+
+def _nobody(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+    if not (cloud.trouble or cloud.processes or cloud.listed):
+        yield problem.Problem(
+            'nobody', cloud.place, 'Nobody is there: no service is '
+            f'registered ({cloud.place}), and no process tells of itself',
+            'see whether this is the configuration of the services '
+            '(--config-file): transport_url and rpc_zmq_ipc_dir; otherwise '
+            'start them')
 
 
 # The registry
