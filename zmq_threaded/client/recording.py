@@ -3,6 +3,7 @@
 know before they are sent.
 """
 
+import collections
 import dataclasses
 import functools
 import time
@@ -181,6 +182,17 @@ class Recording:
         """Send what was in the journal of a process that died."""
         self._route(found)
 
+    def mark_stranded(self) -> None:
+        """Mark the messages of which only copies for pools without listeners
+        are left: those that come later need not wait for them.
+        """
+        counts = collections.Counter(
+            delivery.kept for delivery in self._waiting.stranded()
+            if delivery.part and delivery.kept.topic is not None
+            and not delivery.kept.is_stranded)
+        for kept, count in counts.items():
+            kept.is_stranded = count >= kept.left
+
     # Pools
 
     def know_pool(self, topic: topics.Topic, pool: str, seen: float) -> None:
@@ -227,11 +239,14 @@ class Recording:
 
     def make_room(self, size: int) -> None:
         """Drop the oldest messages for which there is nobody, until so many
-        bytes are free.
+        bytes of this process's own journal are free.
         """
         for delivery in self._waiting.stranded():
             if size < 0:
                 return
-            if delivery.kept is not None:
-                size -= delivery.kept.size
+            kept = delivery.kept
+            # The number of its topic says that it was adopted.
+            if kept is not None and kept.topic is None:
+                # The bytes are free with the last copy.
+                size -= kept.size if kept.left == 1 else 0
                 self._custody.drop(delivery, losses.NO_SPACE)
