@@ -57,6 +57,7 @@ class Adopted:
             for topic, keys in taken.items():
                 self._waiting[topic].extendleft(reversed(keys))
             raise
+        each: Any
         for each in found:
             each.destination = self._destination
             self._loaded[each.kept.topic][each.kept.key] = each.kept

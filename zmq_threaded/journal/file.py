@@ -18,7 +18,8 @@ from zmq_threaded.journal import kept as keeping
 from zmq_threaded.journal import numbers
 from zmq_threaded.journal import rows
 
-Delivery, Batch = deliveries.Delivery, batches.Batch
+Delivery = deliveries.Delivery
+Batch = batches.Batch
 _ID, VERSION = 0x5a4d514a, 1        # 'ZMQJ'
 # Seconds for which somebody else, such as a status command, may be at it.
 _BUSY = 5.0
