@@ -94,3 +94,12 @@ def test_a_pool_is_forgotten(durable, capsys):
 def test_a_directory_without_journals(durable, capsys):
     assert run(capsys, durable, 'list') == (0, [])
     assert run(capsys, durable, 'drop', 'topic') == (0, [])
+
+
+def test_a_directory_that_cannot_be_read_is_no_empty_one(durable, capsys,
+                                                         tmp_path):
+    (tmp_path / 'file').touch()
+    for action in ('list',), ('drop', 'topic'):
+        assert main.main(['custody', *action, '--directory',
+                          str(tmp_path / 'file')]) == 2
+        assert 'cannot be read' in capsys.readouterr().err
