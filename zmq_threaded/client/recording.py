@@ -66,6 +66,8 @@ class Recording:
         self._lifetime = lifetime
         self._pools: dict[str, _Pools] = {}
         self._under_way = under_way.UnderWay()
+        # What was dropped to make room, and is not written off yet.
+        self._going: set[Any] = set()
         if journals is not None:
             journals.client = self
 
@@ -162,6 +164,7 @@ class Recording:
     def removed(self, ended: list[Delivery]) -> None:
         """The end of these messages is written."""
         for delivery in ended:
+            self._going.discard(delivery.kept)
             self._in_doubt.ended(delivery)
 
     @staticmethod
@@ -239,14 +242,18 @@ class Recording:
 
     def make_room(self, size: int) -> None:
         """Drop the oldest messages for which there is nobody, until so many
-        bytes of this process's own journal are free.
+        bytes of this process's own journal are free. It may be asked again
+        before the journal thread has written off what was dropped.
         """
+        size -= sum(kept.size for kept in self._going)
         for delivery in self._waiting.stranded():
             if size < 0:
                 return
             kept = delivery.kept
             # The number of its topic says that it was adopted.
             if kept is not None and kept.topic is None:
-                # The bytes are free with the last copy.
-                size -= kept.size if kept.left == 1 else 0
+                if kept.left == 1:
+                    # The bytes are free with the last copy.
+                    size -= kept.size
+                    self._going.add(kept)
                 self._custody.drop(delivery, losses.NO_SPACE)

@@ -37,7 +37,7 @@ _IDLE, _BUSY, _MOST = 5.0, 0.1, 500
 _DROPS_EVERY = 1.0
 # Seconds between two looks whether there is room in the journal again, and
 # between two requests to make room.
-_POLL, _ASK_EVERY = 0.01, 0.5
+_POLL, _ASK_EVERY = 0.01, 0.1
 
 
 class Journals:
@@ -136,7 +136,6 @@ class Journals:
         ask_at = 0.0
         while own.bytes >= limit:
             if time.monotonic() >= ask_at:
-                # What was dropped then is written off by now.
                 ask_at = time.monotonic() + _ASK_EVERY
                 self._tell(lambda: self.client.make_room(own.bytes - limit))
             if time.monotonic() >= deadline:
