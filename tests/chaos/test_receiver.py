@@ -245,7 +245,7 @@ def test_a_paused_service_holds_up_nobody_and_memory_is_bounded(
 
 
 def _instance(server):
-    return server.listener._service.instance
+    return server.listener._service.current.instance
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Raising:
 
 
 def held_by(listening):
-    return listening.listener._service._reception.held
+    return listening.listener._service.current._reception.held
 
 
 # What is no Exception
@@ -418,7 +418,7 @@ def test_a_message_without_memory_is_refused_or_taken_later(
     server = node.server()
     client = node.client(timeout=20)
     assert client.call({}, 'echo', value=1) == 1
-    taken = server.listener._service._reception
+    taken = server.listener._service.current._reception
     function, failing = getattr(taken, step), [1, 1, 1]
 
     def maybe_fail(*args):
@@ -574,7 +574,7 @@ def test_a_service_says_that_it_listens_and_ends(node, caplog):
     caplog.set_level('INFO')
     server = node.server(topic='compute', server='node-17')
     node.client(topic='compute').call({}, 'echo', value=1)
-    instance = server.listener._service.instance
+    instance = server.listener._service.current.instance
     rpc.Node.stop(server)
     listens, = (record.getMessage() for record in caplog.records
                 if ' listens on ' in record.getMessage())

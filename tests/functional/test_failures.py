@@ -349,4 +349,4 @@ def test_a_service_that_closes_renames_its_file_before_it_goes(node):
 
 
 def _instance(server):
-    return server.listener._service.instance
+    return server.listener._service.current.instance

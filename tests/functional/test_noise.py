@@ -82,7 +82,7 @@ def test_fanouts_to_nobody_where_somebody_was_registered(
     client = node.client(transport, fanout=True)
     client.cast({}, 'note', value=0)
     waiting.until(lambda: server.endpoint.seen)
-    service = server.listener._service
+    service = server.listener._service.current
     service._registry.unregister(service.instance)
     for number in range(20):
         client.cast({}, 'note', value=number)

@@ -235,7 +235,8 @@ def test_a_dead_pool_holds_up_no_other(node, listen):
     sender.info({}, 'e', 'first')
     waiting.until(lambda: leaving.endpoint.seen)
     # Known to the registry still, as one that was killed is for a while.
-    leaving.listener._service._registry.unregister = lambda instance: None
+    leaving.listener._service.current._registry.unregister = (
+        lambda instance: None)
     leaving.stop()
     leaving.wait()
     started = time.monotonic()

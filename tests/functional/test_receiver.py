@@ -35,7 +35,7 @@ def _raises(exception, function, *args, **kwargs):
 
 
 def _instance(server):
-    return server.listener._service.instance
+    return server.listener._service.current.instance
 
 
 def _parts(transport):

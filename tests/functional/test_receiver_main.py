@@ -98,7 +98,8 @@ def test_debug_tells_more(node):
     server = node.server()
     assert node.client().call({}, 'echo', value=1) == 1
     assert 'DEBUG' in receiver.output()
-    assert server.listener._service.instance.id.hex()[:8] in receiver.output()
+    instance = server.listener._service.current.instance
+    assert instance.id.hex()[:8] in receiver.output()
 
 
 def _call(node):

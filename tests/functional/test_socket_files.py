@@ -29,7 +29,7 @@ from zmq_threaded.registry import sweep
 
 
 def service_of(listening):
-    return listening.listener._service
+    return listening.listener._service.current
 
 
 def path_of(listening):

@@ -53,7 +53,7 @@ def main(url, name, pool, path, *topics):
     notes = oslo_messaging.get_notification_transport(cfg.CONF, url)
     listening = _start(transport, notes, name, pool, topics, journal)
     journal.write('ready', pool=pool, instances={
-        each.listener._service.instance.id.hex(): topic
+        each.listener._service.current.instance.id.hex(): topic
         for topic, each in listening.items()})
     sys.stdin.read()
     _stop(listening, transport, notes, journal)

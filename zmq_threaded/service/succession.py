@@ -65,6 +65,11 @@ class Succession:
         for each in list(self._services):
             each.stop()
 
+    @property
+    def current(self) -> services.Service:
+        """The service that senders find now."""
+        return self._services[-1]
+
     def tell_stopped(self, _: object) -> None:
         """Tell the driver that all of them have stopped."""
         for each in list(self._services):
