@@ -214,3 +214,16 @@ def test_a_child_says_nothing_of_its_living_parents_journal(world, caplog):
             assert answer.read() == b'0'
     finally:
         making.end(made)
+
+
+def test_whose_owner_lives_is_not_asked_all_the_time(world, monkeypatch):
+    world.left()
+    asked = []
+    monkeypatch.setattr(locks, 'take', asked.append)
+    for _ in range(5):
+        world.adoption.look()
+    assert len(asked) == 1
+    world.adoption._not_before = dict.fromkeys(
+        world.adoption._not_before, time.monotonic())
+    world.adoption.look()
+    assert len(asked) == 2
