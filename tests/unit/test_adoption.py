@@ -102,6 +102,17 @@ def passing():
     return error
 
 
+def test_who_is_not_adopted_in_full_is_not_adopted(world, monkeypatch):
+    path = world.left(3)
+
+    def fails(pools):
+        raise MemoryError
+    monkeypatch.setattr(world.adoption, '_merge_pools', fails)
+    world.adoption.look()
+    assert not world.adoption.is_busy()
+    assert not locks.is_ours(places.lock_of(path))
+
+
 def test_a_passing_error_keeps_file_lock_and_messages(world, monkeypatch):
     path = world.left(3)
     world.adoption.look()

@@ -34,7 +34,7 @@ _EVERY, _MARK_EVERY = 0.05, 1.0
 # and one whose owner lives, spread.
 _LEAVE, _ALIVE = 60.0, (1.0, 3.0)
 # What a journal may raise when it is read.
-_ERRORS = (sqlite3.Error, OSError, *files.BROKEN)
+_ERRORS = (sqlite3.Error, MemoryError, OSError, *files.BROKEN)
 
 
 class Adoption:
@@ -136,7 +136,7 @@ class Adoption:
             adopted = one.Adopted(file)
             if file.is_empty():
                 return self._end(file)
-            pools = file.pools()
+            self._merge_pools(file.pools())
         except BaseException:
             file.close()
             raise
@@ -146,7 +146,6 @@ class Adoption:
         LOG.warning('The owner of the journal %s has ended; what is in it '
                     '(messages: %d) is sent by this process now', path,
                     file.count)
-        self._merge_pools(pools)
 
     def _discard(self, path):
         places.remove(path)

@@ -137,7 +137,8 @@ class Writer:
             return ''
         try:
             own = self._own()
-        except (OSError, sqlite3.Error, files.Unusable) as error:
+        except (OSError, sqlite3.Error, MemoryError,
+                files.Unusable) as error:
             return self._explain(error)
         batch = _batch(batches, own)
         if keeps:
@@ -154,7 +155,7 @@ class Writer:
         try:
             file.write(batch)
             return ''
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._counters.add('journal_errors')
             why = self._explain(error)
             if self._may_warn.allows():
