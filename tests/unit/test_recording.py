@@ -27,7 +27,9 @@ class World:
     def __post_init__(self):
         self.recording = recording.Recording(
             None, store.Store(), in_doubt.InDoubt(b'm' * 8),
-            types.SimpleNamespace(stranded=lambda: list(self.waiting)),
+            types.SimpleNamespace(
+                stranded=lambda: list(self.waiting),
+                all_stranded=lambda: iter(self.waiting)),
             None, self, 100.0)
 
     def drop(self, delivery, cause):

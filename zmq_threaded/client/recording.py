@@ -190,7 +190,7 @@ class Recording:
         are left: those that come later need not wait for them.
         """
         counts = collections.Counter(
-            delivery.kept for delivery in self._waiting.stranded()
+            delivery.kept for delivery in self._waiting.all_stranded()
             if delivery.part and delivery.kept.topic is not None
             and not delivery.kept.is_stranded)
         for kept, count in counts.items():
