@@ -127,6 +127,19 @@ def test_an_old_message_and_nobody_else_s_fault(node, process):
     becomes(node, 0, "'well': True")
 
 
+def test_what_a_journal_keeps_for_a_listener_is_no_fault(node, process):
+    transport = node.transport(rpc_zmq_custody='process')
+    node.client(transport, topic='nobody').cast({}, 'note', value=1)
+
+    def is_told():
+        return any(each['kept'] and each['oldest'] > 0.5
+                   for document in fact_files.read(node.ipc_dir)
+                   for each in document['pending'])
+    waiting.until(is_told, 20)
+    code, said = health(node, '--oldest', 0.5)
+    assert code == 0, said
+
+
 def test_what_is_wrong_with_others_is_shown_and_no_fault(node, process):
     transport = node.transport()
     client = node.client(transport)

@@ -10,6 +10,7 @@ from tests.functional import test_journal
 from tests.support import waiting
 from zmq_threaded.cli import main
 from zmq_threaded.journal import place
+from zmq_threaded.status import journals
 
 CUSTODY = {'rpc_zmq_custody': 'process'}
 
@@ -94,3 +95,35 @@ def test_a_pool_is_forgotten(durable, capsys):
 def test_a_directory_without_journals(durable, capsys):
     assert run(capsys, durable, 'list') == (0, [])
     assert run(capsys, durable, 'drop', 'topic') == (0, [])
+
+
+def test_a_directory_that_cannot_be_read_is_no_empty_one(durable, capsys,
+                                                         tmp_path):
+    (tmp_path / 'file').touch()
+    for action in ('list',), ('drop', 'topic'):
+        assert main.main(['custody', *action, '--directory',
+                          str(tmp_path / 'file')]) == 2
+        assert 'cannot be read' in capsys.readouterr().err
+
+
+def test_status_shows_journals_and_names_those_without_an_owner(
+        durable, capsys, monkeypatch):
+    monkeypatch.setattr(journals, '_OLD', 0.0)
+    monkeypatch.setattr(journals, '_ADOPTED_WITHIN', 1.0)
+
+    def status():
+        capsys.readouterr()
+        main.main(['status', '--no-ask', '-o', 'json',
+                   '--transport-url', durable.url()])
+        document = json.loads(capsys.readouterr().out)
+        row, = document['journals']
+        return row, {each['kind'] for each in document['problems']}
+    sender = test_journal.sender(durable)
+    test_journal.tell(sender, do='cast', method='note', args={'value': 1})
+    row, kinds = status()
+    assert row['owner'] == sender.pid and row['alive']
+    assert row['messages'] == 1 and row['bytes'] > 0 and row['oldest'] > 0
+    assert 'journal_without_owner' not in kinds
+    sender.kill()
+    row, kinds = status()
+    assert not row['alive'] and 'journal_without_owner' in kinds

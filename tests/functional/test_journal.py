@@ -83,6 +83,22 @@ def test_notifications_of_a_killed_sender_come_to_each_pool(durable):
         assert sorted(listener.seen) == list(range(20))
 
 
+def test_a_pool_that_is_gone_is_in_the_way_of_no_other(durable):
+    client = sender(durable)
+    pools = [durable.listener(pool=pool) for pool in ('one', 'gone')]
+    tell(client, do='notify', payload='first')
+    for each in pools:
+        waiting.until(lambda each=each: each.seen == ['first'])
+        durable.stop(each)
+    # More than are loaded at a time.
+    for number in range(800):
+        tell(client, do='notify', payload=number)
+    client.kill()
+    listener = durable.listener(pool='one')
+    waiting.until(lambda: len(listener.seen) == 800, 30)
+    assert sorted(listener.seen) == list(range(800))
+
+
 def test_what_a_service_has_of_a_killed_sender_is_not_run_twice(durable):
     server = durable.server(workers=1)
     another = durable.server(server='another', workers=1)

@@ -263,6 +263,24 @@ def test_a_survey_says_what_cannot_be_read(place, journal):
     assert found[broken].problem and not found[journal.path].problem
 
 
+def test_two_spellings_of_a_directory_are_one_place(place, journal,
+                                                    tmp_path):
+    other = tmp_path / 'other'
+    other.symlink_to(place.path)
+    same = places.Place(str(other), '/nowhere', 'registry')
+    assert same.journals() == place.journals() == [journal.path]
+    assert survey.survey(str(other))[0].owner == os.getpid()
+    # The look has not ended the lock.
+    assert elsewhere(places.lock_of(journal.path)) == [
+        str(os.getpid()), 'False']
+
+
+def test_a_directory_that_is_none_is_no_empty_one(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError):
+        survey.survey(str(tmp_path / 'file'))
+
+
 def test_there_need_be_no_directory(tmp_path):
     assert survey.survey(str(tmp_path / 'none')) == []
 

@@ -63,9 +63,19 @@ def _directory(arguments):
         raise output.CannotAsk(str(error)) from None
 
 
+def _found(directory):
+    try:
+        return survey.survey(directory)
+    except OSError as error:
+        raise output.CannotAsk(
+            f'The directory of the journals, {directory}, cannot be read: '
+            f'{error.strerror}. Ask as the user of the services, or name '
+            'another one (--directory)') from None
+
+
 def _list(arguments: argparse.Namespace) -> int:
     directory = _directory(arguments)
-    found = survey.survey(directory)
+    found = _found(directory)
     output.show(arguments, [dataclasses.asdict(each) for each in found], [
         output.Table(f'Journals in {directory}', _COLUMNS,
                      [_row(each) for each in found]),
@@ -89,7 +99,7 @@ def _pools(found):
 
 def _drop(arguments: argparse.Namespace) -> int:
     outcomes = [(each.path, _drop_in(each, arguments.topic, arguments.pool))
-                for each in survey.survey(_directory(arguments))]
+                for each in _found(_directory(arguments))]
     output.show(arguments, [
         {'path': path, 'outcome': outcome} for path, outcome in outcomes], [
         f'{os.path.basename(path)}: {outcome}' for path, outcome in outcomes]

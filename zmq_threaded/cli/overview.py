@@ -8,6 +8,7 @@ from typing import Any
 from zmq_threaded.cli import output
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import histogram
+from zmq_threaded.status import journals
 from zmq_threaded.status import problem
 
 Rows = list[dict[str, Any]]
@@ -18,7 +19,8 @@ _EXPIRED, _REFUSED, _DROPPED = 'expired', 'refused_', 'dropped'
 def document(cloud: clouds.Cloud) -> dict[str, Any]:
     """For programs."""
     return {'registry': registry(cloud), 'nodes': nodes(cloud),
-            'topics': topics(cloud), 'senders': senders(cloud)}
+            'topics': topics(cloud), 'senders': senders(cloud),
+            'journals': journals.rows(cloud)}
 
 
 def parts(cloud: clouds.Cloud) -> list[Any]:
@@ -34,7 +36,14 @@ def parts(cloud: clouds.Cloud) -> list[Any]:
     if waiting:
         made.append(output.Table('Senders of unacknowledged messages',
                                  _SENDERS, _cells(waiting, _SENDERS)))
+    kept = journals.rows(cloud)
+    if kept:
+        made.append(output.Table(f'Journals in {cloud.journals_dir}',
+                                 _JOURNALS, _cells(kept, _JOURNALS)))
     return made
+
+
+_JOURNALS = 'journal', 'owner', 'messages', 'bytes', 'oldest', 'problem'
 
 
 def _cells(rows: Rows, columns: Iterable[str]) -> list[list[object]]:

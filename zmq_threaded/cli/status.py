@@ -13,7 +13,9 @@ from zmq_threaded.cli import configuration
 from zmq_threaded.cli import details
 from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
+from zmq_threaded.journal import place as places
 from zmq_threaded.status import cloud as clouds
+from zmq_threaded.status import journals
 from zmq_threaded.status import looking
 from zmq_threaded.status import probe
 from zmq_threaded.status import problem
@@ -31,8 +33,8 @@ def add(verbs) -> None:
     parser = verbs.add_parser(
         'status', help='show what is wrong, and the whole cloud',
         description='Show what is wrong and what to do; then the registry, '
-                    'the nodes, the topics, and the senders whose messages '
-                    'are not acknowledged.')
+                    'the nodes, the topics, the senders whose messages are '
+                    'not acknowledged, and the journals of this node.')
     parser.add_argument('topic', nargs='?', metavar='TOPIC',
                         help='show this topic in detail')
     parser.add_argument('--node', metavar='NAME',
@@ -80,6 +82,7 @@ def looked(settings: options.Settings, asks: bool
     with contextlib.closing(look):
         cloud = look.look_twice()
         cloud.ipc_dir = look.ipc_dir
+    journals.look(cloud, places.of(settings, cloud.ipc_dir).path)
     outcomes = _asked(settings, cloud) if asks else {}
     return cloud, problems.of(cloud, outcomes)
 

@@ -59,6 +59,9 @@ NOT_LOOKED_UP = Cause(
 NOT_SENT = Cause(
     'not_sent', 'it could not be sent in time',
     'see to the service: it is too slow, stands still or is cut off')
+NOT_RECORDED = Cause(
+    'not_recorded', 'it could not be sent in time: its journal could not be '
+    'written', 'see to the disk: rpc_zmq_custody_dir')
 NOT_ACKNOWLEDGED = Cause(
     'not_acknowledged', 'it was not acknowledged in time; it may have been '
     'executed',
@@ -84,6 +87,7 @@ NOBODY_THERE = Cause(
 
 _LATE = {Where.WAITING: NOBODY_TOOK, Where.SPREADING: NOT_LOOKED_UP,
          Where.HELD_UP: NOT_SENT, Where.QUEUED: NOT_SENT,
+         Where.RECORDING: NOT_RECORDED,
          Where.IN_FLIGHT: NOT_ACKNOWLEDGED}
 
 

@@ -3,6 +3,7 @@
 know before they are sent.
 """
 
+import collections
 import dataclasses
 import functools
 import time
@@ -65,6 +66,8 @@ class Recording:
         self._lifetime = lifetime
         self._pools: dict[str, _Pools] = {}
         self._under_way = under_way.UnderWay()
+        # What was dropped to make room, and is not written off yet.
+        self._going: set[Any] = set()
         if journals is not None:
             journals.client = self
 
@@ -161,6 +164,7 @@ class Recording:
     def removed(self, ended: list[Delivery]) -> None:
         """The end of these messages is written."""
         for delivery in ended:
+            self._going.discard(delivery.kept)
             self._in_doubt.ended(delivery)
 
     @staticmethod
@@ -180,6 +184,17 @@ class Recording:
     def adopt(self, found: list[Delivery]) -> None:
         """Send what was in the journal of a process that died."""
         self._route(found)
+
+    def mark_stranded(self) -> None:
+        """Mark the messages of which only copies for pools without listeners
+        are left: those that come later need not wait for them.
+        """
+        counts = collections.Counter(
+            delivery.kept for delivery in self._waiting.all_stranded()
+            if delivery.part and delivery.kept.topic is not None
+            and not delivery.kept.is_stranded)
+        for kept, count in counts.items():
+            kept.is_stranded = count >= kept.left
 
     # Pools
 
@@ -227,11 +242,18 @@ class Recording:
 
     def make_room(self, size: int) -> None:
         """Drop the oldest messages for which there is nobody, until so many
-        bytes are free.
+        bytes of this process's own journal are free. It may be asked again
+        before the journal thread has written off what was dropped.
         """
+        size -= sum(kept.size for kept in self._going)
         for delivery in self._waiting.stranded():
             if size < 0:
                 return
-            if delivery.kept is not None:
-                size -= delivery.kept.size
+            kept = delivery.kept
+            # The number of its topic says that it was adopted.
+            if kept is not None and kept.topic is None:
+                if kept.left == 1:
+                    # The bytes are free with the last copy.
+                    size -= kept.size
+                    self._going.add(kept)
                 self._custody.drop(delivery, losses.NO_SPACE)

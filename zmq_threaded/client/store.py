@@ -66,21 +66,23 @@ class Store:
 
     def pending(self, now: float) -> list[dict[str, Any]]:
         """What is not acknowledged, by destination, as status.facts has it;
-        the oldest first.
+        the oldest first. What a journal keeps for nobody is apart.
         """
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[tuple[str, bool], dict[str, Any]] = {}
         # In the order in which they came: the first of a topic is the oldest.
         for delivery in self.all:
             topic = delivery.topic
-            each = found.get(topic.key)
+            is_kept = (delivery.kept is not None
+                       and delivery.where is Where.WAITING)
+            each = found.get((topic.key, is_kept))
             if each is None:
-                each = found[topic.key] = {
+                each = found[topic.key, is_kept] = {
                     'exchange': texts.line(topic.exchange, texts.NAME),
                     'topic': texts.line(topic.name, texts.NAME),
                     'server': texts.line(topic.server or '', texts.NAME),
                     'count': 0, 'oldest': now - delivery.since,
                     'where': delivery.where.name.lower(),
-                    'to': str(delivery.instance or '')}
+                    'to': str(delivery.instance or ''), 'kept': is_kept}
             each['count'] += 1
         return sorted(found.values(), key=lambda each: -each['oldest'])
 

@@ -177,9 +177,13 @@ class Waiting:
 
     def stranded(self) -> list[Delivery]:
         """The messages for which nobody was found, the oldest first."""
-        return sorted((each for key in self._stranded
-                       for each in self._by_key.get(key, ())),
+        return sorted(self.all_stranded(),
                       key=lambda delivery: delivery.since)
+
+    def all_stranded(self) -> Iterator[Delivery]:
+        """As stranded(), in no order."""
+        return (each for key in self._stranded
+                for each in self._by_key.get(key, ()))
 
 
 def _is_later(one, other):

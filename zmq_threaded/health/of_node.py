@@ -139,7 +139,9 @@ def _local(document):
 
 
 def _unacknowledged(document, oldest):
-    old = [each for each in document['pending'] if each['oldest'] > oldest]
+    # What a journal keeps for a listener is no trouble of this process.
+    old = [each for each in document['pending']
+           if each['oldest'] > oldest and not each.get('kept')]
     if old:
         first = max(old, key=lambda each: each['oldest'])
         where = ', '.join(filter(None, (first['server'], first['topic'])))

@@ -7,17 +7,17 @@ as well the next one goes on. Rows never move from one journal to another, for
 a crash in between would leave them twice.
 """
 
-import collections
 import contextlib
 import os
+import random
 import sqlite3
-import sys
+import time
 from collections.abc import Callable
 
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
 from zmq_threaded import texts
-from zmq_threaded.client import room
+from zmq_threaded.journal import adopted as one
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import locks
@@ -25,67 +25,16 @@ from zmq_threaded.journal import place as places
 
 LOG = logs.get(__name__)
 
-# Journals that are adopted at the same time, messages of one topic that are
-# in memory, and how few of them have more loaded.
+# Journals that are adopted at the same time.
 _MOST_FILES = 16
-_LOADED, _LOW = 500, 250
-# Seconds between two looks whether more has to be loaded.
-_EVERY = 0.05
-
-
-class Adopted:
-    """A journal that was adopted.
-
-    :ivar waiting: keys that are not loaded, by the number of the topic
-    :ivar loaded: keys that are, by the number of the topic
-
-    Thread: journal.
-    """
-
-    def __init__(self, file: files.JournalFile) -> None:
-        self.file = file
-        # No limit of its sender's is broken by what lies on disk.
-        self._destination = room.Destination(sys.maxsize)
-        self._waiting: dict[int, collections.deque[int]] = {}
-        self._loaded: dict[int, dict] = {}
-        for key, topic in file.keys_and_topics():
-            self._waiting.setdefault(topic, collections.deque()).append(key)
-            self._loaded.setdefault(topic, {})
-
-    def load(self) -> list:
-        """The deliveries that are to be sent next."""
-        keys: list[int] = []
-        for topic, waiting in self._waiting.items():
-            loaded = self._loaded[topic]
-            for key in [each for each, kept in loaded.items()
-                        if kept is not None and kept.is_ended]:
-                del loaded[key]
-            if waiting and len(loaded) <= _LOW:
-                keys += self._take(waiting, loaded)
-        if not keys:
-            return []
-        found = self.file.load(sorted(keys))
-        for each in found:
-            each.destination = self._destination
-            self._loaded[each.kept.topic][each.kept.key] = each.kept
-        self._destination.add(len(found))
-        return found
-
-    def drop(self, name: str, pool: str | None) -> None:
-        """Remove what an operator wants dropped, unless it is loaded."""
-        self.file.drop(name, pool, [key for loaded in self._loaded.values()
-                                    for key in loaded])
-        left = {key for key, _ in self.file.keys_and_topics()}
-        for topic, waiting in self._waiting.items():
-            self._waiting[topic] = collections.deque(
-                key for key in waiting if key in left)
-
-    @staticmethod
-    def _take(waiting, loaded):
-        keys = [waiting.popleft() for _ in range(min(
-            len(waiting), _LOADED - len(loaded)))]
-        loaded.update(dict.fromkeys(keys))
-        return keys
+# Seconds between two looks whether more has to be loaded; and between two
+# looks whether that is held back by messages that wait for nobody.
+_EVERY, _MARK_EVERY = 0.05, 1.0
+# Seconds until a journal is looked at again that this process could not use;
+# and one whose owner lives, spread.
+_LEAVE, _ALIVE = 60.0, (1.0, 3.0)
+# What a journal may raise when it is read.
+_ERRORS = (sqlite3.Error, MemoryError, OSError, *files.BROKEN)
 
 
 class Adoption:
@@ -95,28 +44,38 @@ class Adoption:
     :param adopt: called with a list of deliveries
     :param merge_pools: called with what JournalFile.pools() returns; returns
         whether the journal is not needed for them any more
+    :param mark: called when messages that wait for nobody are to be marked
 
-    Thread: journal.
+    Thread: journal; any for is_busy().
     """
 
     def __init__(self, place: places.Place, counters: counting.Counters,
                  adopt: Callable[[list], None],
-                 merge_pools: Callable[[list], bool]) -> None:
+                 merge_pools: Callable[[list], bool],
+                 mark: Callable[[], None]) -> None:
         self._place = place
         self._counters = counters
         self._adopt = adopt
         self._merge_pools = merge_pools
-        self._adopted: list[Adopted] = []
-        self._next = 0.0
-        # What this process cannot use, or has no use for, and was reported.
-        self._left_alone: set[str] = set()
+        self._mark = mark
+        self._adopted: list[one.Adopted] = []
+        self._next = self._next_mark = 0.0
+        # Paths that are left alone until then, in monotonic seconds; and why
+        # they are, if that was reported.
+        self._not_before: dict[str, float] = {}
+        self._reported: dict[str, str] = {}
+        self._may_warn = counting.Seldom()
 
     def look(self) -> None:
         """Adopt what has no owner."""
-        for path in self._place.journals():
+        there = self._place.journals()
+        for known in self._not_before, self._reported:
+            for path in set(known).difference(there):
+                del known[path]
+        for path in there:
             if len(self._adopted) >= _MOST_FILES:
                 return
-            if path not in self._left_alone:
+            if self._not_before.get(path, 0.0) <= time.monotonic():
                 self._try(path)
         for path in self._place.stray_locks():
             with contextlib.suppress(OSError):
@@ -126,34 +85,46 @@ class Adoption:
 
     def _try(self, path):
         lock = places.lock_of(path)
-        if guard.is_inherited(path):
-            return self._leave(path, 'this process was forked by its owner, '
-                               'and must not open it')
+        if locks.is_ours(lock):
+            return
         try:
+            if guard.is_inherited(path):
+                return self._is_of_a_parent(path)
             if not locks.take(lock):
-                return
+                return self._wait(path, random.uniform(*_ALIVE))
         except OSError as error:
             if os.path.lexists(path):
                 self._leave(path, error.strerror or str(error))
             return
         try:
             self._open(path)
-        except (sqlite3.Error, OSError, files.Unusable, ValueError) as error:
-            self._failed(path, error)
+        except _ERRORS as error:
+            if files.is_broken(error):
+                set_aside(path, error, self._counters)
+            else:
+                self._leave(path, texts.line(str(error)))
+                locks.release(lock)
+
+    def _is_of_a_parent(self, path):
+        if locks.owner(places.lock_of(path)) is None:
+            self._leave(path, 'this process was forked by its owner, and '
+                        'must not open it')
+        else:
+            self._wait(path, _LEAVE)
+
+    def _wait(self, path, seconds):
+        self._not_before[path] = time.monotonic() + seconds
 
     def _leave(self, path, why):
-        self._left_alone.add(path)
-        self._counters.add('journals_left')
-        LOG.error('The journal %s is left where it is: %s', path, why)
-
-    def _failed(self, path, error):
-        if files.is_broken(error):
-            set_aside(path, error, self._counters)
-        else:
-            self._leave(path, texts.line(str(error)))
-            locks.release(places.lock_of(path))
+        self._wait(path, _LEAVE)
+        if self._reported.get(path) != why:
+            self._reported[path] = why
+            self._counters.add('journals_left')
+            LOG.error('The journal %s is left where it is, and looked at '
+                      'again every %.0f s: %s', path, _LEAVE, why)
 
     def _open(self, path):
+        """Nothing of the journal is used yet if this raises."""
         if not os.path.getsize(path):
             if any(map(os.path.lexists, places.files_of(path)[1:])):
                 # Of which sqlite would remove the WAL.
@@ -162,9 +133,10 @@ class Adoption:
             return self._discard(path)
         file = files.JournalFile(path)
         try:
-            adopted = Adopted(file)
+            adopted = one.Adopted(file)
             if file.is_empty():
                 return self._end(file)
+            self._merge_pools(file.pools())
         except BaseException:
             file.close()
             raise
@@ -174,8 +146,6 @@ class Adoption:
         LOG.warning('The owner of the journal %s has ended; what is in it '
                     '(messages: %d) is sent by this process now', path,
                     file.count)
-        self._merge_pools(file.pools())
-        self._feed(adopted)
 
     def _discard(self, path):
         places.remove(path)
@@ -187,7 +157,7 @@ class Adoption:
         is_needed = not self._merge_pools(file.pools())
         file.close()
         if is_needed:
-            self._left_alone.add(path)
+            self._wait(path, _LEAVE)
             locks.release(places.lock_of(path))
         else:
             self._discard(path)
@@ -202,23 +172,42 @@ class Adoption:
             return
         self._next = now + _EVERY
         for adopted in list(self._adopted):
-            try:
-                if adopted.file.is_closed:
-                    self._adopted.remove(adopted)   # it was set aside
-                elif adopted.file.is_empty():
-                    self._adopted.remove(adopted)
-                    self._end(adopted.file)
-                else:
-                    self._feed(adopted)
-            except (sqlite3.Error, ValueError) as error:
-                self._adopted.remove(adopted)
-                adopted.file.close()
-                self._failed(adopted.file.path, error)
+            if now >= adopted.try_at:
+                try:
+                    self._go_on(adopted)
+                except _ERRORS as error:
+                    self._failed(adopted, error)
+        if now >= self._next_mark and any(
+                each.is_held_back() for each in self._adopted):
+            self._next_mark = now + _MARK_EVERY
+            self._mark()
 
-    def _feed(self, adopted):
-        found = adopted.load()
-        if found:
-            self._adopt(found)
+    def _go_on(self, adopted):
+        if adopted.file.is_closed:      # it was set aside
+            self._adopted.remove(adopted)
+        elif adopted.file.is_empty():
+            self._end(adopted.file)
+            self._adopted.remove(adopted)
+        else:
+            found = adopted.load()
+            if found:
+                self._adopt(found)
+
+    def _failed(self, adopted, error):
+        """Keep a journal and its lock, unless it is of no use: messages of it
+        are under way, and their ends have to be written.
+        """
+        self._counters.add('journal_errors')
+        path = adopted.file.path
+        if files.is_broken(error):
+            self._adopted.remove(adopted)
+            adopted.file.set_aside()
+            set_aside(path, error, self._counters)
+            return
+        adopted.try_later()
+        if self._may_warn.allows():
+            LOG.error('The adopted journal %s cannot be read, and is tried '
+                      'again: %s', path, texts.line(str(error)))
 
     def asked(self) -> list[tuple[str, str | None]]:
         """See JournalFile.asked(); what is not loaded is removed here."""

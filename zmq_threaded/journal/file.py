@@ -2,7 +2,6 @@
 """One journal: the database, and what is written into it in one step."""
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 
 from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.journal import batch as batches
 from zmq_threaded.journal import drops
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import kept as keeping
@@ -19,6 +19,7 @@ from zmq_threaded.journal import numbers
 from zmq_threaded.journal import rows
 
 Delivery = deliveries.Delivery
+Batch = batches.Batch
 _ID, VERSION = 0x5a4d514a, 1        # 'ZMQJ'
 # Seconds for which somebody else, such as a status command, may be at it.
 _BUSY = 5.0
@@ -43,6 +44,8 @@ CREATE TABLE drops(topic TEXT, pool TEXT);
 '''
 _INTO_MESSAGES = f'INSERT INTO messages VALUES({", ".join("?" * 13)})'
 _INTO_PARTS = 'INSERT OR REPLACE INTO parts VALUES(?, ?, ?, ?, ?)'
+_INTO_POOLS = ('INSERT INTO pools VALUES(?, ?, ?) ON CONFLICT DO UPDATE '
+               'SET seen = max(seen, excluded.seen)')
 
 
 # What sqlite says of a file that is broken, as against one that cannot be
@@ -57,34 +60,15 @@ class Unusable(Exception):
     """
 
 
+# What is raised by rows that say what they cannot say.
+BROKEN = (Unusable, ValueError, LookupError, TypeError, ArithmeticError,
+          AttributeError)
+
+
 def is_broken(error: Exception) -> bool:
     """Whether an error says that a journal is of no use to anybody."""
-    return (isinstance(error, (Unusable, ValueError)) or getattr(
+    return (isinstance(error, BROKEN) or getattr(
         error, 'sqlite_errorname', '').startswith(_BROKEN))
-
-
-@dataclasses.dataclass
-class Batch:
-    """What is written in one step.
-
-    :ivar messages: deliveries, each with its Kept
-    :ivar parts: of (delivery, Instance or None): where each is sent next
-    :ivar ended_parts: keys
-    :ivar ended: Kept of messages of which nothing is left
-    :ivar pools: of (topic.Topic, pool, when it was seen, on the wall)
-
-    Thread: journal.
-    """
-
-    messages: list = dataclasses.field(default_factory=list)
-    parts: list = dataclasses.field(default_factory=list)
-    ended_parts: list = dataclasses.field(default_factory=list)
-    ended: list = dataclasses.field(default_factory=list)
-    pools: list = dataclasses.field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.parts or self.ended_parts
-                    or self.ended or self.pools)
 
 
 class JournalFile:
@@ -98,6 +82,7 @@ class JournalFile:
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
     :ivar is_closed: nothing is written into it any more
+    :ivar is_set_aside: nor will anybody send again what is in it
     :raises: Unusable, sqlite3.Error, OSError
 
     Thread: journal; any for next_key(), next_part() and the numbers.
@@ -107,7 +92,7 @@ class JournalFile:
                  is_new: bool = False) -> None:
         self.path = path
         self.count = self.bytes = 0
-        self.is_closed = False
+        self.is_closed = self.is_set_aside = False
         self._version: int | None = None
         self._connection = guard.connect(path, _BUSY)
         self._numbers = numbers.Numbers(self._connection)
@@ -162,6 +147,11 @@ class JournalFile:
         self.is_closed = True
         guard.close(self._connection)
 
+    def set_aside(self) -> None:
+        """Close it: it is of no use to anybody any more."""
+        self.is_set_aside = True
+        self.close()
+
     def is_empty(self) -> bool:
         """Whether there is no message in it."""
         return not self.count
@@ -178,8 +168,8 @@ class JournalFile:
 
         :raises: sqlite3.Error
         """
-        if self.is_closed and not batch.messages:
-            return      # it was set aside, with all that is in it
+        if self.is_set_aside and not batch.messages:
+            return
         with guard.steps, self._transaction():
             self._write(batch)
         self.count += len(batch.messages) - len(batch.ended)
@@ -209,7 +199,7 @@ class JournalFile:
         self._delete('parts', batch.ended_parts)
         self._delete('messages', [each.key for each in batch.ended])
         if batch.pools:
-            many('INSERT OR REPLACE INTO pools VALUES(?, ?, ?)', [
+            many(_INTO_POOLS, [
                 (rows.text_of(topic), json.dumps(pool), seen)
                 for topic, pool, seen in batch.pools])
 

@@ -35,8 +35,9 @@ LOG = logs.get(__name__)
 _IDLE, _BUSY, _MOST = 5.0, 0.1, 500
 # Seconds between two looks for what operators want dropped.
 _DROPS_EVERY = 1.0
-# Seconds between two looks whether there is room in the journal again.
-_POLL = 0.01
+# Seconds between two looks whether there is room in the journal again, and
+# between two requests to make room.
+_POLL, _ASK_EVERY = 0.01, 0.1
 
 
 class Journals:
@@ -70,7 +71,8 @@ class Journals:
         self._adoption = adoption.Adoption(
             place, counters,
             lambda found: tell(functools.partial(self.client.adopt, found)),
-            self._merge_pools)
+            self._merge_pools,
+            lambda: tell(lambda: self.client.mark_stranded()))
         self._writer = writer.Writer(tell, self._removed, self._of_its_own,
                                      self._on_broken, self._explain, counters)
         self._loop = threads.Loop(threads.JOURNAL, self._turn,
@@ -131,8 +133,11 @@ class Journals:
         own = self._own
         if own is None or own.bytes < limit:
             return ''
-        self._tell(lambda: self.client.make_room(own.bytes - limit))
+        ask_at = 0.0
         while own.bytes >= limit:
+            if time.monotonic() >= ask_at:
+                ask_at = time.monotonic() + _ASK_EVERY
+                self._tell(lambda: self.client.make_room(own.bytes - limit))
             if time.monotonic() >= deadline:
                 return (f'the journal in {self._place.path} holds '
                         f'{own.bytes} bytes (rpc_zmq_custody_bytes) for '
@@ -164,7 +169,8 @@ class Journals:
 
     def seen(self, topic: Any, pool: str) -> None:
         """A pool has listeners now."""
-        self._mailbox.put(steps.Seen(topic, pool, time.time()))
+        if self.keeps:
+            self._mailbox.put(steps.Seen(topic, pool, time.time()))
 
     def _removed(self, done):
         self.client.removed(done)
@@ -239,24 +245,32 @@ class Journals:
             self._know_pools(survey.known_pools(self._place))
         return self._own
 
-    def _know_pools(self, pools):
+    def _know_pools(self, pools, is_written=True):
         oldest = time.time() - self._settings.custody_ttl
         pools = [each for each in pools if each[2] > oldest]
-        if pools:
+        if not pools:
+            return
+        self._tell(lambda: [self.client.know_pool(*each) for each in pools])
+        if is_written:
             self._of_its_own().write(files.Batch(pools=pools))
-            self._tell(lambda: [self.client.know_pool(*each)
-                                for each in pools])
 
     def _merge_pools(self, pools):
-        """:returns: whether the pools of a journal are known elsewhere now"""
-        if not pools or not self.keeps:
-            return not pools
-        self._of_its_own()
-        self._know_pools(pools)
-        return True
+        """Know the pools of a journal of somebody else.
+
+        :returns: whether they are written elsewhere now
+        """
+        try:
+            self._know_pools(pools, is_written=self.keeps)
+        except (sqlite3.Error, OSError, files.Unusable) as error:
+            # The error is of this process's own journal.
+            self._counters.add('journal_errors')
+            if self._may_warn.allows():
+                LOG.error('%s', self._explain(error))
+            return False
+        return self.keeps or not pools
 
     def _on_broken(self, file, error):
-        file.close()
+        file.set_aside()
         adoption.set_aside(file.path, error, self._counters)
         if file is self._own:
             self._own = None
@@ -277,20 +291,5 @@ class Journals:
 
     def _close_own(self):
         own, self._own = self._own, None
-        if own is None:
-            return
-        lock = places.lock_of(own.path)
-        try:
-            is_needed = not own.is_empty() or bool(own.pools())
-            if not own.is_empty():
-                LOG.warning('zmq: what was not acknowledged stays in %s '
-                            '(messages: %d), until a process with the same '
-                            'registry and directory adopts it', own.path,
-                            own.count)
-            own.close()
-            if not is_needed:
-                places.remove(own.path)
-        except sqlite3.Error as error:
-            LOG.error('zmq: %s: %s', own.path, error)
-        finally:
-            locks.release(lock)
+        if own is not None:
+            making.end(own)

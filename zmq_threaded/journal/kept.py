@@ -24,6 +24,7 @@ class Kept:
     :ivar left: how many of it and its copies have not ended
     :ivar is_ended: its row is removed, or about to be
     :ivar topic: number of its topic in the file, if it was adopted
+    :ivar is_stranded: what is left of it waited for pools without listeners
 
     Thread: caller until it is posted, then outbox; journal for `file`.
     """
@@ -34,6 +35,7 @@ class Kept:
     left: int = 1
     topic: int | None = None
     is_ended: bool = False
+    is_stranded: bool = False
 
 
 def size_of(body: list) -> int:

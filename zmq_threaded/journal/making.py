@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the journal of a driver."""
+"""Makes the journal of a driver, and ends it."""
 
 import contextlib
 import os
+import sqlite3
 
+from zmq_threaded import logs
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import place as places
+
+LOG = logs.get(__name__)
 
 
 def create(place: places.Place, maker: bytes,
@@ -35,6 +39,24 @@ def create(place: places.Place, maker: bytes,
         places.remove(path)
         locks.release(places.lock_of(path))
         raise
+
+
+def end(own: files.JournalFile) -> None:
+    """Close the journal of this process, and remove it if it is empty."""
+    try:
+        is_needed = not own.is_empty() or bool(own.pools())
+        if not own.is_empty():
+            LOG.warning('zmq: what was not acknowledged stays in %s '
+                        '(messages: %d), until a process with the same '
+                        'registry and directory adopts it', own.path,
+                        own.count)
+        own.close()
+        if not is_needed:
+            places.remove(own.path)
+    except sqlite3.Error as error:
+        LOG.error('zmq: %s: %s', own.path, error)
+    finally:
+        locks.release(places.lock_of(own.path))
 
 
 def _open_up_beside(path, mode, gid):

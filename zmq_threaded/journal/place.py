@@ -33,7 +33,8 @@ class Place:
 
     def __init__(self, path: str, ipc_dir: str, registry: str) -> None:
         self._is_default = not path
-        self.path = os.path.abspath(path or os.path.join(ipc_dir, FOLDER))
+        # One name for each file: locks.py tells files apart by their names.
+        self.path = os.path.realpath(path or os.path.join(ipc_dir, FOLDER))
         self._ipc_dir = ipc_dir
         self.registry = registry
         self._tag = hashlib.sha256(registry.encode(
@@ -98,7 +99,7 @@ def of(settings: options.Settings, ipc_dir: str) -> Place:
     :param ipc_dir: absolute path of the IPC directory
     """
     return Place(settings.custody_dir, ipc_dir, (
-        f'{options.EMBEDDED}:{ipc_dir}'
+        f'{options.EMBEDDED}:{os.path.realpath(ipc_dir)}'
         if settings.matchmaker == options.EMBEDDED
         else tooz_url.without_password(settings.matchmaker)))
 

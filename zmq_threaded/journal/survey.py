@@ -49,10 +49,14 @@ class Found:
 def survey(directory: str) -> list[Found]:
     """The journals of a directory, of all registries; an empty list if there
     is no such directory.
+
+    :raises: OSError if it cannot be read
     """
+    # The name by which locks.py knows its files.
+    directory = os.path.realpath(directory)
     try:
         names = sorted(os.listdir(directory))
-    except OSError:
+    except FileNotFoundError:
         return []
     return [_look_at(os.path.join(directory, name)) for name in names
             if name.endswith(places.SUFFIX)]

@@ -48,6 +48,9 @@ class Writer:
         self._seen: list[steps.Seen] = []
         self._ended: list[steps.Ended] = []
         self._remove_at = 0.0
+        # Journals that could not be written, and when each is tried again,
+        # in monotonic seconds; None stands for one that could not be made.
+        self._put_off: dict[files.JournalFile | None, float] = {}
 
     def add(self, item: Any) -> None:
         """Something is to be written."""
@@ -81,9 +84,11 @@ class Writer:
 
     def time_left(self, most: float) -> float:
         """Seconds until something has to be written."""
-        if not self._ended:
-            return most
-        return min(most, max(0.0, self._remove_at - time.monotonic()))
+        due = [self._remove_at] if self._ended else []
+        if self._parts or self._seen:
+            due += self._put_off.values()
+        left = min(due, default=0.0) - time.monotonic()
+        return min(most, max(0.0, left)) if due else most
 
     def write(self, now: float, at_once: bool = False) -> None:
         """Write what is due.
@@ -93,22 +98,38 @@ class Writer:
         if (self._keeps or self._parts or self._seen or at_once
                 or len(self._ended) >= _REMOVE_MOST
                 or self._ended and now >= self._remove_at):
+            self._put_off = {file: at for file, at in self._put_off.items()
+                             if at > now and not at_once}
             self._write()
 
     def _write(self):
         batches: dict[files.JournalFile, files.Batch] = {}
-        keeps, parts, seen, ended = (self._keeps, self._parts, self._seen,
-                                     self._ended)
-        self._keeps, self._parts, self._seen, self._ended = [], [], [], []
+        keeps, self._keeps = self._keeps, []
+        seen, self._seen = self._due(self._seen, _own_of, bool(keeps))
         why = self._gather_keeps(keeps, seen, batches)
+        parts, self._parts = self._due(self._parts, _file_of_parts)
+        ended, self._ended = self._due(self._ended, _file_of_ended)
         for each in parts:
             _batch(batches, each.file).parts += each.parts
         for item in ended:
             _gather_ended(item, batches)
-        failed = {}
+        failed: dict[files.JournalFile | None, str] = {None: why}
         for file, batch in batches.items():
-            failed[file] = self._write_one(file, batch) if batch else ''
-        self._tell_all(keeps, parts, ended, failed, why)
+            why_not = self._write_one(file, batch) if batch else ''
+            failed[file] = why_not
+            if seen and batch.pools:
+                failed[None] = why_not
+        self._tell_all(keeps, failed)
+        self._hold(seen, parts, ended, failed)
+
+    def _due(self, items, file_of, is_forced=False):
+        """:returns: (those whose journals may be written now, the others)"""
+        due: list = []
+        held: list = []
+        for each in items:
+            (held if file_of(each) in self._put_off and not is_forced
+             else due).append(each)
+        return due, held
 
     def _gather_keeps(self, keeps, seen, batches):
         """:returns: why there is no journal for them, '' if there is one"""
@@ -116,9 +137,13 @@ class Writer:
             return ''
         try:
             own = self._own()
-        except (OSError, sqlite3.Error, files.Unusable) as error:
+        except (OSError, sqlite3.Error, MemoryError,
+                files.Unusable) as error:
             return self._explain(error)
         batch = _batch(batches, own)
+        if keeps:
+            # It is tried now, with all that is held for it.
+            self._put_off.pop(own, None)
         for each in keeps:
             own.prepare(each.delivery)
             batch.messages.append(each.delivery)
@@ -130,7 +155,7 @@ class Writer:
         try:
             file.write(batch)
             return ''
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._counters.add('journal_errors')
             why = self._explain(error)
             if self._may_warn.allows():
@@ -139,26 +164,54 @@ class Writer:
                 self._broken(file, error)
             return why
 
-    def _tell_all(self, keeps, parts, ended, failed, why):
+    @staticmethod
+    def _tell_all(keeps, failed):
         for each in keeps:
             kept = each.delivery.kept
-            reason = why or failed[kept.file]
+            reason = failed[None] if kept is None else failed[kept.file]
             if reason:
                 each.delivery.kept = None
             each.answer(reason)
-        if parts:
-            self._tell(lambda: [each.done() for each in parts])
-        again = [each for each in ended
-                 if failed.get(each.delivery.kept.file)]
-        if again:
-            for each in again:
-                each.delivery.kept.is_ended = False
-            self._ended = again + self._ended
+
+    def _hold(self, seen, parts, ended, failed):
+        """Try again soon what was not written; tell the outbox of the rest.
+        """
+        again = {file: time.monotonic() + _TRY_AGAIN
+                 for file, why in failed.items()
+                 if why and not (file and file.is_set_aside)}
+        self._put_off.update(again)
+        if None in again:
+            self._seen = seen + self._seen
+        written = [each for each in parts if each.file not in again]
+        if written:
+            self._tell(lambda: [each.done() for each in written])
+        self._parts = [each for each in parts
+                       if each.file in again] + self._parts
+        removed = [each.delivery for each in ended
+                   if _file_of_ended(each) not in again]
+        if removed:
+            self._tell(lambda: self._removed(removed))
+        self._hold_ended([each for each in ended
+                          if _file_of_ended(each) in again])
+
+    def _hold_ended(self, again):
+        for each in again:
+            each.delivery.kept.is_ended = False
+        self._ended = again + self._ended
+        if self._ended:
             self._remove_at = time.monotonic() + _TRY_AGAIN
-        done = [each.delivery for each in ended
-                if not failed.get(each.delivery.kept.file)]
-        if done:
-            self._tell(lambda: self._removed(done))
+
+
+def _own_of(seen):
+    return None
+
+
+def _file_of_parts(item):
+    return item.file
+
+
+def _file_of_ended(item):
+    return item.delivery.kept.file
 
 
 def _batch(batches, file):

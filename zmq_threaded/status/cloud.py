@@ -6,6 +6,7 @@ import time
 from typing import Any
 from urllib import parse
 
+from zmq_threaded.journal import survey
 from zmq_threaded.registry import record
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.registry import stamps
@@ -87,6 +88,9 @@ class Cloud:
         if it did not
     :ivar records: how many records are renewed
     :ivar bad: how many records and facts are of no use
+    :ivar journals: those that this node can see, of survey.Found
+    :ivar journals_dir: where they are
+    :ivar journals_trouble: why that cannot be read; '' if it can
 
     Thread: any.
     """
@@ -99,6 +103,9 @@ class Cloud:
     milliseconds: float | None = None
     records: int = 0
     bad: int = 0
+    journals: list[survey.Found] = dataclasses.field(default_factory=list)
+    journals_dir: str = ''
+    journals_trouble: str = ''
 
     def living(self) -> list[Listed]:
         """The instances whose records are renewed."""

@@ -149,7 +149,8 @@ class Pending:
 
     def ask(self) -> None:
         """Ask the outbox, unless it has not answered yet."""
-        if not self._outbox.pending():
+        if not (self._outbox.pending()
+                or self._outbox.journals.is_adopting()):
             self._asked_at, self._answer = None, []
         elif self._asked_at is None:
             self._asked_at = time.monotonic()

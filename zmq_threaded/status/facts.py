@@ -48,7 +48,8 @@ are seconds; a count is since the start of the process::
     pending     a list, for each destination with messages that are not
                 acknowledged, the oldest first: exchange, topic, server, count,
                 oldest, where (of the oldest: waiting, queued, in_flight...),
-                to (for whom the oldest waits; '')
+                to (for whom the oldest waits; ''), kept (boolean: they lie in
+                a journal, and wait for a listener by design)
     unacknowledged   how many messages these are
     outbox_silent    for how long the outbox did not answer the last question
     receiver    that of the node: expected (the services are behind one),
@@ -150,7 +151,7 @@ _SENT: dict[str, Any] = {
     'failed': 0}
 _PENDING: dict[str, Any] = {
     'exchange': '', 'topic': '', 'server': '', 'count': 0, 'oldest': 0.0,
-    'where': '', 'to': ''}
+    'where': '', 'to': '', 'kept': False}
 _FINDING: dict[str, Any] = {
     'kind': '', 'subject': '', 'text': '', 'remedy': '', 'since': 0.0}
 _PROCESS: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import differences
+from zmq_threaded.status import journals
 from zmq_threaded.status import problem
 from zmq_threaded.status import processes
 from zmq_threaded.status import services_in_trouble
@@ -21,6 +22,11 @@ _RECEIVER = 'oslo-messaging-zmq-receiver'
 # not reached the registry.
 _OLD, _LASTING, _FAILING = 10.0, 5.0, 5.0
 _NAMED = 5
+# What becomes of messages without a listener.
+_DROPPED = {
+    'waiting': 'after rpc_message_ttl they are dropped',
+    'kept': 'their journal keeps them for rpc_zmq_custody_ttl, whatever '
+    'becomes of the sender; oslo-messaging-zmq custody drop drops them'}
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
 
@@ -37,6 +43,7 @@ def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
             *services_in_trouble.unanswered(cloud, outcomes or {}),
             *services_in_trouble.unlisted(cloud),
             *services_in_trouble.busy(cloud), *_waiting(cloud),
+            *journals.problems(cloud),
             *differences.clocks(cloud), *differences.releases(cloud)]
 
 
@@ -167,7 +174,8 @@ def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
                                             for each in lost})[:_NAMED]))
         if held:
             what.append(f'{held} messages that were not acknowledged went '
-                        'with it')
+                        'with it, but for those that rpc_zmq_custody keeps '
+                        'on disk')
         yield _end(process, '; '.join(what))
 
 
@@ -224,7 +232,8 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             if oldest > _OLD:
                 found.setdefault(
                     (each['exchange'], each['topic'], each['server'],
-                     'waiting' if each['where'] == 'waiting' else 'sent'),
+                     'kept' if each.get('kept') else 'waiting'
+                     if each['where'] == 'waiting' else 'sent'),
                     []).append((process, {**each, 'oldest': oldest}))
     for (exchange, topic, server, where), held in found.items():
         count = sum(each['count'] for _, each in held)
@@ -232,13 +241,13 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
         name = f'{topic}.{server}' if server else topic
         senders = problem.names([process for process, _ in held])
         text = f'{count} messages have waited for up to {oldest:.0f} s for '
-        if where == 'waiting':
+        if where in _DROPPED:
             yield problem.Problem(
                 'no_listener', name, f'{text}{name} (exchange {exchange}): '
                 f'nobody listens there, or can be reached. They are with '
                 f'{senders}',
-                'start a service that listens there, or stop sending; after '
-                'rpc_message_ttl they are dropped')
+                'start a service that listens there, or stop sending; '
+                + _DROPPED[where])
         else:
             to = next((each['to'] for _, each in held if each['to']), '')
             yield problem.Problem(
