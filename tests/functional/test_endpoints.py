@@ -273,7 +273,7 @@ def test_a_forked_child_drops_its_copy_in_peace(raw):
     locked, may_end = threading.Event(), threading.Event()
 
     def lock():
-        with service._mailbox._wakeup._lock:
+        with service._crew.poller._mailbox._wakeup._lock:
             locked.set()
             may_end.wait(10)
     thread = threading.Thread(target=lock)

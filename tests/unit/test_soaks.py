@@ -2,6 +2,7 @@
 """Nothing is lost between the plain run and the soak."""
 
 import itertools
+import os
 
 import pytest
 
@@ -32,3 +33,10 @@ def test_the_environment_replaces_both_sizes(monkeypatch):
     assert soaks.sizes(1, 2, 'ZMQ_CHAOS_NOT_SET')[0] == 1
     monkeypatch.setenv('ZMQ_CHAOS_SECONDS', '600')
     assert soaks.sizes(1, 2, 'ZMQ_CHAOS_SECONDS') == [600]
+
+
+@pytest.mark.skipif('PYTEST_XDIST_WORKER' not in os.environ,
+                    reason='all tests run in one process')
+@pytest.mark.xdist_group('a')
+def test_tests_of_a_group_are_kept_together(request):
+    assert request.node.nodeid.endswith('@a')
