@@ -3,11 +3,13 @@
 
 import ast
 import pathlib
+import subprocess
 import sys
 
 import pytest
 
 import zmq_threaded
+from tests.support import processes
 
 PACKAGE = pathlib.Path(zmq_threaded.__file__).parent
 FILES = sorted(str(path.relative_to(PACKAGE))
@@ -126,3 +128,11 @@ def test_each_module_has_one_name_everywhere():
     several = {module for module, names in names_of_modules().items()
                if len(names) > 1}
     assert several <= SEVERAL_NAMES
+
+
+def test_a_receiver_starts_without_what_only_services_need():
+    """It is back the sooner after a crash."""
+    program = ('import sys, zmq_threaded.receiver.main; '
+               'sys.exit("oslo_messaging" in sys.modules)')
+    assert subprocess.run([sys.executable, '-c', program],
+                          env=processes.ENVIRONMENT).returncode == 0

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collects the facts of one driver in one process."""
 
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -78,8 +77,9 @@ class Collector:
             or recent.Recent() for each in listening}
         return {
             'kind': 'runtime',
-            'process': process(self._settings, self._ipc_dir,
-                               counts.get('descriptors_left', 0)),
+            'process': processes.configured(
+                self._settings, self._ipc_dir,
+                counts.get('descriptors_left', 0)),
             'registry': self._of_registry(now),
             'counts': counts, 'minute': self._recent.growth(now, counts),
             'services': [self._service(each, now) for each in listening],
@@ -167,17 +167,6 @@ class Pending:
                 'unacknowledged': self._outbox.pending(),
                 'outbox_silent': 0.0 if asked_at is None
                 else round(now - asked_at, 1)}
-
-
-def process(settings: options.Settings, ipc_dir: str,
-            descriptors_left: int) -> dict[str, Any]:
-    """What this process is, and how it is configured."""
-    return {**processes.myself(), 'host': settings.host,
-            'topology': settings.topology,
-            'encryption': settings.encryption,
-            'bridge': settings.bridge_send if settings.bridge else '',
-            'ipc_dir': ipc_dir, 'threads': threading.active_count(),
-            'descriptors_left': descriptors_left}
 
 
 def _topics(listened: Iterable[topics.Topic]) -> dict[str, Any]:

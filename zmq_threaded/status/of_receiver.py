@@ -9,7 +9,7 @@ from zmq_threaded import counters as counting
 from zmq_threaded import options
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
-from zmq_threaded.status import collector
+from zmq_threaded.status import processes
 from zmq_threaded.status import publisher as publishers
 from zmq_threaded.status import recent
 
@@ -23,8 +23,8 @@ def made(settings: options.Settings, ipc_dir: str,
         counts = counters.snapshot()
         return {
             'kind': 'receiver',
-            'process': collector.process(settings, ipc_dir,
-                                         descriptors.left()),
+            'process': processes.configured(settings, ipc_dir,
+                                            descriptors.left()),
             'counts': counts,
             'minute': growth.growth(time.monotonic(), counts),
             'receiver': {

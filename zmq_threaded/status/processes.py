@@ -6,10 +6,12 @@ import os
 import pwd
 import socket
 import sys
+import threading
 import time
 from importlib import metadata
 from typing import Any
 
+from zmq_threaded import options
 from zmq_threaded import texts
 from zmq_threaded import wire
 
@@ -19,6 +21,17 @@ _TICKS = os.sysconf('SC_CLK_TCK')
 _STATE, _BEGAN = 0, 19
 _STANDS_STILL, _DEAD = 'Tt', 'ZX'
 _NAME = 100
+
+
+def configured(settings: options.Settings, ipc_dir: str,
+               descriptors_left: int) -> dict[str, Any]:
+    """What this process is, and how it is configured."""
+    return {**myself(), 'host': settings.host,
+            'topology': settings.topology,
+            'encryption': settings.encryption,
+            'bridge': settings.bridge_send if settings.bridge else '',
+            'ipc_dir': ipc_dir, 'threads': threading.active_count(),
+            'descriptors_left': descriptors_left}
 
 
 def myself() -> dict[str, Any]:
