@@ -69,7 +69,7 @@ def test_driver_is_made_as_every_driver():
     [
         (driver.ZmqDriver, {'counters', 'unacknowledged'}),
         (bridge_driver.BridgeDriver, {'counters', 'unacknowledged'}),
-        (listener.ZmqListener, set()),
+        (listener.ZmqListener, {'tell_other_half'}),
         (bridge_listener.BridgeListener, set()),
         (incoming.Incoming, {'begin', 'is_notification', 'refuse_busy'}),
     ],

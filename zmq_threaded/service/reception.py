@@ -120,7 +120,7 @@ class Reception:
             self._refuse_ours(envelope, message, wire.MALFORMED, 'a message '
                               'with this id is held or being run already')
         elif self._is_duplicate(envelope, message):
-            self._counters.add('duplicates_dropped')
+            pass
         elif not self.accepting:
             self._refuse_ours(envelope, message, wire.STOPPING)
         elif message.kind in _FREE and self.stalls.is_waking():
@@ -167,8 +167,11 @@ class Reception:
         if known is not None:
             # The connection on which it came first may be dead.
             known.envelope = envelope
+            self._counters.add('duplicates_dropped')
             return True
         if self.held.was_seen(message.id):
+            # First, for whoever gets the answer may look at the count.
+            self._counters.add('duplicates_dropped')
             self._replies.acknowledge(envelope, message.id)
             return True
         return False
