@@ -32,6 +32,7 @@ class Operations:
     :param recovered: called when the registry answers again
     :ivar why: why the last operation failed; '' if the registry answers
     :ivar failed_at: when an operation failed last, in monotonic seconds
+    :ivar is_closing: what fails from now on was interrupted by us
 
     Thread: registry; any for `why` and trouble().
     """
@@ -49,6 +50,7 @@ class Operations:
         self._since = 0.0
         self.why = ''
         self.failed_at = -math.inf
+        self.is_closing = False
 
     def trouble(self) -> tuple[float, str] | None:
         """Since when the registry fails, in monotonic seconds, and why; or
@@ -101,7 +103,7 @@ class Operations:
             self._since = now
         # As text: the error itself holds on to the connection.
         self.why = self._explain(error)
-        if not is_told and self._may_warn.allows():
+        if not (is_told or self.is_closing) and self._may_warn.allows():
             LOG.warning('The registry fails in %s, going on with what is '
                         'known: %s', kind, self.why)
 

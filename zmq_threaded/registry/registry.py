@@ -204,7 +204,7 @@ class Registry:
         """Ask the thread to end. It ends within seconds, though the registry
         hang.
         """
-        self._closed = True
+        self._closed = self._operations.is_closing = True
         self._store.hurry()
         self._loop.stop()
 
