@@ -121,8 +121,8 @@ class Cloud:
 
 @pytest.fixture(params=[
     pytest.param((True, 1), id='receiver'),
-    pytest.param((True, 11), id='receiver-33', marks=pytest.mark.soak),
-    pytest.param((False, 11), id='direct-33', marks=pytest.mark.soak)])
+    pytest.param((True, 11), id='receiver-33', marks=pytest.mark.long),
+    pytest.param((False, 11), id='direct-33', marks=pytest.mark.long)])
 def cloud(request, no_leaks, ipc_dir, tmp_path):
     ring = encryption.KeyRing(tmp_path)
     for letter in 'abc':

@@ -85,7 +85,8 @@ def _numbers(folder):
                 .split(b'}')[0]) for each in found}
 
 
-@pytest.mark.parametrize('copies', soaks.sizes(8, 100))
+@pytest.mark.parametrize('copies', soaks.sizes(
+    8, 100, mark=pytest.mark.long))
 def test_no_copy_lacks_what_was_accepted(node, tmp_path, copies):
     writer = Writer(node, str(tmp_path))
     for number in range(copies):

@@ -106,7 +106,7 @@ def broker():
         yield broker
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.xdist_group('rabbit')
 @pytest.mark.parametrize('send', ['other', 'zmq'])
 @pytest.mark.parametrize('name', sorted(_COUNTS))
@@ -123,7 +123,7 @@ def encrypted(tmp_path, monkeypatch):
     return ring.query('all', 'required')
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.parametrize('name', _NAMES)
 def test_suite_over_encrypted_tcp(encrypted, run_suite, ipc_dir, name):
     url = _url(ipc_dir, rpc_zmq_transport='tcp', rpc_zmq_host='127.0.0.1',
@@ -131,7 +131,7 @@ def test_suite_over_encrypted_tcp(encrypted, run_suite, ipc_dir, name):
     assert run_suite(url, name) == _passed(_COUNTS[name])
 
 
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.parametrize('name', _NAMES)
 def test_suite_through_an_encrypted_receiver(encrypted, run_suite, ipc_dir,
                                              name):
