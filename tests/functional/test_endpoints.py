@@ -78,7 +78,7 @@ def test_the_caller_is_told_of_what_is_no_exception(node):
     # More of them than there are workers, each of which goes on.
     assert client.call({}, 'echo', value=1) == 1
     waiting.until(lambda: len(server.endpoint.seen) == 12)
-    assert held_by(server).unanswered() == 0
+    waiting.until(lambda: held_by(server).unanswered() == 0)
 
 
 def test_a_monitored_call_ends_too(node):
