@@ -24,7 +24,8 @@ UPDATE = 1
 # A short life of records would be over, now and then, on a busy machine.
 QUICK = {'zmq_target_update': UPDATE, 'zmq_target_expire': 30}
 # Seconds within which all has to be named.
-WITHIN = 15
+# Seconds; 15 on a machine that does nothing else.
+WITHIN = 45
 
 
 @pytest.fixture(scope='module')
