@@ -142,6 +142,15 @@ def test_a_dead_process_is_named_by_what_is_lost():
                           listed={})) == ['unlisted']
 
 
+@pytest.mark.parametrize('listed, is_named', [(None, True), ({}, False)])
+def test_a_process_that_ended_right_after_its_registration_is_named(
+        listed, is_named):
+    cloud = cloud_of(document(services=[service(listed=False)]), document('b'),
+                     listed=listed)
+    cloud.processes[0].state = processes.GONE
+    assert ('died' in kinds(cloud)) == is_named
+
+
 def test_a_receiver_is_named_once_and_not_what_is_behind_it():
     behind = document(services=[service()], receiver={
         'expected': True, 'there': False, 'endpoint': 'tcp://node-1:9501'},

@@ -157,12 +157,14 @@ def _last_said(process: clouds.Process) -> str:
 def _gone(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
     served = {problem.name_of(service) for process, service in cloud.services()
               if not process.is_gone()}
+    listed = {instance_id.hex() for instance_id in cloud.listed}
     named = _silent_nodes(cloud)
     for process in cloud.processes:
         if not process.is_gone() or process.host in named:
             continue
+        # A process may end between its registration and its next document.
         lost = [service for service in process.facts['services']
-                if service['listed']
+                if (service['listed'] or service['id'] in listed)
                 and problem.name_of(service) not in served]
         held = process.facts['unacknowledged']
         if not lost and not held:
@@ -238,7 +240,7 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
     for (exchange, topic, server, where), held in found.items():
         count = sum(each['count'] for _, each in held)
         oldest = max(each['oldest'] for _, each in held)
-        name = f'{topic}.{server}' if server else topic
+        name = problem.name_at(topic, server)
         senders = problem.names([process for process, _ in held])
         text = f'{count} messages have waited for up to {oldest:.0f} s for '
         if where in _DROPPED:
