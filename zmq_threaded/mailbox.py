@@ -8,6 +8,7 @@ line of the program: what they use is one step under the GIL, or guarded by a
 reentrant lock.
 """
 
+import _thread
 import collections
 import contextlib
 import io
@@ -15,6 +16,7 @@ import os
 import queue
 import select
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -125,6 +127,45 @@ class Mailbox:
         return items
 
 
+class Answers:
+    """What other threads tell one that waits for it until a deadline.
+
+    Not a queue: SimpleQueue.get(timeout) of CPython 3.11 waits for ever when a
+    signal handler takes longer than what was left, and a handler may stop a
+    server and wait for it. A lock looks at the clock again.
+
+    Thread: any for put(), which is safe in a signal handler; caller for get().
+    """
+
+    __slots__ = ('_items', '_gate')
+
+    def __init__(self) -> None:
+        self._items: collections.deque[Any] = collections.deque()
+        self._gate = _thread.allocate_lock()
+        self._gate.acquire()
+
+    def put(self, item: Any) -> None:
+        """Add an item behind all others, and wake the thread that waits."""
+        self._items.append(item)
+        # Open already: whoever waits is about to look.
+        with contextlib.suppress(RuntimeError):
+            self._gate.release()
+
+    def get(self, deadline: float) -> Any:
+        """The oldest item, which is then no longer there.
+
+        :param deadline: monotonic seconds
+        :raises: queue.Empty when none came until then
+        """
+        while True:
+            is_over = not (self._items or self._gate.acquire(
+                timeout=max(0.0, deadline - time.monotonic())))
+            with contextlib.suppress(IndexError):
+                return self._items.popleft()
+            if is_over:
+                raise queue.Empty
+
+
 class PolledMailbox:
     """The items for a thread that waits for descriptors as well.
 
@@ -189,16 +230,16 @@ def ask(put: Callable[[Any], object], question: Callable[[], Any],
         limit: float, default: Any = None) -> Any:
     """Have another thread call a function, and wait for what it returns.
 
-    Safe in a signal handler, for it waits in a queue of its own.
+    Safe in a signal handler, for the answer is its own.
 
     :param put: that of a mailbox whose items are called by its thread
     :param question: called there without arguments
     :param limit: seconds to wait
     :param default: what is returned when there was no answer in time
     """
-    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    put(lambda: answer.put(question()))
+    answers = Answers()
+    put(lambda: answers.put(question()))
     try:
-        return answer.get(timeout=limit)
+        return answers.get(time.monotonic() + limit)
     except queue.Empty:
         return default

@@ -2,7 +2,9 @@
 """What a thread gets from others, and how it is woken."""
 
 import collections
+import contextlib
 import os
+import queue
 import select
 import signal
 import threading
@@ -12,6 +14,9 @@ import pytest
 
 from tests.support import waiting
 from zmq_threaded import mailbox
+from zmq_threaded.client import room
+from zmq_threaded.journal import steps
+from zmq_threaded.service import finished
 
 DEADLINE = 20.0
 
@@ -373,3 +378,91 @@ def test_without_an_answer_in_time_there_is_the_default():
     assert mailbox.ask(made.put, lambda: 'answer', 0.01, 'late') == 'late'
     for question in made.take(0, 10):
         question()      # a late answer harms nobody
+
+
+# Answers
+
+
+@contextlib.contextmanager
+def slow_handler(seconds):
+    """A signal handler interrupts the main thread soon, for so long."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(seconds))
+    main = threading.main_thread().ident
+    thread = later(lambda: signal.pthread_kill(main, signal.SIGUSR1))
+    try:
+        yield
+    finally:
+        thread.join(DEADLINE)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_answers_come_in_their_order():
+    answers = mailbox.Answers()
+    for number in None, 1, 2:
+        answers.put(number)
+    soon = time.monotonic() + DEADLINE
+    assert [answers.get(soon) for _ in range(3)] == [None, 1, 2]
+    with pytest.raises(queue.Empty):
+        answers.get(time.monotonic())
+
+
+def test_who_waits_for_an_answer_is_woken():
+    answers = mailbox.Answers()
+    began = time.monotonic()
+    for number in range(3):
+        thread = later(lambda: answers.put(number))
+        assert answers.get(began + DEADLINE) == number
+        thread.join(DEADLINE)
+    assert time.monotonic() - began < DEADLINE / 2
+
+
+def test_an_answer_is_waited_for_until_the_deadline():
+    began = time.monotonic()
+    with pytest.raises(queue.Empty):
+        mailbox.Answers().get(began + 0.05)
+    assert 0.04 <= time.monotonic() - began < DEADLINE / 2
+
+
+def test_no_answer_is_lost_between_threads():
+    answers, count = mailbox.Answers(), 2000
+    found = []
+
+    def take():
+        for _ in range(count):
+            found.append(answers.get(time.monotonic() + DEADLINE))
+    takers = [threading.Thread(target=take) for _ in range(2)]
+    for thread in takers:
+        thread.start()
+    for number in range(2 * count):
+        answers.put(number)
+    for thread in takers:
+        thread.join(2 * DEADLINE)
+    assert sorted(found) == list(range(2 * count))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize('wait', [
+    lambda soon: mailbox.Answers().get(soon),
+    lambda soon: mailbox.ask(lambda question: None, dict, 0.2, queue.Empty),
+    lambda soon: room.Admission().wait(soon),
+    lambda soon: steps.Keep(None).wait(soon),
+    lambda soon: finished.Finished().wait(soon)])
+def test_a_slow_signal_handler_lets_nobody_wait_for_ever(wait):
+    """The queue of CPython 3.11 does."""
+    began = time.monotonic()
+    with slow_handler(0.4):
+        with contextlib.suppress(queue.Empty):
+            assert wait(began + 0.2) in (False, queue.Empty)
+    assert time.monotonic() - began < DEADLINE
+
+
+def test_a_signal_handler_may_give_the_answer():
+    answers = mailbox.Answers()
+    before = signal.signal(signal.SIGUSR1, lambda *_: answers.put('here'))
+    main = threading.main_thread().ident
+    thread = later(lambda: signal.pthread_kill(main, signal.SIGUSR1))
+    try:
+        assert answers.get(time.monotonic() + DEADLINE) == 'here'
+    finally:
+        thread.join(DEADLINE)
+        signal.signal(signal.SIGUSR1, before)

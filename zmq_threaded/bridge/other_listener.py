@@ -10,6 +10,7 @@ from zmq_threaded import backoff
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.bridge import other as others
+from zmq_threaded.bridge import patience
 from zmq_threaded.bridge import prefetched
 
 LOG = logs.get(__name__)
@@ -21,7 +22,6 @@ _FIRST_WAIT, _LAST_WAIT, _JITTER = 0.5, 10.0, 0.2
 # The rabbit driver acknowledges notifications in a thread of its own, every
 # millisecond, which its cleanup() ends without a last look.
 _LAST_ACKNOWLEDGEMENTS = 0.1
-_POLL = 0.005
 
 
 class OtherListener:
@@ -54,7 +54,8 @@ class OtherListener:
         """
         self._pid = os.getpid()
         threads.started(self._run, THREAD, callback)
-        if not _wait(lambda: self._was_tried, _START_LIMIT):
+        if not patience.until(lambda: self._was_tried,
+                              time.monotonic() + _START_LIMIT):
             LOG.warning('zmq: the bridge does not listen on %s for %s yet; '
                         'the service goes on without', self._other,
                         self._what)
@@ -164,16 +165,3 @@ class OtherListener:
             self._woken.get(timeout=seconds)
         except queue.Empty:
             pass
-
-
-def _wait(condition, limit):
-    """Wait in any thread, in a signal handler too, which no lock bears.
-
-    :returns: whether it came true in time
-    """
-    deadline = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL)
-    return True

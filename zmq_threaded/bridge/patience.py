@@ -11,6 +11,20 @@ _MEMORY = 60.0
 _POLL = 0.005
 
 
+def until(condition: Callable[[], bool], deadline: float) -> bool:
+    """Wait for a condition in any thread, in a signal handler too, which no
+    lock bears.
+
+    :param deadline: monotonic seconds
+    :returns: whether it came true in time
+    """
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
 class Patience:
     """One deadline for all that a driver has to stop and to close, for if
     its broker hangs, all of that hangs: it is not waited for one by one.
@@ -30,10 +44,8 @@ class Patience:
         :returns: whether it came true in time
         """
         deadline = self._of_now(time.monotonic())
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL)
+        if not until(condition, deadline):
+            return False
         if time.monotonic() <= deadline:
             self._deadline = None
         return True

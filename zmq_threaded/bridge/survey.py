@@ -3,9 +3,11 @@
 
 import contextlib
 import queue
+import time
 from collections.abc import Iterable
 from typing import Any
 
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded.bridge import other as others
 from zmq_threaded.bridge import other_listener
@@ -33,11 +35,11 @@ def ask(conf: Any, url: str, names: Iterable[str]) -> Queues:
     why = other.why_unreachable()
     if why:
         raise CannotAsk(why)
-    answer: queue.SimpleQueue = queue.SimpleQueue()
+    answer = mailbox.Answers()
     # The rabbit driver tries for ever.
     threads.started(_ask, other_listener.THREAD, driver, list(names), answer)
     try:
-        found = answer.get(timeout=_LIMIT)
+        found = answer.get(time.monotonic() + _LIMIT)
     except queue.Empty:
         raise CannotAsk(f'no answer in {_LIMIT:.0f} s') from None
     if isinstance(found, Exception):

@@ -3,11 +3,11 @@
 
 import dataclasses
 import enum
-import queue
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from zmq_threaded import mailbox
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import room
@@ -59,7 +59,7 @@ class Delivery:
     :ivar sent_at: when it was sent last, in monotonic seconds
     :ivar held_up: what this process lacked when it tried to send the message
         last, '' for nothing
-    :ivar waiter: queue of the thread that waits for events of it, or None
+    :ivar waiter: mailbox.Answers of the thread that waits for events of it
     :ivar destination: where the messages of its topic are counted
     :ivar kept: journal.kept.Kept of a message that lies in a journal, or None
     :ivar part: the row of the journal that says where it goes, 0 for none
@@ -79,7 +79,7 @@ class Delivery:
     spread: bool = False
     attempts: int | None = None
     client_timeout: float = 0.0
-    waiter: queue.SimpleQueue | None = None
+    waiter: mailbox.Answers | None = None
     destination: room.Destination | None = None
     since: float = dataclasses.field(default_factory=time.monotonic)
     sent_at: float = 0.0

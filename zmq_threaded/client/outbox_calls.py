@@ -8,6 +8,7 @@ import time
 
 from zmq_threaded import counters as counts
 from zmq_threaded import errors
+from zmq_threaded import mailbox
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
@@ -48,7 +49,7 @@ class OutboxCalls:
         """
         delivery = deliveries.Delivery(
             kind=wire.CALL, topic=topic, body=body, flags=flags,
-            expires=deadline, attempts=attempts, waiter=queue.SimpleQueue(),
+            expires=deadline, attempts=attempts, waiter=mailbox.Answers(),
             client_timeout=min(float(monitor_timeout), wire.LONGEST_TIMEOUT),
             chosen=chosen)
         try:
@@ -80,8 +81,7 @@ class OutboxCalls:
     def _next(self, delivery, until):
         """What has happened to a call: (event, detail)."""
         try:
-            event, detail = delivery.waiter.get(
-                timeout=max(0.0, until - time.monotonic()))
+            event, detail = delivery.waiter.get(until)
         except queue.Empty:
             event, detail = deliveries.EXPIRED, None
         if event == deliveries.EXPIRED:

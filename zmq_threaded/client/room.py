@@ -6,9 +6,9 @@ sender waits for room.
 import collections
 import itertools
 import queue
-import time
 from collections.abc import Callable
 
+from zmq_threaded import mailbox
 from zmq_threaded import topic as topics
 
 
@@ -28,7 +28,7 @@ class Admission:
 
     def __init__(self, on_call: Callable | None = None):
         self._on_call = on_call or Admission.admit
-        self._answers: queue.SimpleQueue = queue.SimpleQueue()
+        self._answers = mailbox.Answers()
         self._claims = itertools.count()
         self.abandoned = False
         self.refusal: str | None = None
@@ -38,8 +38,7 @@ class Admission:
         monotonic seconds
         """
         try:
-            return self._answers.get(
-                timeout=max(0.0, deadline - time.monotonic()))
+            return self._answers.get(deadline)
         except queue.Empty:
             return not self.abandon()
         except BaseException:

@@ -11,6 +11,7 @@ import threading
 import time
 
 from zmq_threaded import errors
+from zmq_threaded import mailbox
 from zmq_threaded import options
 from zmq_threaded import runtimes
 from zmq_threaded import threads
@@ -87,9 +88,9 @@ class Sender:
         :param at_least_once: see call()
         :raises: MessageDeliveryFailure, MessageUndeliverable
         """
-        waiter: queue.SimpleQueue | None = None
+        waiter: mailbox.Answers | None = None
         if attempts is not None:
-            waiter, flags = queue.SimpleQueue(), flags | wire.CONFIRM
+            waiter, flags = mailbox.Answers(), flags | wire.CONFIRM
         now = time.monotonic()
         delivery = deliveries.Delivery(
             kind=kind, topic=topic, body=body, flags=flags,
@@ -123,8 +124,7 @@ class Sender:
 
 def _wait_until_taken(outbox, delivery, deadline):
     try:
-        event, detail = delivery.waiter.get(
-            timeout=max(0.0, deadline - time.monotonic()))
+        event, detail = delivery.waiter.get(deadline)
     except queue.Empty:
         outbox.withdraw(delivery)
         event, detail = deliveries.FAILED, (
@@ -136,7 +136,7 @@ def _wait_until_taken(outbox, delivery, deadline):
 def _deadline(now, timeout):
     # Waiting for ever: queues and locks refuse an infinite timeout.
     return now + min(outbox_calls.FOR_EVER,
-                                  math.inf if timeout is None else timeout)
+                     math.inf if timeout is None else timeout)
 
 
 def _lack(of_delivery=''):

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the journal thread is asked to write, and whom it tells."""
 
-import queue
-import time
 from collections.abc import Callable
 from typing import Any
 
+from zmq_threaded import mailbox
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.journal import file as files
 
@@ -24,15 +23,14 @@ class Keep:
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
-        self._answers: queue.SimpleQueue = queue.SimpleQueue()
+        self._answers = mailbox.Answers()
 
     def wait(self, deadline: float) -> str:
         """:param deadline: monotonic seconds
         :raises: queue.Empty at the deadline
         :returns: why the message was not written, '' if it was
         """
-        return self._answers.get(timeout=max(0.0,
-                                             deadline - time.monotonic()))
+        return self._answers.get(deadline)
 
     def answer(self, why: str) -> None:
         self._answers.put(why)

@@ -6,6 +6,7 @@ would hold up all messages of the process. So libzmq gets numbers only.
 """
 
 import collections
+import contextlib
 import math
 import queue
 import socket
@@ -13,6 +14,7 @@ import threading
 import time
 
 from zmq_threaded import logs
+from zmq_threaded import mailbox
 from zmq_threaded import threads
 from zmq_threaded.net import descriptors
 
@@ -106,14 +108,11 @@ class Resolver:
         :param deadline: monotonic seconds; at most PATIENCE is waited
         :raises: Unresolved
         """
-        answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        answered = mailbox.Answers()
         addresses = self.look(name, lambda: answered.put(True))
         if addresses is None:
-            limit = min(deadline, time.monotonic() + PATIENCE)
-            try:
-                answered.get(timeout=max(0.0, limit - time.monotonic()))
-            except queue.Empty:
-                pass
+            with contextlib.suppress(queue.Empty):
+                answered.get(min(deadline, time.monotonic() + PATIENCE))
             addresses = self._now(name)
         return addresses
 

@@ -129,14 +129,14 @@ class Registry:
     def _wait_for_look_up(self, topic: topics.Topic, deadline: float,
                           within: float) -> float | None:
         """As ask() says; raises Nobody at the deadline. In any thread."""
-        looked: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        looked = mailbox.Answers()
         self.ask(topic, looked.put, within)
         if self._closed:
             # Looked at last: what is asked behind the thread's end is never
             # answered, and a deadline may be years away.
             raise errors.Nobody(False, 'the driver was closed')
         try:
-            return looked.get(timeout=max(0.0, deadline - time.monotonic()))
+            return looked.get(deadline)
         except queue.Empty:
             raise errors.Nobody(False, self.cache.explain(topic)) from None
 

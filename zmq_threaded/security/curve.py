@@ -92,8 +92,3 @@ def user_of(frame: zmq.Frame) -> bytes:
         return str(frame.get(USER_ID)).encode()
     except zmq.ZMQError:
         return b''
-
-
-def connection_of(frame: zmq.Frame) -> int:
-    """The descriptor of the connection over which a frame came."""
-    return int(frame.get(zmq.SRCFD))

@@ -5,6 +5,7 @@ from typing import Any
 
 from zmq_threaded import counters as counts
 from zmq_threaded import logs
+from zmq_threaded.net import multiparts
 from zmq_threaded.net import tcp_connections
 from zmq_threaded.security import access as accesses
 from zmq_threaded.security import curve
@@ -56,7 +57,7 @@ class Revocations:
         if not user or self._access.is_trusted(user):
             self._trusted.add(client)
             return False
-        self._end(curve.connection_of(frame), user)
+        self._end(multiparts.connection_of(frame), user)
         return True
 
     def _end(self, fd: int, user: bytes) -> None:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sign that something has ended, for all who wait."""
+
+import signal
+import threading
+import time
+
+from zmq_threaded.service import finished
+
+DEADLINE = 20.0
+
+
+def test_all_who_wait_are_woken_and_so_is_who_comes_later():
+    sign, woken = finished.Finished(), []
+    threads = [threading.Thread(target=lambda: woken.append(
+        sign.wait(time.monotonic() + DEADLINE))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    assert not sign.is_set() and not woken
+    sign.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert woken == [True] * 10
+    assert sign.is_set() and sign.wait(time.monotonic())
+
+
+def test_nobody_waits_longer_than_the_deadline():
+    sign, began = finished.Finished(), time.monotonic()
+    assert not sign.wait(began + 0.05)
+    assert 0.04 <= time.monotonic() - began < DEADLINE / 2
+
+
+def test_a_signal_handler_waits_while_its_own_thread_does():
+    sign, found = finished.Finished(), []
+    until = time.monotonic() + DEADLINE
+    before = signal.signal(signal.SIGUSR1,
+                           lambda *_: found.append(sign.wait(until)))
+    main = threading.main_thread().ident
+    threads = [
+        threading.Timer(0.05, lambda: signal.pthread_kill(main,
+                                                          signal.SIGUSR1)),
+        threading.Timer(0.2, sign.set)]
+    try:
+        for thread in threads:
+            thread.start()
+        found.append(sign.wait(until))
+        assert found == [True, True]
+        assert time.monotonic() < until
+    finally:
+        for thread in threads:
+            thread.join(DEADLINE)
+        signal.signal(signal.SIGUSR1, before)
