@@ -4,6 +4,7 @@
 The caller's own thread sends and waits, so that no reply wakes another.
 """
 
+import contextlib
 import os
 import time
 
@@ -114,8 +115,11 @@ class _Connection:
         if self._pid == os.getpid():
             self._sockets.close(self.socket)
 
-    # An exception may end the thread that has it at any line.
-    __del__ = close
+    def __del__(self):
+        # An exception may end the thread that has it at any line; the first
+        # ones of __init__ are among these.
+        with contextlib.suppress(AttributeError):
+            self.close()
 
 
 class Requests:
