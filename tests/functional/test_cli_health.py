@@ -145,8 +145,8 @@ def test_what_is_wrong_with_others_is_shown_and_no_fault(node, process):
     client = node.client(transport)
     client.call({}, 'echo', value=1)
     parts = rpc.driver(transport)._runtimes.current()
-    topic = parts._registry.cache.entries()[0]
-    parts._registry.cache.complaints.unreachable(topic.listed[0], 'a wall')
+    topic = parts.registry.cache.entries()[0]
+    parts.registry.cache.complaints.unreachable(topic.listed[0], 'a wall')
     said = becomes(node, 0, 'a wall')
     assert any(wrong['of_others'] for each in said['processes']
                for wrong in each['troubles'])

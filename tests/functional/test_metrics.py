@@ -18,6 +18,7 @@ from tests.support import processes
 from tests.support import waiting
 from zmq_threaded.metrics import families
 from zmq_threaded.metrics import serving
+from zmq_threaded.registry import stamps
 from zmq_threaded.status import fact_files
 
 parser = pytest.importorskip('prometheus_client.parser')
@@ -120,6 +121,23 @@ def test_two_drivers_of_a_process_are_one(node):
     assert total(samples(text), 'sockets') >= 2
 
 
+@pytest.mark.parametrize('order', [1, -1])
+def test_of_two_drivers_of_a_process_the_silent_one_counts(node, order):
+    node.query.update(FAST)
+    node.server()
+    young = waiting.until(lambda: next(fact_files.read(node.ipc_dir), None))
+    stamp = bytes.fromhex(young['stamp'])
+    where, when = stamp[:-stamps.TIME_SIZE], stamp[-stamps.TIME_SIZE:]
+    earlier = int.from_bytes(when, 'big') - 5_000_000_000
+    silent = {**young, 'stamp': (where + earlier.to_bytes(
+        stamps.TIME_SIZE, 'big')).hex()}
+    ages = [sample.value
+            for family in families.families([young, silent][::order])
+            for sample in family.samples
+            if sample.name == 'zmq_threaded_facts_age_seconds']
+    assert len(ages) == 1 and ages[0] >= 5
+
+
 def test_what_others_wrote_does_no_harm(node):
     node.query.update(FAST)
     node.server()
@@ -129,12 +147,15 @@ def test_what_others_wrote_does_no_harm(node):
          if each['services'] and each['services'][0]['listed']), None))
     document['process']['name'] = 'a"b\nc\\'
     document['counts']['x y"} 1\n'] = 7
-    document['services'][0]['topics'] = []
     document['services'][0]['waiting'] = {'counts': [1] * 500, 'sum': -1}
-    with open(os.path.join(folder, 'strange.json'), 'w') as file:
-        json.dump(document, file)
-    found = samples(serving.text(node.ipc_dir))
-    assert total(found, 'service_listed', process='a"b\nc\\') == 1
+    for topics in [], [['exchange']], [['one', 'two', 'many']]:
+        document['services'][0]['topics'] = topics
+        with open(os.path.join(folder, 'strange.json'), 'w') as file:
+            json.dump(document, file)
+        found = samples(serving.text(node.ipc_dir))
+        assert total(found, 'service_listed', process='a"b\nc\\') == 1
+        done = cli.run('status', '--transport-url', node.url())
+        assert 'Traceback' not in done.stderr and 'Topics' in done.stdout
 
 
 def test_each_counter_and_gauge_of_the_page_has_its_meaning():

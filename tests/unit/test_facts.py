@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies
 
@@ -81,6 +82,7 @@ _JSON = strategies.recursive(
                               max_size=3), max_leaves=10)
 
 
+@example({'services': [{'topics': [[], ['a'], ['a', 1], list('abc'), 5]}]})
 @given(strategies.fixed_dictionaries({}, optional={
     name: _JSON for name in ('process', 'services', 'sent', 'pending',
                              'receiver', 'registry', 'counts', 'seq', 'at',
@@ -91,8 +93,9 @@ def test_a_hostile_document_has_the_types_that_readers_rely_on(fields):
     assert isinstance(found['process']['pid'], (int, float))
     assert isinstance(found['stamp'], str)
     for each in found['services']:
-        assert all(isinstance(part, str) for topic in each['topics']
-                   for part in topic)
+        assert all(len(topic) == 2 and all(isinstance(part, str)
+                                           for part in topic)
+                   for topic in each['topics'])
         assert isinstance(each['waiting']['counts'], list)
     assert isinstance(found['receiver']['there'], bool)
 

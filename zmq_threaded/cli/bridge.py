@@ -92,7 +92,7 @@ def _topics(there):
     topics: dict[str, Topic] = {}
     for process in there:
         for service in process.facts['services']:
-            for name in {names[-1] for names in service['topics'] if names}:
+            for name in {name for _, name in service['topics']}:
                 _count(topics.setdefault(name, Topic(name)), service,
                        bool(process.facts['process']['bridge']))
     return [topics[name] for name in sorted(topics)]

@@ -4,7 +4,6 @@
 import dataclasses
 from typing import Any
 
-from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import histogram
@@ -66,9 +65,8 @@ def parts(cloud: clouds.Cloud, chosen: Chosen) -> list[Any]:
               ('Unacknowledged messages',
                ('process', 'topic', 'count', 'oldest', 'where', 'to'),
                found['senders'])]
-    shown = [output.Table(title, columns, [
-        [overview.shown(row[column]) for column in columns] for row in rows])
-        for title, columns, rows in tables if rows]
+    shown = [overview.table(title, columns, rows)
+             for title, columns, rows in tables if rows]
     return shown or ['Nothing is known of that.']
 
 
@@ -76,8 +74,7 @@ def instances(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:
     """A row for each instance."""
     rows = [_told(process, service) for process, service in cloud.services()
             if chosen.has(process) and not process.is_gone()
-            and chosen.has_topic({topic[-1] for topic in service['topics']
-                                  if topic})]
+            and chosen.has_topic(set(_topics(service)))]
     if chosen.process is None:
         rows += [_listed(listed) for listed in problem.older_instances(cloud)
                  if chosen.node in (None, listed.instance.host)
@@ -90,7 +87,7 @@ def _told(process: clouds.Process, service: dict[str, Any]
           ) -> dict[str, Any]:
     about = process.facts['process']
     row = {'instance': service['id'],
-           'topic': [topic[-1] for topic in service['topics'] if topic],
+           'topic': _topics(service),
            'server': service['server'], 'pool': service['pool'],
            'host': process.host, 'process': f'{about["name"]} {about["pid"]}',
            'user': about['user'], 'version': about['version'],
@@ -106,6 +103,10 @@ def _told(process: clouds.Process, service: dict[str, Any]
     return row
 
 
+def _topics(service: dict[str, Any]) -> list[str]:
+    return [name for _, name in service['topics']]
+
+
 def _listed(listed: clouds.Listed) -> dict[str, Any]:
     instance = listed.instance
     unknown = dict.fromkeys(_INSTANCES, '')
@@ -118,8 +119,7 @@ def _listed(listed: clouds.Listed) -> dict[str, Any]:
 
 def _processes(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:
     serving = {process.facts['id'] for process, service in cloud.services()
-               if chosen.has_topic({topic[-1] for topic in service['topics']
-                                    if topic})}
+               if chosen.has_topic(set(_topics(service)))}
     return [{
         'process': str(process), 'host': process.host,
         'user': about['user'], 'version': about['version'],

@@ -8,16 +8,15 @@ processes of this node have published in their directory.
 
 import argparse
 import math
-import queue
 from typing import Any
 
 from zmq_threaded import ipc_directory
 from zmq_threaded import options
-from zmq_threaded import threads
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import green
 from zmq_threaded.cli import output
 from zmq_threaded.health import of_node
+from zmq_threaded.registry import asking
 from zmq_threaded.status import fact_files
 
 # Seconds within which the registry has to answer; and seconds for which, by
@@ -78,22 +77,10 @@ def _nobody(wanted, ipc_dir):
 
 def _registry_trouble(store):
     """Why the registry does not answer in time; '' if it does."""
-    answers: queue.SimpleQueue = queue.SimpleQueue()
-
-    def ask():
-        try:
-            store.lookup(_NOTHING)
-            answers.put('')
-        except Exception as error:
-            answers.put(store.explain(error))
-    threads.started(ask, threads.REGISTRY)
-    try:
-        return answers.get(timeout=_REGISTRY)
-    except queue.Empty:
-        return f'{store.place}: no answer within {_REGISTRY} s'
-    finally:
-        # Whoever it waits for ends with this process.
-        store.hurry()
+    _, trouble = asking.ask(store, lambda: store.lookup(_NOTHING), _REGISTRY)
+    # Whoever it waits for ends with this process.
+    store.hurry()
+    return trouble
 
 
 def _lines(found, trouble, is_well):

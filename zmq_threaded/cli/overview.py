@@ -3,6 +3,7 @@
 
 import collections
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from zmq_threaded.cli import output
@@ -30,24 +31,26 @@ def parts(cloud: clouds.Cloud) -> list[Any]:
                else 'does not answer')
     made = [f'Registry: {known["place"]}, {answers}, {known["records"]} '
             f'records of {known["services"]} services',
-            output.Table('Nodes', _NODES, _cells(nodes(cloud), _NODES)),
-            output.Table('Topics', _TOPICS, _cells(topics(cloud), _TOPICS))]
+            table('Nodes', _NODES, nodes(cloud)),
+            table('Topics', _TOPICS, topics(cloud))]
     waiting = senders(cloud)
     if waiting:
-        made.append(output.Table('Senders of unacknowledged messages',
-                                 _SENDERS, _cells(waiting, _SENDERS)))
+        made.append(table('Senders of unacknowledged messages', _SENDERS,
+                          waiting))
     kept = journals.rows(cloud)
     if kept:
-        made.append(output.Table(f'Journals in {cloud.journals_dir}',
-                                 _JOURNALS, _cells(kept, _JOURNALS)))
+        made.append(table(f'Journals in {cloud.journals_dir}', _JOURNALS,
+                          kept))
     return made
 
 
 _JOURNALS = 'journal', 'owner', 'messages', 'bytes', 'oldest', 'problem'
 
 
-def _cells(rows: Rows, columns: Iterable[str]) -> list[list[object]]:
-    return [[shown(row[column]) for column in columns] for row in rows]
+def table(title: str, columns: Sequence[str], rows: Rows) -> output.Table:
+    """A table of what rows have in these columns, as people read it."""
+    return output.Table(title, columns, [
+        [shown(row[column]) for column in columns] for row in rows])
 
 
 def shown(value: Any) -> object:
@@ -126,9 +129,8 @@ def topics(cloud: clouds.Cloud) -> Rows:
     told: dict[tuple[str, str], list[Any]] = collections.defaultdict(list)
     for process, service in cloud.services():
         if not process.is_gone():
-            for topic in service['topics']:
-                if len(topic) == 2:
-                    told[topic[0], topic[1]].append((process, service))
+            for exchange, name in service['topics']:
+                told[exchange, name].append((process, service))
     older: dict[tuple[str, str], list[clouds.Listed]] = (
         collections.defaultdict(list))
     for listed in problem.older_instances(cloud):
@@ -182,8 +184,7 @@ _SENDERS = ('process', 'topic', 'count', 'oldest', 'where')
 def senders(cloud: clouds.Cloud) -> Rows:
     """A row for each destination of each process that holds messages."""
     rows = [{'process': str(process),
-             'topic': each['topic'] + (f'.{each["server"]}' if each['server']
-                                       else ''),
+             'topic': problem.name_at(each['topic'], each['server']),
              'exchange': each['exchange'], 'count': each['count'],
              'oldest': float(each['oldest'] + min(process.age,
                                                   problem.limit(process))),

@@ -10,14 +10,14 @@ from typing import Any
 
 from zmq_threaded import options
 from zmq_threaded.cli import configuration
+from zmq_threaded.cli import looks
 from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
 from zmq_threaded.registry import record
 from zmq_threaded.status import cloud as clouds
-from zmq_threaded.status import looking
 from zmq_threaded.status import probe
 
-_REGISTRY, _ANSWER = 5.0, 3.0
+_ANSWER = 3.0
 _COLUMNS = ('instance', 'server', 'host', 'endpoint', 'answers', 'min',
             'p50', 'p99', 'why not')
 
@@ -54,19 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
              for instance, outcomes in prober.ask_all(
                  wanted, max(1, arguments.count))),
             key=lambda row: (row['server'], row['host'], row['instance']))
-    output.show(arguments, rows, [output.Table(
-        _what(arguments), _COLUMNS,
-        [[overview.shown(row[column]) for column in _COLUMNS]
-         for row in rows])])
+    output.show(arguments, rows, [
+        overview.table(_what(arguments), _COLUMNS, rows)])
     return 1 if any(row['why not'] for row in rows) else 0
 
 
 def _looked(settings: options.Settings) -> clouds.Cloud:
-    try:
-        look = looking.Look(settings, _REGISTRY)
-    except options.InvalidOption as error:
-        raise output.CannotAsk(str(error)) from None
-    with contextlib.closing(look):
+    with looks.opened(settings) as look:
         cloud = look.look()
     if cloud.trouble:
         raise output.CannotAsk(

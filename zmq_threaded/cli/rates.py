@@ -59,8 +59,8 @@ class Rates:
         for before, now, seconds in self._pairs():
             old = {each['id']: each for each in before['services']}
             for service in now['services']:
-                for topic in service['topics'][:1]:
-                    _add_service(sums[tuple(topic)], service,
+                for exchange, name in service['topics'][:1]:
+                    _add_service(sums[exchange, name], service,
                                  old.get(service['id']), seconds)
         return [{'topic': key[-1], 'exchange': key[0],
                  'per second': round(each.rate, 1),
@@ -70,7 +70,7 @@ class Rates:
                  'waiting p99': _part(each.waiting, 0.99),
                  'running p50': _part(each.times, 0.5),
                  'running p99': _part(each.times, 0.99)}
-                for key, each in sums.items() if key]
+                for key, each in sums.items()]
 
     def senders(self) -> list[dict[str, Any]]:
         """A row for each process and topic that it sends to."""

@@ -11,21 +11,21 @@ from zmq_threaded import options
 from zmq_threaded.cli import bridge
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import details
+from zmq_threaded.cli import looks
 from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
 from zmq_threaded.journal import place as places
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import journals
-from zmq_threaded.status import looking
 from zmq_threaded.status import probe
 from zmq_threaded.status import problem
 from zmq_threaded.status import problems
 
 # Problems that people are shown.
 _SHOWN = 20
-# Seconds: for the registry, for an answer of one service, and for a second
-# answer of one that gave none.
-_REGISTRY, _ANSWER, _PATIENT = 5.0, 1.0, 3.0
+# Seconds: for an answer of one service, and for a second answer of one that
+# gave none.
+_ANSWER, _PATIENT = 1.0, 3.0
 
 
 def add(verbs) -> None:
@@ -75,11 +75,7 @@ def looked(settings: options.Settings, asks: bool
     :param asks: ask the services whether they answer
     :raises: output.CannotAsk
     """
-    try:
-        look = looking.Look(settings, _REGISTRY)
-    except options.InvalidOption as error:
-        raise output.CannotAsk(str(error)) from None
-    with contextlib.closing(look):
+    with looks.opened(settings) as look:
         cloud = look.look_twice()
         cloud.ipc_dir = look.ipc_dir
     journals.look(cloud, places.of(settings, cloud.ipc_dir).path)

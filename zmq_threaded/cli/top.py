@@ -13,8 +13,8 @@ import tty
 from collections.abc import Iterator
 from typing import Any
 
-from zmq_threaded import options
 from zmq_threaded.cli import configuration
+from zmq_threaded.cli import looks
 from zmq_threaded.cli import output
 from zmq_threaded.cli import overview
 from zmq_threaded.cli import rates
@@ -22,7 +22,6 @@ from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import looking
 from zmq_threaded.status import problems
 
-_REGISTRY = 5.0
 _TOPICS = ('topic', 'per second', 'busy', 'backlog', 'waiting p50',
            'waiting p99', 'running p50', 'running p99')
 _SENDERS = ('process', 'host', 'topic', 'calls/s', 'casts/s', 'p50', 'p99',
@@ -62,11 +61,7 @@ def add(verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Watch; returns the exit code."""
     settings = configuration.read(arguments)[1]
-    try:
-        look = looking.Look(settings, _REGISTRY)
-    except options.InvalidOption as error:
-        raise output.CannotAsk(str(error)) from None
-    with contextlib.closing(look):
+    with looks.opened(settings) as look:
         if (arguments.output or not sys.stdout.isatty()
                 or not sys.stdin.isatty()):
             return _print(arguments, look)

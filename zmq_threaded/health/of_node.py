@@ -91,7 +91,7 @@ def health(document: dict[str, Any], oldest: float) -> Health:
     :param document: its facts
     :param oldest: seconds for which a message may be unacknowledged
     """
-    age = _age(document['stamp'])
+    age = stamps.age_of_text(document['stamp'])
     troubles = [*_life(document, age), *_local(document),
                 *_unacknowledged(document, oldest),
                 *(Trouble(each['text'], each['remedy'],
@@ -99,13 +99,6 @@ def health(document: dict[str, Any], oldest: float) -> Health:
                   for each in document['findings'])]
     return Health(document['process'], len(document['services']), age,
                   tuple(troubles))
-
-
-def _age(stamp):
-    try:
-        return stamps.age(bytes.fromhex(stamp))
-    except ValueError:
-        return None
 
 
 def _life(document, age):

@@ -78,40 +78,36 @@ def _of_processes(living: Documents) -> Iterator[Family]:
     yield info
     yield _gauge('facts_age_seconds', 'For how long a process has said '
                  'nothing of itself; it stands still when that grows.',
-                 _PROCESS, {_process(each): _age(each) for each in living},
-                 max, living)
+                 max, living, _age)
     yield _gauge('registry_answers', '1 while the registry answers the '
-                 'process.', _PROCESS, None, min, living,
+                 'process.', min, living,
                  lambda each: each['registry']['answers'])
     yield _gauge('outbox_silent_seconds', 'For how long the outbox thread '
-                 'has not answered.', _PROCESS, None, max, living,
+                 'has not answered.', max, living,
                  lambda each: each['outbox_silent'])
     yield _findings(living)
 
 
-def _gauge(name, meaning, labels, values, choose, living,
-           value=lambda each: 0.0) -> Family:
+def _gauge(name, meaning, choose, living, value) -> Family:
     """A gauge of processes; of their drivers the worst one counts.
 
     :param choose: min or max
+    :param value: function of the document of one driver
     """
     found: dict[Labels, float] = {}
     for each in living:
         key = _process(each)
-        now = float(values[key] if values else value(each))
+        now = float(value(each))
         found[key] = choose(found.get(key, now), now)
     family = core.GaugeMetricFamily(f'{PREFIX}_{name}', meaning,
-                                    labels=labels)
+                                    labels=_PROCESS)
     for key, number in found.items():
         family.add_metric(key, number)
     return family
 
 
 def _age(document) -> float:
-    try:
-        return stamps.age(bytes.fromhex(document['stamp'])) or 0.0
-    except ValueError:
-        return 0.0
+    return stamps.age_of_text(document['stamp']) or 0.0
 
 
 def _findings(living: Documents) -> Family:
@@ -186,7 +182,7 @@ def _of_services(living: Documents) -> Iterator[Family]:
 
 
 def _names(service) -> Labels:
-    exchange, topic = (*service['topics'], ('', ''))[0][:2] or ('', '')
+    exchange, topic = (*service['topics'], ('', ''))[0]
     return service['id'][:8], exchange, topic, service['server']
 
 

@@ -47,6 +47,14 @@ def age(stamp: object) -> float | None:
     return max(0.0, seconds)
 
 
+def age_of_text(text: str) -> float | None:
+    """As age(), of a stamp in the digits of bytes.hex()."""
+    try:
+        return age(bytes.fromhex(text))
+    except ValueError:
+        return None
+
+
 @functools.cache
 def _clock() -> tuple[bytes, int]:
     try:

@@ -158,10 +158,7 @@ def _process(document: dict[str, Any], is_expired: bool,
 
 
 def _age(document: dict[str, Any], now: float | None) -> tuple[float, bool]:
-    try:
-        age = stamps.age(bytes.fromhex(document['stamp']))
-    except ValueError:
-        age = None
+    age = stamps.age_of_text(document['stamp'])
     if age is not None and age != float('inf'):
         return age, True
     if now is not None and document['server_at'] is not None:

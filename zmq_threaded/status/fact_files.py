@@ -99,10 +99,7 @@ def _is_litter(path: str) -> bool:
 
 
 def _age(path: str, stamp: str) -> float:
-    try:
-        age = stamps.age(bytes.fromhex(stamp))
-    except ValueError:
-        age = None
+    age = stamps.age_of_text(stamp)
     if age is not None:
         return age
     try:

@@ -137,11 +137,11 @@ def decode(packed: bytes) -> dict[str, Any]:
 
 
 # What a reader relies on: for a field its default, of the right type; for a
-# list of objects the shape of each of them.
+# list the shape of each item; and for a tuple that of each of its places.
 _HISTOGRAM: dict[str, Any] = {'counts': [0], 'sum': 0.0}
 _NUMBERS: dict[str, Any] = {'*': 0}
 _SERVICE: dict[str, Any] = {
-    'id': '', 'kind': '', 'topics': [['']], 'server': '', 'pool': '',
+    'id': '', 'kind': '', 'topics': [('', '')], 'server': '', 'pool': '',
     'endpoints': [''], 'listed': False, 'other_half': None, 'up': 0.0,
     'workers': None, 'busy': None, 'longest': 0.0, 'backlog': 0, 'limit': 0,
     'oldest': 0.0, 'full': False, 'taken': 0, 'waiting': _HISTOGRAM,
@@ -180,6 +180,10 @@ def _sound(value: Any, shape: Any) -> Any:
     if isinstance(shape, list):
         return [_sound(each, shape[0]) for each in value
                 ] if isinstance(value, list) else []
+    if isinstance(shape, tuple):
+        known = dict(enumerate(value if isinstance(value, list) else ()))
+        return [_sound(known.get(place), each)
+                for place, each in enumerate(shape)]
     if isinstance(shape, bool):
         return value if isinstance(value, bool) else shape
     if isinstance(shape, str):

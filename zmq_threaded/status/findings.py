@@ -84,12 +84,6 @@ class Findings:
         with self._lock:
             return self._found.pop((kind, subject), None) is not None
 
-    def clear_all(self, kind: str) -> None:
-        """Nothing of a kind is wrong any more."""
-        with self._lock:
-            for key in [key for key in self._found if key[0] == kind]:
-                del self._found[key]
-
     def all(self) -> list[Finding]:
         """The oldest first."""
         with self._lock:

@@ -3,7 +3,6 @@
 at the registry.
 """
 
-import queue
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded import threads
+from zmq_threaded.registry import asking
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import shared_facts
 from zmq_threaded.status import cloud as clouds
@@ -75,21 +75,7 @@ class Look:
         threads.started(self._store.close, threads.REGISTRY).join(1.0)
 
     def _ask(self, question: Callable[[], Any]) -> tuple[Any, str]:
-        """(answer, why there is none)."""
-        answers: queue.SimpleQueue = queue.SimpleQueue()
-
-        def ask():
-            try:
-                answers.put((question(), ''))
-            except Exception as error:
-                answers.put((None, self._store.explain(error)))
-        threads.started(ask, threads.REGISTRY)
-        try:
-            return answers.get(timeout=self._limit)
-        except queue.Empty:
-            self._store.hurry()
-            return None, (f'{self._store.place}: no answer within '
-                          f'{self._limit:.1f} s')
+        return asking.ask(self._store, question, self._limit)
 
 
 def _open(first: clouds.Cloud, now: clouds.Cloud) -> list[clouds.Process]:

@@ -3,7 +3,6 @@
 heard of, and how things are named (pure).
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -92,16 +91,18 @@ def name_of(service: dict[str, Any]) -> tuple[Any, ...]:
 def label(service: dict[str, Any]) -> str:
     """The topics and the server of a service, for people."""
     topics = ', '.join(name for _, name in service['topics'][:_NAMED])
-    return f'{topics}.{service["server"]}' if service['server'] else topics
+    return name_at(topics, service['server'])
+
+
+def name_at(topic: str, server: str | None) -> str:
+    """A topic and one of its servers, if one was chosen, for people."""
+    return f'{topic}.{server}' if server else topic
 
 
 def topics_of(told: Iterable[clouds.Process]) -> str:
     """What processes serve, for people."""
-    labels = sorted({label(service) for process in told
-                     for service in process.facts['services']})
-    more = len(labels) - _NAMED
-    return (', '.join(labels[:_NAMED]) + f' and {more} more' * (more > 0)
-            or 'no services')
+    return few(label(service) for process in told
+               for service in process.facts['services']) or 'no services'
 
 
 def names(named: list[clouds.Process]) -> str:
@@ -118,7 +119,5 @@ def few(names: Iterable[str]) -> str:
 
 def listed_names(those: list[clouds.Listed]) -> str:
     """What instances serve, for people."""
-    counts = collections.Counter(
-        (f'{name}.{each.instance.server}' if each.instance.server else name)
-        for each in those for name in {topic[2] for topic in each.topics})
-    return few(counts)
+    return few(name_at(topic[2], each.instance.server)
+               for each in those for topic in each.topics)
