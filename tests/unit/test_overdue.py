@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Old messages are reported with those for whom they wait."""
 
+import dataclasses
+
 from tests.support import ids
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
@@ -50,6 +52,17 @@ def test_services_that_are_registered_and_took_nothing_are_named():
     assert '1 services are registered' in text and str(SERVER) in text
     text = report([old()], lambda topic: (SERVER,) * 5)
     assert '5 services are registered' in text and ', ...' in text
+
+
+def test_one_whose_record_has_changed_is_still_listed():
+    changed = dataclasses.replace(SERVER, endpoints=('ipc:///y',))
+    found = overdue.mute([old(instance=SERVER)], NOW, 30.0,
+                         lambda topic: (changed,))
+    assert [each.messages for each in found] == [1]
+    # ... unlike another one at its place
+    other = dataclasses.replace(SERVER, id=b'j' * 16)
+    assert overdue.mute([old(instance=SERVER)], NOW, 30.0,
+                        lambda topic: (other,)) == []
 
 
 def test_of_many_destinations_those_with_most_are_named():

@@ -50,7 +50,9 @@ def mute(held: Iterable[deliveries.Delivery], now: float, limit: float,
 
 def _is_listed(topic, instance, listed):
     known = listed(topic)
-    return bool(known) if instance is None else instance in known
+    # By id: its record may have changed.
+    return bool(known) if instance is None else any(
+        each.id == instance.id for each in known)
 
 
 def report(held: Iterable[deliveries.Delivery], now: float, limit: float,
