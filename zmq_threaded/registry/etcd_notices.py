@@ -18,7 +18,6 @@ from collections.abc import Collection
 from typing import Any
 from urllib import parse
 
-from zmq_threaded import mailbox
 from zmq_threaded.registry import notices as noticing
 
 # Seconds. A look-up waits for the watch of its topic.
@@ -32,20 +31,13 @@ _HEADERS = {'Content-Type': 'application/json', 'Connection': 'close',
 _CREATED = re.compile(rb'"created":true')
 _REFUSED = re.compile(rb'"canceled":true|"error":|HTTP/1\.[01] [^2]')
 _KEY = re.compile(rb'"key":"([A-Za-z0-9+/=]*)"')
-# As in redis_notices.
-_KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-              (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-              (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-              (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3))
 
 
-class EtcdNotices:
+class EtcdNotices(noticing.Readable):
     """The prefixes of the groups that somebody looks up.
 
     Thread: as notices.Notices says.
     """
-
-    fd: int | None = None
 
     def __init__(self) -> None:
         self._connection: http.client.HTTPConnection | None = None
@@ -53,11 +45,6 @@ class EtcdNotices:
         self._forgotten: set[str] = set()
         self._created = 0
         self._tail = b''
-
-    def bind(self, polled: mailbox.PolledMailbox,
-             tell: noticing.Tell) -> None:
-        """As Notices says."""
-        self._polled, self._tell = polled, tell
 
     def watch(self, coordinator: Any, key: str) -> bool:
         """As Notices says."""
@@ -88,8 +75,7 @@ class EtcdNotices:
             for name, value in _HEADERS.items():
                 made.putheader(name, value)
             made.endheaders()
-            for option in _KEEPALIVE:
-                made.sock.setsockopt(*option)
+            noticing.keep_alive(made.sock)
             self.fd = made.sock.fileno()
         stream: socket.socket = self._connection.sock
         return stream
@@ -146,19 +132,10 @@ class EtcdNotices:
         """As Notices says. What is told of it is of no use to anybody."""
         self._forgotten.add(key)
 
-    def _listen(self) -> None:
-        if self.fd is not None:
-            with contextlib.suppress(FileExistsError):
-                self._polled.watch(self.fd)
-
     def close(self) -> None:
         """As Notices says."""
         closing, self._connection = self._connection, None
-        fd, self.fd = self.fd, None
-        if fd is not None:
-            # First: a child may have hold of what is closed here.
-            with contextlib.suppress(OSError, ValueError):
-                self._polled.unwatch(fd)
+        self._listen_no_more()
         if closing is not None:
             closing.close()
 

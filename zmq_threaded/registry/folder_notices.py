@@ -6,7 +6,6 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from zmq_threaded import mailbox
 from zmq_threaded.net import inotify
 from zmq_threaded.registry import notices as noticing
 from zmq_threaded.registry import record_files
@@ -15,15 +14,13 @@ _IN_A_GROUP = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETED
 _OF_GROUPS = _IN_A_GROUP | inotify.CREATED
 
 
-class FolderNotices:
+class FolderNotices(noticing.Readable):
     """The folders of the groups that somebody looks up, and their parent.
 
     :param groups: path of the folder of all groups
 
     Thread: as notices.Notices says.
     """
-
-    fd: int | None = None
 
     def __init__(self, groups: str) -> None:
         self._groups = groups
@@ -32,10 +29,6 @@ class FolderNotices:
         self._parent: int | None = None
         self._keys: dict[str, str] = {}
         self._watched: dict[int, str] = {}
-
-    def bind(self, polled: mailbox.PolledMailbox, tell: noticing.Tell) -> None:
-        """As Notices says."""
-        self._polled, self._tell = polled, tell
 
     def watch(self, coordinator: Any, key: str) -> bool:
         """As Notices says. The kernel limits the notices of each user.
@@ -90,11 +83,6 @@ class FolderNotices:
         self.fd = opened.fd
         return opened
 
-    def _listen(self) -> None:
-        if self.fd is not None:
-            with contextlib.suppress(FileExistsError):
-                self._polled.watch(self.fd)
-
     def read(self) -> None:
         """As Notices says."""
         found: set[str | None] = set()
@@ -133,8 +121,7 @@ class FolderNotices:
 
     def close(self) -> None:
         """As Notices says."""
-        closing, self._inotify, self.fd = self._inotify, None, None
+        closing, self._inotify = self._inotify, None
+        self._listen_no_more()
         if closing is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._polled.unwatch(closing.fd)
             closing.close()

@@ -6,6 +6,8 @@ fails here is told at the level of debugging alone, and tried again later. Only
 of what is forbidden there is a warning, once, for that does not end by itself.
 """
 
+import contextlib
+import socket
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -24,6 +26,12 @@ LOG = logs.get(__name__)
 _FIRST_WAIT, _LAST_WAIT = 1.0, 60.0
 # Seconds that a failure may take before other topics wait for it too.
 _LONG = 0.1
+# Seconds of silence after which the kernel asks whether the other end is
+# there, seconds between two questions, and how many go unanswered.
+_KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+              (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+              (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+              (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3))
 # An error of the client of redis, which need not be installed.
 _REFUSAL = 'NoPermissionError'
 
@@ -99,6 +107,41 @@ class NoNotices:
 
     def close(self) -> None:
         """As Notices says."""
+
+
+class Readable:
+    """That part of Notices which is the same for all that are read from a
+    descriptor.
+
+    :ivar fd: as Notices says; set by who opens it
+
+    Thread: as Notices says.
+    """
+
+    fd: int | None = None
+
+    def bind(self, polled: mailbox.PolledMailbox, tell: Tell) -> None:
+        """As Notices says."""
+        self._polled, self._tell = polled, tell
+
+    def _listen(self) -> None:
+        if self.fd is not None:
+            with contextlib.suppress(FileExistsError):
+                self._polled.watch(self.fd)
+
+    def _listen_no_more(self) -> None:
+        """Before it is closed: a child may have hold of it."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._polled.unwatch(fd)
+
+
+def keep_alive(stream: socket.socket) -> None:
+    """Have the kernel ask whether the other end is there."""
+    for option in _KEEPALIVE:
+        with contextlib.suppress(OSError):      # of a Unix socket
+            stream.setsockopt(*option)
 
 
 class Tolerant:

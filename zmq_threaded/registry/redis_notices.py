@@ -7,39 +7,27 @@ is made with the first look-up, so a process that only serves has none.
 """
 
 import contextlib
-import socket
 from collections.abc import Collection
 from typing import Any
 
-from zmq_threaded import mailbox
 from zmq_threaded.registry import notices as noticing
 
 _CHANNEL = 'zmq_threaded:'
 # Seconds. A look-up waits for the subscription of its topic.
 _TIMEOUT = 1.0
-# Seconds of silence after which the kernel asks whether the other end is
-# there, seconds between two questions, and how many go unanswered.
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10),
-              (socket.TCP_KEEPCNT, 3))
 _LONGEST_NUMBER = 6
 
 
-class RedisNotices:
+class RedisNotices(noticing.Readable):
     """The channels of the topics that somebody looks up.
 
     Thread: as notices.Notices says.
     """
 
-    fd: int | None = None
-
     def __init__(self) -> None:
         self._connection: Any = None
         self._keys: dict[bytes, str] = {}
         self._forgotten: list[bytes] = []
-
-    def bind(self, polled: mailbox.PolledMailbox, tell: noticing.Tell) -> None:
-        """As Notices says."""
-        self._polled, self._tell = polled, tell
 
     def watch(self, coordinator: Any, key: str) -> bool:
         """As Notices says."""
@@ -75,11 +63,7 @@ class RedisNotices:
         with self._dropped_if_it_fails():
             made.connect()
             self.fd = made._sock.fileno()
-            for option, value in _KEEPALIVE:
-                with contextlib.suppress(OSError):      # of a Unix socket
-                    made._sock.setsockopt(socket.SOL_SOCKET,
-                                          socket.SO_KEEPALIVE, 1)
-                    made._sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            noticing.keep_alive(made._sock)
 
     @contextlib.contextmanager
     def _dropped_if_it_fails(self) -> Any:
@@ -139,19 +123,10 @@ class RedisNotices:
             if self._keys.pop(channel, None) is not None:
                 self._send('UNSUBSCRIBE', channel)
 
-    def _listen(self) -> None:
-        if self.fd is not None:
-            with contextlib.suppress(FileExistsError):
-                self._polled.watch(self.fd)
-
     def close(self) -> None:
         """As Notices says."""
         closing, self._connection = self._connection, None
-        fd, self.fd = self.fd, None
-        if fd is not None:
-            # First: a child may have hold of what is closed here.
-            with contextlib.suppress(OSError, ValueError):
-                self._polled.unwatch(fd)
+        self._listen_no_more()
         if closing is not None:
             closing.disconnect()
 
