@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """To whom this process talks over TCP, and with which keys."""
 
-import os
 import threading
 from typing import Any
 
@@ -57,7 +56,7 @@ class Access:
 
     def _open(self) -> None:
         try:
-            self._stamp = _stamp(self._key_file)
+            self._stamp = keys.file_stamp(self._key_file)
             self.pair = keys.read_pair(self._key_file)
         except keys.BadKey as error:
             raise options.InvalidOption(
@@ -92,7 +91,7 @@ class Access:
             return self.version != before
 
     def _refresh_pair(self) -> None:
-        stamp = _stamp(self._key_file)
+        stamp = keys.file_stamp(self._key_file)
         if stamp == self._stamp:
             return
         try:
@@ -143,12 +142,3 @@ def _shown(key):
     # A record may name anything.
     return (keys.fingerprint(key) if keys.is_public_key(key)
             else '(which is no key)')
-
-
-def _stamp(path):
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return (status.st_dev, status.st_ino, status.st_size,
-            status.st_mtime_ns, status.st_ctime_ns)

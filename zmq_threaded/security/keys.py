@@ -62,6 +62,18 @@ def read_public(path: str) -> bytes:
     return _load(path)[0]
 
 
+def file_stamp(path: str) -> tuple[int, ...]:
+    """What is different once a file was written or exchanged; no number if
+    there is no file.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_size,
+            status.st_mtime_ns, status.st_ctime_ns)
+
+
 def create(directory: str, name: str) -> tuple[str, str]:
     """Make a new pair.
 

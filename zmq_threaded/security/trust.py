@@ -14,7 +14,6 @@ LOG = logs.get(__name__)
 class TrustedKeys:
     """The public keys in the files of a directory that end with ``.key``.
 
-    :ivar version: grows with each change of the keys
     :ivar removals: grows with each change that takes a key away
     :param directory: its path
     :raises: keys.BadKey if the directory cannot be read
@@ -23,7 +22,7 @@ class TrustedKeys:
     """
 
     def __init__(self, directory: str) -> None:
-        self.version = self.removals = 0
+        self.removals = 0
         self._directory = directory
         # Reentrant for the sake of signal handlers.
         self._lock = threading.RLock()
@@ -58,7 +57,6 @@ class TrustedKeys:
         if changed:
             is_removal = bool(self._keys - found)
             self._keys = found
-            self.version += 1
             self.removals += is_removal
         return changed
 
@@ -78,7 +76,7 @@ class TrustedKeys:
 
     def _file(self, name):
         path = os.path.join(self._directory, name)
-        stamp = _stamp(path)
+        stamp = keys.file_stamp(path)
         known = self._files.get(name)
         if known and known[0] == stamp:
             return known
@@ -116,12 +114,3 @@ def _check_file(path):
         raise keys.BadKey(
             f'{path}: every user may change this trusted key. Do "chmod o-w '
             f'{path}", and look whether it is still the right one')
-
-
-def _stamp(path):
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return (status.st_ino, status.st_size, status.st_mtime_ns,
-            status.st_ctime_ns)
