@@ -283,7 +283,6 @@ class Sockets:
             raise endpoints.BadEndpoint(f'{endpoint}: {error}') from None
         return socket
 
-
     def _secure(self, socket, endpoint, key):
         """The one place that decides whether anything goes in the clear."""
         refusal = self.access.refusal(key)

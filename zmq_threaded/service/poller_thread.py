@@ -116,6 +116,9 @@ class PollerThread:
         self.wake = self._mailbox.put
         self._loop = threads.Loop(name, self._turn, self._mailbox.wake,
                                   counters, finish=self._mailbox.close)
+        self.is_current = self._loop.is_current
+        # When it has no members any more.
+        self.stop, self.join = self._loop.stop, self._loop.join
 
     def add(self, member: Member) -> None:
         """Give this service its turns from now on.
@@ -126,22 +129,6 @@ class PollerThread:
         self._members[member.fd] = member
         self.watch(member.fd)
         self.wake(member)
-
-    def is_current(self) -> bool:
-        """Whether the caller is this thread."""
-        return self._loop.is_current()
-
-    def stop(self) -> None:
-        """End the thread, which has no members any more."""
-        self._loop.stop()
-
-    def join(self, deadline: float) -> bool:
-        """Wait for the end of the thread.
-
-        :param deadline: monotonic seconds
-        :returns: False when it still runs
-        """
-        return self._loop.join(deadline)
 
     def _turn(self):
         due = self._woken(self._mailbox.wait(self._time_to_wait()))

@@ -8,8 +8,6 @@ more. For the server, and for senders, that is a rolling restart of two
 servers, but no message is refused meanwhile.
 """
 
-import contextlib
-import queue
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +18,7 @@ from zmq_threaded import threads
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.security import keys
+from zmq_threaded.service import finished
 from zmq_threaded.service import service as services
 
 LOG = logs.get(__name__)
@@ -56,8 +55,7 @@ class Succession:
         self._is_stopped = self._is_closed = self._is_renewing = False
         self._next_try = 0.0
         self._may_tell = counters.Seldom(_TELL_EVERY)
-        # Of all waits one is enough: stop() may be called in a signal handler.
-        self._wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ended = finished.Finished()
         self.work = self._services[0].work
 
     def start(self, on_incoming: Callable[[list], object],
@@ -69,7 +67,7 @@ class Succession:
     def stop(self) -> None:
         """As Service.stop(), for all of them."""
         self._is_stopped = True
-        self._wakeup.put(None)
+        self._ended.set()
         for each in list(self._services):
             each.stop()
 
@@ -179,15 +177,13 @@ class Succession:
     def _wait_until_unused(self, old: services.Service) -> None:
         taken, since = old.taken(), time.monotonic()
         while not self._is_stopped and time.monotonic() - since < self._quiet:
-            self._sleep(_LOOK_EVERY)
+            self._sleep()
             if old.taken() != taken:
                 taken, since = old.taken(), time.monotonic()
 
     def _wait(self, until: Callable[[], bool]) -> None:
         while not (self._is_stopped or until()):
-            self._sleep(_LOOK_EVERY)
+            self._sleep()
 
-    def _sleep(self, seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._wakeup.get(timeout=seconds)
-            self._wakeup.put(None)
+    def _sleep(self) -> None:
+        self._ended.wait(time.monotonic() + _LOOK_EVERY)
