@@ -111,15 +111,15 @@ class Runtime:
         self._crews = crews.Crews(self.counters)
         store = engines.opened(settings, self._ipc_dir)
         own = own_directory.OwnDirectory(self._ipc_dir)
-        self.registry = self._registry = registries.Registry(
+        self.registry = registries.Registry(
             store, settings.update, settings.expire, self.counters,
             threads.REGISTRY, housekeeping=self._housekeeping,
             problem=lambda instance: (own.problem(instance)
                                       or self._access.problem(instance)),
             only_own=own.only)
-        self._keys = following.KeyFollower(self._access, self._registry,
+        self._keys = following.KeyFollower(self._access, self.registry,
                                            settings)
-        undo.append(self._registry.stop)
+        undo.append(self.registry.stop)
         self._context = sockets.new_context(settings)
         undo.append(self._context.term)
         self._sockets = sockets.Sockets(self._context, settings,
@@ -129,25 +129,25 @@ class Runtime:
         undo.append(self._authenticator.end)
         self._authenticator.start()
         self.outbox = outboxes.Outbox(
-            self._sockets, settings, self._registry, self.counters,
+            self._sockets, settings, self.registry, self.counters,
             threads.OUTBOX, functools.partial(
                 journals.Journals, settings, self._ipc_dir, self.counters))
         undo += [self.outbox.journals.stop, self.outbox.stop]
         self._flushing = closing.Flushing(self.outbox, settings.exit_timeout)
         self.outbox_calls = outbox_calls.OutboxCalls(
-            self.outbox, self._registry, self.counters)
+            self.outbox, self.registry, self.counters)
         self.requests = requests.Requests(
-            self._sockets, settings, self._registry, self.counters,
+            self._sockets, settings, self.registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
         self._surroundings = surroundings.Surroundings(settings,
                                                        self._ipc_dir)
         self.findings = findings.Findings()
         self._checks = checks.Checks(
-            lambda: list(self._services), self._sockets, self._registry,
+            lambda: list(self._services), self._sockets, self.registry,
             self.outbox, self.findings, settings, self.counters,
             self._surroundings.problems)
         self._facts = collector.publisher(
-            settings, self._ipc_dir, store, self.counters, self._registry,
+            settings, self._ipc_dir, store, self.counters, self.registry,
             self.outbox, self.snapshot, self._services,
             self._surroundings.presence,
             self.findings)
@@ -174,7 +174,7 @@ class Runtime:
             sweep.sweep(self._ipc_dir, self._settings.expire)
             self._surroundings.warn_of_open_port()
         listening = services.Service(
-            self._sockets, self._settings, self._ipc_dir, self._registry,
+            self._sockets, self._settings, self._ipc_dir, self.registry,
             addresses, self.counters, self._crews, **kwargs)
         self._services.append(listening)
         self._surroundings.look(self._services)
@@ -206,7 +206,7 @@ class Runtime:
 
     def explain(self, topic: topics.Topic) -> str:
         """Why nobody of a topic can be reached, as text."""
-        return self._registry.cache.explain(topic)
+        return self.registry.cache.explain(topic)
 
     def describe(self) -> dict[str, Any]:
         """What is known of it, for a Guru Meditation Report."""
@@ -266,7 +266,7 @@ class Runtime:
                     else 'the driver was closed'),
                 lambda: self._flush_last(flush_deadline, last, is_exit),
                 self.outbox.stop,
-                self._registry.stop,
+                self.registry.stop,
                 self._join,
                 self._facts.close,
                 self.requests.close,
@@ -314,7 +314,7 @@ class Runtime:
         deadline = time.monotonic() + _JOIN_LIMIT
         self._checks.join(deadline)
         self.outbox.join(deadline)
-        self._registry.join(deadline)
+        self.registry.join(deadline)
         self.outbox.journals.stop()
         self.outbox.journals.join(deadline)
 

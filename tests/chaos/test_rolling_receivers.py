@@ -6,17 +6,14 @@ ZMQ_CHAOS_RECEIVERS sets how often all are; the soak does it 20 times.
 
 import collections
 import contextlib
-import itertools
-import random
-import threading
 import time
 
-import oslo_messaging
 import pytest
 
 from tests.support import chaos_cloud
 from tests.support import chaos_journal
 from tests.support import rpc
+from tests.support import sending
 from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
@@ -58,55 +55,6 @@ class Cloud:
             line['token'] for line in chaos_journal.read(
                 actor.path(actor.lives[0])) if line['what'] == 'begin')
             for actor in self.actors]
-
-
-class Senders:
-    """Threads that send all the time, each message with a token of its own.
-
-    :param kinds: by the first letters of their tokens: called with a token
-    """
-
-    def __init__(self):
-        self._over = threading.Event()
-        self._numbers = itertools.count()
-        self.sent = collections.defaultdict(list)
-        self.failed, self.transports = {}, []
-        self.longest = 0.0
-        self._threads = []
-
-    def add(self, kind, send, pause=0.0):
-        self._threads.append(threading.Thread(
-            target=self._run, args=(kind, send, pause)))
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._over.set()
-        for thread in self._threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in self._threads)
-
-    def _run(self, kind, send, pause):
-        while not self._over.is_set():
-            token = f'{kind}{next(self._numbers)}'
-            began = time.monotonic()
-            try:
-                send(token)
-                self.sent[kind].append(token)
-            except oslo_messaging.MessagingException as error:
-                self.failed[token] = (time.monotonic() - began, error)
-            self.longest = max(self.longest, time.monotonic() - began)
-            if pause:
-                self._over.wait(pause * random.uniform(0.5, 1.5))
-
-
-def call(client):
-    def send(token):
-        assert client.call({}, 'run', token=token, seconds=_SECONDS) == token
-    return send
 
 
 def cast(client):
@@ -165,19 +113,20 @@ def loads(node, senders):
     senders.transports.append(node.notification_transport())
     client = node.client(senders.transports[_SELDOM], timeout=20)
     for _ in range(_THREADS):
-        senders.add('call', call(client))
+        senders.add('call', sending.call(client, _SECONDS))
     for transport in senders.transports[:_SELDOM]:
-        senders.add('rare', call(node.client(transport, timeout=20)), _PAUSE)
+        senders.add('rare', sending.call(
+            node.client(transport, timeout=20), _SECONDS), _PAUSE)
     for server in 's2', 's3', 's4':
         # Which nobody else can answer: they wait for its receiver.
         one = client.prepare(server=server)
         for _ in range(2):
-            senders.add('one', call(one), 0.002)
+            senders.add('one', sending.call(one, _SECONDS), 0.002)
         senders.add('cast', cast(one), 0.01)
     monitored = node.client(client.transport, timeout=20,
                             call_monitor_timeout=10)
     for _ in range(2):
-        senders.add('moni', call(monitored), 0.005)
+        senders.add('moni', sending.call(monitored, _SECONDS), 0.005)
         senders.add('cast', cast(client), 0.005)
     senders.add('fan', cast(client.prepare(fanout=True)), 0.01)
     senders.add('note', notify(
@@ -191,7 +140,7 @@ def loads(node, senders):
 def test_rolling_restart_of_the_receivers_fails_and_repeats_nothing(
         cloud, elsewhere, rounds):
     began = time.monotonic()
-    with loads(elsewhere, Senders()) as senders:
+    with loads(elsewhere, sending.Senders()) as senders:
         for _ in range(rounds):
             for receiver in cloud.receivers:
                 before = len(senders.sent['call'])

@@ -5,53 +5,18 @@ ZMQ_CHAOS_RESTARTS sets how often all are; 20 is the long form.
 """
 
 import collections
-import itertools
 import os
-import threading
 import time
 
-import oslo_messaging
 import pytest
 
 from tests.support import chaos_cloud
 from tests.support import chaos_journal
+from tests.support import sending
 from tests.support import waiting
 
 _ROUNDS = int(os.environ.get('ZMQ_CHAOS_RESTARTS', 3))
-_THREADS, _SERVERS = 32, 'abc'
-
-
-class Callers:
-    """Threads that call all the time, each call with a token of its own."""
-
-    def __init__(self, client):
-        self._client = client
-        self._over = threading.Event()
-        self._numbers = itertools.count()
-        self.replied, self.failed = [], {}
-        self._threads = [threading.Thread(target=self._run)
-                         for _ in range(_THREADS)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._over.set()
-        for thread in self._threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in self._threads)
-
-    def _run(self):
-        while not self._over.is_set():
-            token = str(next(self._numbers))
-            try:
-                assert self._client.call({}, 'run', token=token,
-                                         seconds=0.02) == token
-                self.replied.append(token)
-            except oslo_messaging.MessagingException as error:
-                self.failed[token] = f'{type(error).__name__}: {error}'
+_THREADS, _SERVERS, _SECONDS = 32, 'abc', 0.02
 
 
 class Servers:
@@ -93,17 +58,21 @@ def test_rolling_restart_runs_nothing_twice_and_loses_nothing(
         node.receiver()
     servers = Servers(node, str(tmp_path))
     started = time.monotonic()
-    with Callers(node.client(timeout=20)) as callers:
+    callers, client = sending.Senders(), node.client(timeout=20)
+    for _ in range(_THREADS):
+        callers.add('call', sending.call(client, _SECONDS))
+    with callers:
         for _ in range(_ROUNDS):
             for actor in servers.actors:
                 Servers.restart(actor)
     seconds = time.monotonic() - started
     servers.end()
     runs = servers.runs()
-    print(f'\n{topology}: {len(callers.replied)} calls replied, '
+    replied = callers.sent['call']
+    print(f'\n{topology}: {len(replied)} calls replied, '
           f'{len(callers.failed)} failed, {_ROUNDS} restarts of '
           f'{len(_SERVERS)} servers, {seconds:.0f} s {callers.failed}')
     assert [token for token, times in runs.items() if times > 1] == []
-    assert not [token for token in callers.replied if not runs[token]]
-    assert len(callers.replied) > 100 * _ROUNDS
+    assert not [token for token in replied if not runs[token]]
+    assert len(replied) > 100 * _ROUNDS
     assert not callers.failed

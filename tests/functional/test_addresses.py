@@ -60,7 +60,7 @@ class Cloud:
 
     def __init__(self, node):
         self.node = node
-        self._registry = node.runtime()._registry
+        self._registry = node.runtime().registry
 
     def server(self, name, server='server', topic='remote'):
         """A server whose record leads to a host of this name."""
@@ -243,7 +243,7 @@ def test_a_call_ends_at_its_timeout_whoever_cannot_be_reached(
     instances = [record.Instance(os.urandom(16), (endpoint,))
                  for _ in range(count)]
     client = cloud.client(timeout=2)
-    known = client.transport._driver._parts()._registry
+    known = client.transport._driver._parts().registry
     monkeypatch.setattr(known._store, 'lookup', lambda key: instances)
     began = time.monotonic()
     text = _error(client.call, {}, 'echo', value=1)
@@ -329,7 +329,7 @@ def test_the_log_names_a_destination_once_in_a_while(
 
 def test_a_registry_that_fails_is_named(cloud, monkeypatch):
     client = cloud.client(timeout=1)
-    known = client.transport._driver._parts()._registry
+    known = client.transport._driver._parts().registry
 
     def fail(*args):
         raise OSError('the disk is gone')
@@ -340,7 +340,7 @@ def test_a_registry_that_fails_is_named(cloud, monkeypatch):
 
 
 def test_who_is_stopping_or_busy_is_told_apart(cloud):
-    known = cloud.node.runtime()._registry
+    known = cloud.node.runtime().registry
     from zmq_threaded import wire
     from zmq_threaded.client import reasons
     instance = record.Instance(os.urandom(16), ('tcp://127.0.0.1:1',))

@@ -51,7 +51,7 @@ def test_a_complaint_reaches_the_service_and_ends(cloud, caplog):
     assert client.call({}, 'echo', value=1) == 1
     instance = checks.service_of(made).instance
     sender = checks.parts(other)
-    sender._registry.cache.complaints.unreachable(instance, 'a firewall')
+    sender.registry.cache.complaints.unreachable(instance, 'a firewall')
     # Then the service says so, with who complains and why
     found = checks.has_found(made, 'others_cannot_reach')
     assert 'One process says that it cannot reach server on node-7' in (
@@ -60,7 +60,7 @@ def test_a_complaint_reaches_the_service_and_ends(cloud, caplog):
     assert 'firewall' in found.remedy
     assert checks.findings(other).keys() == {'cannot_reach'}
     # ... once, and until the sender reaches it
-    sender._registry.cache.complaints.reached(instance)
+    sender.registry.cache.complaints.reached(instance)
     checks.is_well(made)
     checks.is_well(other)
     assert len(checks.lines(caplog, 'say')) == 1

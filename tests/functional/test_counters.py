@@ -185,7 +185,7 @@ def test_monitored_calls_timed_out(node):
 def test_registry_errors(node, monkeypatch):
     transport = node.transport()
     client = node.client(transport, timeout=1)
-    lookup = rpc.driver(transport)._parts()._registry._store
+    lookup = rpc.driver(transport)._parts().registry._store
     monkeypatch.setattr(type(lookup), 'lookup', lambda *args: 1 / 0)
     with pytest.raises(oslo_messaging.MessagingTimeout):
         client.call({}, 'echo', value=1)

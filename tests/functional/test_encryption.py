@@ -417,8 +417,8 @@ def _registered_anew(server, **changes):
     service, = parts._services
     changed = dataclasses.replace(service.instance, **changes)
     service.receiver_has_key = lambda key: None
-    assert parts._registry._do(
-        lambda: parts._registry._registrations.register(
+    assert parts.registry._do(
+        lambda: parts.registry._registrations.register(
             changed, [TOPIC.key]), 5)
 
 

@@ -558,5 +558,5 @@ def test_the_names_of_threads_that_never_wait_are_theirs(node):
     transport = node.transport()
     node.client(transport).cast({}, 'note', value=1)
     parts = rpc.driver(transport)._parts()
-    waiting.until(lambda: parts._registry._loop.is_alive())
+    waiting.until(lambda: parts.registry._loop.is_alive())
     assert {threads.OUTBOX, threads.REGISTRY} <= leaks.threads()

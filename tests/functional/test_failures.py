@@ -205,7 +205,7 @@ def test_a_fanout_finds_its_topic_however_long_it_lay_idle(node):
     transport = node.transport(zmq_target_update=1)
     client = node.client(transport, fanout=True)
     client.cast({}, 'note', value=0)
-    entries = transport._driver._parts()._registry.cache._entries
+    entries = transport._driver._parts().registry.cache._entries
     for number in range(1, 30):
         for entry in list(entries.values()):
             entry.idle_refreshes = 1000

@@ -148,7 +148,7 @@ def test_a_fanout_is_for_all_who_are_registered_when_it_looks(node):
     """cast() does not wait for that; who comes in between gets it too."""
     # Given a sender whose registry thread does not come to look
     transport, go_on = node.transport(), threading.Event()
-    registry = rpc.driver(transport)._parts()._registry
+    registry = rpc.driver(transport)._parts().registry
     registry.ask(topics.rpc('openstack', 'other'),
                  lambda looked_at: go_on.wait(20))
     first = node.server(server='first')
@@ -296,7 +296,7 @@ def test_senders_that_do_not_wait_cannot_flood_the_outbox(node, monkeypatch):
 
 def test_who_asks_a_registry_that_just_ends_does_not_wait(
         node, monkeypatch):
-    known = node.runtime()._registry
+    known = node.runtime().registry
     ask = known.ask
 
     def ask_behind_the_end(*args):
@@ -317,7 +317,7 @@ class LookUps:
 
     def __init__(self, transport, monkeypatch):
         self.times = []
-        registry = rpc.driver(transport)._parts()._registry._store
+        registry = rpc.driver(transport)._parts().registry._store
         lookup = registry.lookup
 
         def noted(key):
@@ -369,7 +369,7 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
     monkeypatch.setattr(cached, '_KEPT', 3)
     node.server()
     transport = node.transport(zmq_target_update=1, zmq_target_expire=3)
-    known = rpc.driver(transport)._parts()._registry
+    known = rpc.driver(transport)._parts().registry
     client = node.client(transport)
     assert client.call({}, 'echo', value=1) == 1
     key, = (entry.key for entry in known.cache.entries())
@@ -395,7 +395,7 @@ def test_an_idle_topic_is_not_forgotten_while_the_registry_is_down(
 def test_many_topics_are_forgotten_without_holding_others_up(
         node, monkeypatch):
     monkeypatch.setattr(cached, '_KEPT', -1)
-    known = node.runtime()._registry
+    known = node.runtime().registry
     for number in range(20):
         known.cache.entry(topics.rpc('', f'idle {number}').key)
     wanted, waits = topics.rpc('', 'wanted').key, []
@@ -412,7 +412,7 @@ def test_many_topics_are_forgotten_without_holding_others_up(
 
 
 def test_who_is_only_passed_over_is_looked_for_often(node):
-    known = node.runtime()._registry
+    known = node.runtime().registry
     entry = cached.Entry('key', listed=(object(),))
     assert max(known._look_ups._spacing(entry, 0.0, True)
                for entry.spacing in (0.1, 1, 10)) == registries.AT_ONCE

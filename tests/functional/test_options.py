@@ -685,7 +685,7 @@ def test_killed_server_is_gone_after_target_expire(node):
     node.process(server='living', **query)
     transport = node.transport(**query)
     assert node.client(transport).call({}, 'echo', value=1) == 1
-    listed = _parts(transport)._registry.cache.listed
+    listed = _parts(transport).registry.cache.listed
     assert len(listed(TOPIC)) == 2
     killed.kill()
     assert 1 < _seconds(waiting.until, lambda: len(listed(TOPIC)) == 1) < 6

@@ -389,7 +389,7 @@ def test_fanouts_are_not_repeated_by_a_lost_acknowledgement(node, relay):
 def _list_a_stranger(parts, instance):
     """A record of a service that is not there, as a killed one leaves it."""
     stranger = type(instance)(os.urandom(16), instance.endpoints, '', True)
-    parts._registry.register(stranger, [TOPIC])
+    parts.registry.register(stranger, [TOPIC])
     return stranger
 
 

@@ -347,7 +347,7 @@ def test_calls_in_progress_are_answered_while_it_ends(node):
         receiver.signal(signal.SIGTERM)
         # When it takes no others any more
         refused = pool.submit(client.call, {}, 'echo', value=2)
-        waiting.until(lambda: rpc.driver(transport)._parts()._registry
+        waiting.until(lambda: rpc.driver(transport)._parts().registry
                       .cache._avoided)
         server.endpoint.release.set()
         assert calling.result(20) == 1

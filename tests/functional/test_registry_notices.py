@@ -12,15 +12,13 @@ import time
 
 import pytest
 
+from tests.support import parties
 from tests.support import servers
 from tests.support import tls_servers
 from tests.support import waiting
-from zmq_threaded import counters
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import look_ups
-from zmq_threaded.registry import record
-from zmq_threaded.registry import registry as registries
 
 EXPIRE, UPDATE = 30, 10
 TIMES = 20
@@ -40,15 +38,9 @@ def topic():
 
 
 @contextlib.contextmanager
-def parties(make_store, expire=EXPIRE):
-    with servers.no_client_left(), contextlib.ExitStack() as stack:
-        def make():
-            made = registries.Registry(
-                make_store(expire), UPDATE, expire, counters.Counters(),
-                'zmq-registry')
-            stack.callback(lambda: made.join(time.monotonic() + 10))
-            stack.callback(made.stop)
-            return made
+def opened(make_store, expire=EXPIRE):
+    with servers.no_client_left(), parties.opened(
+            lambda: make_store(expire), UPDATE, expire) as make:
         yield make
 
 
@@ -56,14 +48,14 @@ def parties(make_store, expire=EXPIRE):
 def party(engine):
     """party(): a Registry of its own, as of another process."""
     engine.ensure_running()
-    with parties(engine.store) as make:
+    with opened(engine.store) as make:
         yield make
 
 
 @pytest.fixture
 def local(ipc_dir, no_leaks):
     """As party, of an embedded registry."""
-    with parties(lambda expire: engines.embedded(ipc_dir, expire)) as make:
+    with opened(lambda expire: engines.embedded(ipc_dir, expire)) as make:
         yield make
 
 
@@ -71,10 +63,6 @@ def local(ipc_dir, no_leaks):
 def rare_look_ups(monkeypatch):
     """Without a notice a topic is looked up only after many seconds."""
     monkeypatch.setattr(look_ups, '_FIRST_SPACING', UPDATE)
-
-
-def instance():
-    return record.Instance(os.urandom(16), ('tcp://node-1:1',))
 
 
 def told(client, topic):
@@ -105,7 +93,7 @@ def test_who_comes_and_goes_is_found_at_once(party, topic):
     told(client, topic)
     took = []
     for _ in range(TIMES):
-        one = instance()
+        one = parties.instance()
         service.register(one, [topic])
         took.append(comes(client, topic, one))
         service.unregister(one)
@@ -115,7 +103,7 @@ def test_who_comes_and_goes_is_found_at_once(party, topic):
 
 def test_one_more_of_a_topic_and_one_less(party, topic):
     client, services = party(), [party(), party()]
-    first, second, third = instance(), instance(), instance()
+    first, second, third = (parties.instance() for _ in range(3))
     services[0].register(first, [topic])
     told(client, topic)
     services[1].register(second, [topic])
@@ -137,7 +125,7 @@ def test_many_topics_of_one_process(party):
     for each in many:
         told(client, each)
     for each in (many[0], many[15], many[29]):
-        one = instance()
+        one = parties.instance()
         service.register(one, [each])
         comes(client, each, one, 2)
 
@@ -146,12 +134,12 @@ def test_a_registry_that_comes_back_tells_again(party, topic, engine):
     client, service = party(), party()
     told(client, topic)
     engine.restart()
-    one = instance()
+    one = parties.instance()
     service.register(one, [topic])
     comes(client, topic, one, 3 * UPDATE)
 
     def is_told():
-        other = instance()
+        other = parties.instance()
         service.register(other, [topic])
         with contextlib.suppress(AssertionError):
             return comes(client, topic, other, 1) < 1
@@ -160,7 +148,7 @@ def test_a_registry_that_comes_back_tells_again(party, topic, engine):
 
 def test_it_is_found_as_before_when_there_are_no_notices(party, topic,
                                                          monkeypatch):
-    client, service, one = party(), party(), instance()
+    client, service, one = party(), party(), parties.instance()
     monkeypatch.setattr(client._look_ups, 'notice', lambda key, count: None)
     told(client, topic)
     service.register(one, [topic])
@@ -177,7 +165,7 @@ def test_a_registry_that_was_made_anew_is_watched_again(local, ipc_dir,
     shutil.rmtree(os.path.join(ipc_dir, 'registry'))
     os.makedirs(os.path.join(ipc_dir, 'registry', 'groups'))
     time.sleep(0.3)     # it looks at once, and watches what is there now
-    one = instance()
+    one = parties.instance()
     service.register(one, [topic])
     comes(client, topic, one, 2)
 
@@ -189,7 +177,7 @@ def test_without_notices_of_the_kernel_it_is_found_as_before(
     def fails(self):
         raise OSError(24, 'Too many open files')
     monkeypatch.setattr(inotify.Inotify, '__init__', fails)
-    client, service, one = local(), local(), instance()
+    client, service, one = local(), local(), parties.instance()
     told(client, topic)
     service.register(one, [topic])
     assert client.resolve(topic, time.monotonic() + 5) == one
@@ -215,9 +203,9 @@ def subscribers(admin, topic):
 
 
 def test_a_subscription_that_was_cut_is_made_again(redis, admin, topic):
-    with parties(redis.store) as make:
-        client, service, one, other = (make(), make(), instance(),
-                                       instance())
+    with opened(redis.store) as make:
+        client, service, one, other = (make(), make(), parties.instance(),
+                                       parties.instance())
         told(client, topic)
         assert subscribers(admin, topic) == 1
         assert admin.client_kill_filter(_type='pubsub') == 1
@@ -231,8 +219,8 @@ def test_a_subscription_that_was_cut_is_made_again(redis, admin, topic):
 
 def test_who_never_looks_anything_up_has_one_connection(redis, admin, topic):
     before = len(admin.client_list())
-    with parties(redis.store) as make:
-        make().register(instance(), [topic])
+    with opened(redis.store) as make:
+        make().register(parties.instance(), [topic])
         assert len(admin.client_list()) == before + 1
         told(make(), topic)
         assert len(admin.client_list()) == before + 3
@@ -240,7 +228,7 @@ def test_who_never_looks_anything_up_has_one_connection(redis, admin, topic):
 
 def test_the_record_of_a_dead_process_that_is_taken_off_is_told(
         redis, admin, topic):
-    with parties(redis.store, expire=2) as make:
+    with opened(redis.store, expire=2) as make:
         client = make()
         told(client, topic)
         listener = admin.pubsub(ignore_subscribe_messages=True)
@@ -258,8 +246,8 @@ def test_a_user_with_the_rights_of_the_page_has_notices(redis, admin, topic):
                           *tls_servers.RIGHTS)
     port = redis.url.rpartition(':')[2]
     url = f'redis://page:pw@127.0.0.1:{port}'
-    with parties(lambda expire: engines.distributed(url, expire)) as make:
-        client, service, one = make(), make(), instance()
+    with opened(lambda expire: engines.distributed(url, expire)) as make:
+        client, service, one = make(), make(), parties.instance()
         told(client, topic)
         assert subscribers(admin, topic) == 1
         service.register(one, [topic])
@@ -274,8 +262,8 @@ def test_a_user_who_may_not_publish_or_subscribe_is_served(
                       keys=['*'], commands=['+@all'], reset_channels=True)
     port = redis.url.rpartition(':')[2]
     url = f'redis://limited:pw@127.0.0.1:{port}'
-    with parties(lambda expire: engines.distributed(url, expire)) as make:
-        client, service, one = make(), make(), instance()
+    with opened(lambda expire: engines.distributed(url, expire)) as make:
+        client, service, one = make(), make(), parties.instance()
         told(client, topic)
         service.register(one, [topic])
         assert client.resolve(topic, time.monotonic() + 5) == one
@@ -285,8 +273,8 @@ def test_a_user_who_may_not_publish_or_subscribe_is_served(
 
 
 def test_what_strangers_publish_breaks_nothing(redis, admin, topic):
-    with parties(redis.store) as make:
-        client, service, one = make(), make(), instance()
+    with opened(redis.store) as make:
+        client, service, one = make(), make(), parties.instance()
         told(client, topic)
         for said in (b'', b'\xff' * 1000, b'9' * 100, b'-1', b'1e9', b'nan'):
             admin.publish(f'zmq_threaded:{topic.key}', said)

@@ -3,7 +3,6 @@
 
 import contextlib
 import logging
-import os
 import re
 import time
 from urllib import parse
@@ -12,16 +11,13 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from tests.support import parties
 from tests.support import ports
 from tests.support import tls_servers
-from tests.support import waiting
-from zmq_threaded import counters
 from zmq_threaded import errors
 from zmq_threaded import options
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import engines
-from zmq_threaded.registry import record
-from zmq_threaded.registry import registry as registries
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -63,27 +59,13 @@ def stranger(tmp_path_factory):
 @pytest.fixture
 def party():
     """party(url): a Registry, as of another process."""
-    with contextlib.ExitStack() as stack:
-        def make(url):
-            made = registries.Registry(
-                engines.distributed(url, EXPIRE), UPDATE, EXPIRE,
-                counters.Counters(), 'zmq-registry')
-            stack.callback(lambda: made.join(time.monotonic() + 10))
-            stack.callback(made.stop)
-            return made
+    with parties.opened(lambda url: engines.distributed(url, EXPIRE),
+                        UPDATE, EXPIRE) as make:
         yield make
 
 
-def instance():
-    return record.Instance(os.urandom(16), ('tcp://node-1:1',),
-                           host='node-1', server='one')
-
-
 def found(client):
-    looked = []
-    client.ask(TOPIC, looked.append)
-    waiting.until(lambda: looked, 15)
-    return {each.id for each in client.cache.listed(TOPIC)}
+    return parties.listed(client, TOPIC)
 
 
 def of_transport_url(url):
@@ -113,7 +95,7 @@ def written(engine):
 def test_services_are_found_by_both_ways_to_write_it(party, name):
     with opened(name) as engine:
         engines.check(engine.url)
-        one, service = instance(), party(engine.url)
+        one, service = parties.instance(), party(engine.url)
         service.register(one, [TOPIC])
         assert not service._operations.why
         assert found(party(of_transport_url(written(engine)))) == {one.id}
@@ -124,7 +106,7 @@ def test_services_are_found_by_both_ways_to_write_it(party, name):
 
 
 def test_a_database_of_its_own_and_tls(party, redis):
-    one = instance()
+    one = parties.instance()
     by = parse.urlsplit(redis.url)
     party(f'{redis.url}&db=3').register(one, [TOPIC])
     url = f'zmq+redis://{by.netloc}/3?{by.query}'

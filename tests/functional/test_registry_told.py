@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from tests.support import parties
 from tests.support import ports
 from tests.support import servers
 from tests.support import waiting
@@ -23,8 +24,6 @@ from zmq_threaded import logs
 from zmq_threaded import topic as topics
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import operations as running
-from zmq_threaded.registry import record
-from zmq_threaded.registry import registry as registries
 
 TOPIC = topics.rpc('exchange', 'topic')
 EXPIRE, UPDATE = 6, 2
@@ -40,27 +39,13 @@ def redis():
 @pytest.fixture
 def party():
     """party(url): a Registry, as of another process."""
-    with contextlib.ExitStack() as stack:
-        def make(url):
-            made = registries.Registry(
-                engines.distributed(url, EXPIRE), UPDATE, EXPIRE,
-                counters.Counters(), 'zmq-registry')
-            stack.callback(lambda: made.join(time.monotonic() + 10))
-            stack.callback(made.stop)
-            return made
+    with parties.opened(lambda url: engines.distributed(url, EXPIRE),
+                        UPDATE, EXPIRE) as make:
         yield make
 
 
-def instance():
-    return record.Instance(os.urandom(16), ('tcp://node-1:1',),
-                               host='node-1', server='one')
-
-
 def look(client):
-    looked = []
-    client.ask(TOPIC, looked.append)
-    waiting.until(lambda: looked, 15)
-    return {each.id for each in client.cache.listed(TOPIC)}
+    return parties.listed(client, TOPIC)
 
 
 def lines(caplog, *texts):
@@ -195,7 +180,7 @@ def test_the_late_error_of_a_client_library_is_told():
 def test_who_cannot_register_is_told_once_with_the_reason(party, caplog):
     caplog.set_level(logging.INFO)
     url, where, _ = refused(None)
-    service, one = party(url), instance()
+    service, one = party(url), parties.instance()
     service.register(one, [TOPIC])
     warnings = lines(caplog, where)
     assert len(warnings) == 1, warnings
@@ -206,7 +191,7 @@ def test_who_cannot_register_is_told_once_with_the_reason(party, caplog):
 def test_what_asks_no_server_is_no_sign_that_it_answers(party, caplog):
     caplog.set_level(logging.INFO)
     url, _, _ = refused(None)
-    service, one = party(url), instance()
+    service, one = party(url), parties.instance()
     service.register(one, [TOPIC])
     service.unregister(one)
     service.unregister(one)
@@ -219,7 +204,8 @@ def test_what_asks_no_server_is_no_sign_that_it_answers(party, caplog):
 def test_a_registry_that_only_reads_does_not_flap(party, redis, caplog):
     # A copy of redis, as after a fail-over: it takes no writes
     caplog.set_level(logging.INFO)
-    service, client, one = party(redis.url), party(redis.url), instance()
+    service, client = party(redis.url), party(redis.url)
+    one = parties.instance()
     service.register(one, [TOPIC])
     assert look(client) == {one.id}
     with redis.coordinator() as coordinator:
@@ -252,7 +238,7 @@ def expire_all_beats(redis):
 @pytest.mark.parametrize('count', [1, 2, 5])
 def test_when_all_beats_expire_at_once_nobody_is_missed(redis, party, count):
     services = [party(redis.url) for _ in range(count)]
-    instances = [instance() for _ in services]
+    instances = [parties.instance() for _ in services]
     for service, one in zip(services, instances):
         service.register(one, [TOPIC])
     everybody, client = {one.id for one in instances}, party(redis.url)
@@ -271,7 +257,7 @@ def test_when_all_beats_expire_at_once_nobody_is_missed(redis, party, count):
 
 def test_one_of_several_who_expires_is_gone(redis, party):
     services = [party(redis.url) for _ in range(3)]
-    instances = [instance() for _ in services]
+    instances = [parties.instance() for _ in services]
     for service, one in zip(services, instances):
         service.register(one, [TOPIC])
     client = party(redis.url)
@@ -299,7 +285,7 @@ def test_the_dead_are_removed_from_redis(redis):
 
 
 def test_own_look_up_puts_a_lost_record_back_at_once(redis, party, caplog):
-    service, one = party(redis.url), instance()
+    service, one = party(redis.url), parties.instance()
     service.register(one, [TOPIC])
     waiting.until(lambda: service._registrations.next_beat
                   > time.monotonic() + 1.5)

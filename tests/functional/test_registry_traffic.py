@@ -94,7 +94,7 @@ class Load:
 
 
 def listed(transport, name):
-    registry = transport._driver._parts()._registry
+    registry = transport._driver._parts().registry
     return registry.cache.listed(topics.rpc('openstack', name))
 
 

@@ -70,7 +70,7 @@ def test_server_whose_key_is_taken_away_counts_as_gone(node, ring, required):
     assert client.call({}, 'echo', value=1) == 1
     parts = rpc.driver(transport)._parts()
     ring.revoke('a')
-    waiting.until(lambda: not parts._registry.cache.listed(TOPIC), 5)
+    waiting.until(lambda: not parts.registry.cache.listed(TOPIC), 5)
     assert 'not among the trusted keys' in test_encryption._fails(client)
 
 
