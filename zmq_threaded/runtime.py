@@ -37,6 +37,7 @@ from zmq_threaded.service import batch as batches
 from zmq_threaded.service import crews
 from zmq_threaded.service import following
 from zmq_threaded.service import service as services
+from zmq_threaded.service import stopped
 from zmq_threaded.service import succession as successions
 from zmq_threaded.status import collector
 from zmq_threaded.status import findings
@@ -84,7 +85,7 @@ class Runtime:
         # Only a weak one, of which nothing is run by the garbage collector.
         self._owner = weakref.ref(owner) if owner is not None else None
         self._services: list[services.Service] = []
-        self._stopped: set[services.Service] = set()
+        self._stopped = stopped.Stopped(self.forget)
         self._closed_services: list[services.Service] = []
         self._swept = self._is_used = self.is_closed = False
         self._terminations = itertools.count()
@@ -313,6 +314,7 @@ class Runtime:
     def _join(self):
         deadline = time.monotonic() + _JOIN_LIMIT
         self._checks.join(deadline)
+        self._stopped.join(deadline)
         self.outbox.join(deadline)
         self.registry.join(deadline)
         self.outbox.journals.stop()
@@ -343,6 +345,7 @@ class Runtime:
                 self._closed_services.remove(listening)
         self._surroundings.look(self._services)
         self._checks.turn()
+        self._stopped.turn()
         if self._services or self.outbox.journals.keeps:
             self.outbox.journals.look_around(self.outbox.start)
         self._facts.turn()

@@ -233,8 +233,8 @@ class Service:
                 'taken': self._reception.taken}
 
     def cleanup(self) -> None:
-        """Close everything, within a few seconds."""
-        if self._is_inherited():
+        """Close everything, within a few seconds; once is enough."""
+        if self._is_inherited() or self._closed_at < math.inf:
             return
         self.stop()
         self._replies.wait_until_empty(time.monotonic() + _REPLIES_LIMIT)
