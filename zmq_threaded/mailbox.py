@@ -128,7 +128,7 @@ class Mailbox:
 
 
 class Answers:
-    """What other threads tell one that waits for it until a deadline.
+    """What other threads tell those who wait for it until a deadline.
 
     Not a queue: SimpleQueue.get(timeout) of CPython 3.11 waits for ever when a
     signal handler takes longer than what was left, and a handler may stop a
@@ -147,9 +147,7 @@ class Answers:
     def put(self, item: Any) -> None:
         """Add an item behind all others, and wake the thread that waits."""
         self._items.append(item)
-        # Open already: whoever waits is about to look.
-        with contextlib.suppress(RuntimeError):
-            self._gate.release()
+        self._open()
 
     def get(self, deadline: float) -> Any:
         """The oldest item, which is then no longer there.
@@ -161,9 +159,18 @@ class Answers:
             is_over = not (self._items or self._gate.acquire(
                 timeout=max(0.0, deadline - time.monotonic())))
             with contextlib.suppress(IndexError):
-                return self._items.popleft()
+                item = self._items.popleft()
+                if self._items:
+                    # Two items that came at once have opened it once.
+                    self._open()
+                return item
             if is_over:
                 raise queue.Empty
+
+    def _open(self) -> None:
+        # Open already: whoever waits is about to look.
+        with contextlib.suppress(RuntimeError):
+            self._gate.release()
 
 
 class PolledMailbox:

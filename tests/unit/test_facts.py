@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 from hypothesis import example
@@ -51,6 +52,13 @@ def test_what_is_written_is_read():
                                  'endpoint': ''}
 
 
+def test_what_is_compressed_is_read():
+    packed = facts.encode(document(services=[service(1)] * 10))
+    compressed = facts.compress(packed)
+    assert len(compressed) < len(packed) / 2
+    assert facts.decode(compressed) == facts.decode(packed)
+
+
 def test_a_process_with_a_thousand_topics_is_cut_and_says_so():
     many = document(
         services=[service(number) for number in range(1000)],
@@ -68,7 +76,9 @@ def test_a_process_with_a_thousand_topics_is_cut_and_says_so():
 
 @pytest.mark.parametrize('packed', [
     b'', b'null', b'[]', b'{}', b'{"format": 2}', b'\xff', b'[' * 100_000,
-    b' ' * (facts.LONGEST_READ + 1)])
+    b' ' * (facts.LONGEST_READ + 1), zlib.compress(b'[]'), zlib.compress(b'x'),
+    zlib.compress(json.dumps(document()).encode())[:-1],
+    zlib.compress(b'{"format": 1%s}' % (b' ' * (1 << 24)))])
 def test_what_is_no_document_is_refused(packed):
     with pytest.raises(facts.Malformed):
         facts.decode(packed)

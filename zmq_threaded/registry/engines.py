@@ -120,7 +120,7 @@ def _reading(scheme: str, expire: float, hide: Callable[[str], str]
 
     def make() -> reading.Reader:
         watched = reading.Expired(expire, notices.announce)
-        return reading.Reader(watched.group, watched.one, watched.watch,
+        return reading.Reader(watched.group, watched.own, watched.watch,
                               watched.tend)
     return make, notices
 

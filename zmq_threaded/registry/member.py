@@ -160,7 +160,8 @@ class Member:
         if access is None:
             return None
         with self._use_session() as session:
-            if not self._engine.keeps_sessions:
+            # Who has records beats for them.
+            if not self._engine.keeps_sessions and not self._there:
                 session.coordinator.heartbeat()
             if not self._facts_told % _WATCH_EVERY:
                 session.reader.watch(session.coordinator, shared_facts.GROUP)
@@ -285,11 +286,8 @@ class Member:
 
     def _stored(self, session: sessions.Session, key: str) -> Any:
         """Our record as the engine has it, or None."""
-        # etcd may have deleted the group while we were joining it; what is
-        # then in it is found by nobody, but by ourselves.
-        self._create(session, key.encode())
         try:
-            raw = session.reader.one(session.coordinator, key.encode(),
+            raw = session.reader.own(session.coordinator, key.encode(),
                                      session.member_id)
             return record.unpack(raw) if isinstance(raw, bytes) else raw
         except (coordination.MemberNotJoined, coordination.GroupNotCreated,

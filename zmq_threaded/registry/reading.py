@@ -34,7 +34,7 @@ class Reader:
 
     :ivar group: of (coordinator, group): dict of member to record, and the
         set of those members among them who have expired
-    :ivar one: of (coordinator, group, member): the record
+    :ivar own: of (coordinator, group, member): the record of this process
     :ivar watch: of (coordinator, group): notice who in it may be dead
     :ivar tend: of (coordinator): remove them, where the engine does not
 
@@ -44,7 +44,7 @@ class Reader:
     """
 
     group: Callable[[Any, bytes], Group]
-    one: Callable[[Any, bytes, bytes], Any]
+    own: Callable[[Any, bytes, bytes], Any]
     watch: Callable[[Any, bytes], None] = lambda coordinator, group: None
     tend: Callable[[Any], None] = lambda coordinator: None
 
@@ -54,7 +54,7 @@ def _group(coordinator: Any, group: bytes) -> Group:
     return result.get(timeout=_TIMEOUT), frozenset()
 
 
-def _one(coordinator: Any, group: bytes, member: bytes) -> Any:
+def _own(coordinator: Any, group: bytes, member: bytes) -> Any:
     return coordinator.get_member_capabilities(group, member).get(
         timeout=_TIMEOUT)
 
@@ -101,7 +101,7 @@ class Expired:
         self._watch(key, self._without_beat(coordinator, members), members)
         self._remove_old(coordinator, key)
 
-    def one(self, coordinator: Any, group: bytes, member: bytes) -> Any:
+    def own(self, coordinator: Any, group: bytes, member: bytes) -> Any:
         """As Reader says."""
         record = coordinator._client.hget(
             coordinator._encode_group_id(group), member)
@@ -163,7 +163,11 @@ def _etcd_group(coordinator: Any, group: bytes) -> Group:
             for key, record in found.items()}, frozenset()
 
 
-def _etcd_one(coordinator: Any, group: bytes, member: bytes) -> Any:
+def _etcd_own(coordinator: Any, group: bytes, member: bytes) -> Any:
+    # Somebody may have deleted the group while we were joining it; what is
+    # then in it is found by nobody, but by ourselves.
+    with contextlib.suppress(coordination.GroupAlreadyExist):
+        coordinator.create_group(group).get(timeout=_TIMEOUT)
     found = coordinator.client.get(
         (coordinator._prefix_group(group) + member).decode())
     if not found:
@@ -208,7 +212,7 @@ def _zookeeper_names(watches: zookeeper_notices.ZookeeperNotices, client: Any,
     raise coordination.GroupNotCreated(group)
 
 
-def _zookeeper_one(coordinator: Any, group: bytes, member: bytes) -> Any:
+def _zookeeper_own(coordinator: Any, group: bytes, member: bytes) -> Any:
     from kazoo import exceptions
     path = coordinator._path_member(group, member)
     try:
@@ -217,11 +221,11 @@ def _zookeeper_one(coordinator: Any, group: bytes, member: bytes) -> Any:
         raise coordination.MemberNotJoined(group, member) from None
 
 
-FILES = Reader(_group, _one)
-ETCD = Reader(_etcd_group, _etcd_one)
+FILES = Reader(_group, _own)
+ETCD = Reader(_etcd_group, _etcd_own)
 
 
 def zookeeper(watches: zookeeper_notices.ZookeeperNotices) -> Reader:
     """The Reader of a zookeeper, which sets watches as it reads."""
     return Reader(functools.partial(_zookeeper_group, watches),
-                  _zookeeper_one)
+                  _zookeeper_own)

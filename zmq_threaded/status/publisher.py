@@ -44,8 +44,8 @@ class Publisher:
     :param collect: returns the document
     :param state: returns something; when it changes, a document is due
     :param ask: asks for what collect() will need soon
-    :param tell: tells the registry the document, packed; returns the time by
-        the clock of its server, or None
+    :param tell: tells the registry the document, compressed; returns the
+        time by the clock of its server, or None
     :param may_tell: whether the registry answers
 
     Thread: registry; receiver for that of a receiver; any for close().
@@ -124,7 +124,7 @@ class Publisher:
     def _tell_registry(self, packed: bytes, now: float) -> None:
         # The client libraries of the engines raise what they like.
         try:
-            told = self._tell(packed)
+            told = self._tell(facts.compress(packed))
         except Exception as error:
             self._waits.failed(time.monotonic())
             LOG.debug('The registry did not take the facts of this process: '
