@@ -23,10 +23,14 @@ import redis
 from tooz import utils as tooz_utils
 
 from zmq_threaded import topic
+from zmq_threaded.registry import complaints
 from zmq_threaded.registry import engines
 from zmq_threaded.registry import look_ups
 from zmq_threaded.registry import record
 from zmq_threaded.registry import registry as registries
+from zmq_threaded.registry import stamps
+from zmq_threaded.status import facts
+from zmq_threaded.status import processes
 
 EXPIRE, UPDATE = 30, 10     # the defaults
 # Of tooz; simulated members are written as it writes them.
@@ -112,10 +116,32 @@ def costs(server, url, size):
                 'refresh of one server': meter.measure(
                     lambda: client.lookup(own_key)),
                 'beat of a process': meter.measure(service.beat),
+                'facts of a process': meter.measure(
+                    lambda: service.tell(facts_of(mine))),
+                'look for complaints': meter.measure(
+                    lambda: client.stored(complaints.key_of('host'))),
                 'start and stop': meter.measure(come_and_go)}
     finally:
         service.close()
         client.close()
+
+
+def facts_of(instance):
+    """Of a process with one service that has been used, as it tells them."""
+    used = {'counts': [0] * 20 + [os.urandom(1)[0] for _ in range(10)],
+            'sum': time.monotonic()}
+    return facts.compress(facts.encode({
+        'format': facts.FORMAT, 'kind': 'runtime', 'id': os.urandom(8).hex(),
+        'seq': 1000, 'every': 10.0, 'at': time.time(),
+        'stamp': stamps.now().hex(), 'server_at': time.time(),
+        'process': processes.myself(),
+        'counts': {f'counter_of_{n}': 12345 for n in range(20)},
+        'services': [{
+            'id': instance.id.hex(), 'kind': 'rpc',
+            'topics': [['nova', 'compute']], 'server': 'compute-00001',
+            'endpoints': list(instance.endpoints), 'listed': True,
+            'up': time.monotonic(), 'workers': 64, 'busy': 1,
+            'waiting': used, 'running': used}]}))
 
 
 @contextlib.contextmanager
@@ -161,16 +187,20 @@ def table(results):
                    f'{cost["cpu_us"]:,.0f} us | {cost["ms"]:.1f} ms |')
 
 
-def meaning(results, hosts, processes, topics):
+def meaning(results, hosts, per_host, topics):
     """For one redis, with the default periods."""
     small = results[min(results)]
-    beats = hosts * processes / (EXPIRE / 3)
-    refreshes = hosts * processes * topics / UPDATE
-    beat, refresh = small['beat of a process'], small['refresh of the topic']
-    yield (f'{hosts:,} hosts with {processes} service processes each, each '
+    beats = hosts * per_host / (EXPIRE / 3)
+    refreshes = hosts * per_host * topics / UPDATE
+    refresh = small['refresh of the topic']
+    beat = {name: sum(small[each][name] for each in (
+        'beat of a process', 'facts of a process', 'look for complaints'))
+        for name in refresh}
+    yield (f'{hosts:,} hosts with {per_host} service processes each, each '
            f'using {topics} topics of {min(results)} instances: '
-           f'{hosts * processes:,} connections,')
-    for name, rate, cost in (('beats', beats, beat),
+           f'{2 * hosts * per_host:,} connections (each has one for '
+           'questions and one for notices),')
+    for name, rate, cost in (('beats with facts', beats, beat),
                              ('refreshes', refreshes, refresh)):
         yield (f'  {rate:,.0f} {name}/s = {rate * cost["commands"]:,.0f} '
                f'commands/s, {rate * (cost["in"] + cost["out"]) / 1e6:.1f} '
@@ -181,12 +211,12 @@ def meaning(results, hosts, processes, topics):
     for who, pause in (('messages that wait for nobody', UPDATE),
                        ('a call that waits for a server',
                         registries.IN_HASTE)):
-        rate = hosts * processes / pause
+        rate = hosts * per_host / pause
         yield (f'  {who}, in every process: {rate:,.0f} look-ups/s = '
                f'{rate * look["commands"]:,.0f} commands/s, '
                f'{rate * look_bytes / 1e6:.1f} MB/s, '
                f'{rate * look["cpu_us"] / 1e4:.0f} % of the core')
-    spread = hosts * processes * look_ups.LOOK_UP
+    spread = hosts * per_host * look_ups.LOOK_UP
     yield (f'  a topic appears for which every process waits: the look-ups '
            f'are spread over {spread:.0f} s, so {1 / look_ups.LOOK_UP:,.0f} '
            f'look-ups/s = {refresh["commands"] / look_ups.LOOK_UP:,.0f} '
