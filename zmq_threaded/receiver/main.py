@@ -12,10 +12,12 @@ from oslo_log import log
 from zmq_threaded import ipc_directory
 from zmq_threaded import logs
 from zmq_threaded import options
+from zmq_threaded import threads
 from zmq_threaded import wire
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.receiver import address
+from zmq_threaded.receiver import adopter
 from zmq_threaded.receiver import metrics_port
 from zmq_threaded.receiver import readiness
 from zmq_threaded.receiver import receiver
@@ -37,7 +39,10 @@ _WHAT_IT_IS = (
     'same in its configuration and in that of the services of its node: '
     'rpc_zmq_host, rpc_zmq_port and rpc_zmq_ipc_dir. It needs write access to '
     'rpc_zmq_ipc_dir, no registry and no root rights, and keeps nothing on '
-    'disk: after a crash, start it again.')
+    'disk: after a crash, start it again. If its configuration also names the '
+    'registry (rpc_zmq_matchmaker) of services that keep messages on disk '
+    '(rpc_zmq_custody), it takes over the journals of processes that died, '
+    'when nobody else of the node does.')
 _HOW_IT_ENDS = (
     'SIGTERM and SIGINT end it within zmq_linger and a few seconds; SIGHUP '
     'has it read the configuration of logging, and the trusted keys, '
@@ -63,7 +68,7 @@ def main(arguments=None):
     conf = _configuration(sys.argv[1:] if arguments is None else arguments)
     problem = None
     try:
-        running, port = _started(conf)
+        running, beside = _started(conf)
     except (options.InvalidOption, binding.BindError, descriptors.Short,
             OSError) as error:
         problem = str(error)
@@ -74,23 +79,20 @@ def main(arguments=None):
     readiness.tell(readiness.READY, 'passes messages on')
     _wait_for_the_end(conf, running)
     readiness.tell(readiness.STOPPING, 'passes on the last answers')
-    if port is not None:
-        port.stop()
-    running.stop()
+    threads.do_all([each.stop for each in (*beside, running)])
     LOG.info('The receiver has ended: %s', running.counters.snapshot())
     return 0
 
 
 def _started(conf):
-    running, port = _open(conf)
+    running, beside = _open(conf)
     try:
-        running.start()
-        if port is not None:
-            port.start()
+        for each in running, *beside:
+            each.start()
     except descriptors.Short:
-        running.stop()
+        threads.do_all([each.stop for each in (*beside, running)])
         raise
-    return running, port
+    return running, beside
 
 
 def _take_over_signals():
@@ -157,6 +159,7 @@ def _truth(text):
 
 
 def _open(conf):
+    """:returns: the receiver, and what else runs in its process"""
     query = {name: str(value) for name, value in
              (('rpc_zmq_host', conf.receiver_command_line_host),
               ('rpc_zmq_port', conf.receiver_command_line_port))
@@ -175,7 +178,8 @@ def _open(conf):
         LOG.warning('Port %d is open without encryption; whoever reaches it '
                     'may call the services of this node',
                     settings.receiver_port)
-    return opened, port
+    adopting = adopter.Adopter(settings, ipc_dir)
+    return opened, [adopting] if port is None else [adopting, port]
 
 
 def _wait_for_the_end(conf, running):
