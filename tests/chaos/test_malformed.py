@@ -35,7 +35,7 @@ def service(node):
     context = zmq.Context()
     listening.peer = sockets.Sockets(context, node.settings()).dealer(
         listening.instance.endpoints[0])
-    assert listening.peer.poll(5000, zmq.POLLOUT)
+    assert listening.peer.poll(20000, zmq.POLLOUT)
     yield listening
     listening.peer.close()
     context.term()
@@ -76,7 +76,7 @@ def _serves(service, number):
     call = os.urandom(wire.ID_SIZE)
     service.peer.send_multipart([b'', wire.encode(
         wire.CALL, service.instance.id, call, body)])
-    while service.peer.poll(10000):
+    while service.peer.poll(30000):
         # An envelope comes back as it went, with whatever was in it.
         _, frame = wire.split_envelope(service.peer.recv_multipart())
         message = wire.decode(frame)
@@ -136,7 +136,7 @@ def test_another_major_version_is_refused_by_name(service):
     good = wire.encode(wire.CALL, service.instance.id, ids.new_id(),
                        payload.dump(({}, {}), 'json')[0])
     service.peer.send_multipart([b'', good[:4] + b'\x09' + good[5:]])
-    assert service.peer.poll(5000)
+    assert service.peer.poll(20000)
     refusal = wire.decode(service.peer.recv_multipart()[1])
     reason, text = wire.nack_reason(refusal)
     assert reason == wire.VERSION
@@ -147,7 +147,7 @@ def test_a_message_for_another_instance_is_refused(service):
     service.peer.send_multipart([b'', wire.encode(
         wire.CAST, os.urandom(16), ids.new_id(),
         payload.dump(({}, {}), 'json')[0])])
-    assert service.peer.poll(5000)
+    assert service.peer.poll(20000)
     refusal = wire.decode(service.peer.recv_multipart()[1])
     assert wire.nack_reason(refusal)[0] == wire.GONE
 

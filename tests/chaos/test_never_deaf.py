@@ -208,7 +208,7 @@ def test_what_lasts_is_told_by_the_service_itself(world):
             'cannot be reached' in text or 'cannot reach' in text for text
             in world.warned(name, began, time.monotonic())), TOLD_WITHIN)
         waiting.until(lambda name=name: world.servers[name].ask(
-            'findings') == ['unreachable'], 15)
+            'findings') == ['unreachable'], 30)
     assert 'unreachable' not in world.servers['b1'].ask('findings')
     receiver.signal(signal.SIGCONT)
     world.all_are_reached()

@@ -20,17 +20,20 @@ from tests.support import waiting
 # server closes loses its acknowledgements: so one at a time.
 pytestmark = [pytest.mark.timeout(180),
               pytest.mark.xdist_group('orderly_exits')]
-# Of the exit of a process, and what the machine may add to it.
-_EXIT_TIMEOUT, _SLOW = 10.0, 5.0
+# Of the exit of a process, which none but one test waits for; and what the
+# machine may add.
+_EXIT_TIMEOUT, _SLOW = 40, 20
 
 
 class Program:
     """orderly_main.py, and what it has sent."""
 
-    def __init__(self, node, path, **settings):
+    def __init__(self, node, path, exit_timeout=_EXIT_TIMEOUT, **settings):
         self.path, self.ipc_dir = str(path / 'sent'), node.ipc_dir
         settings = {
-            'url': node.url(rpc_cast_timeout=30), 'path': self.path,
+            'url': node.url(rpc_cast_timeout=60,
+                            rpc_zmq_exit_timeout=exit_timeout),
+            'path': self.path,
             'launcher': 'launch', 'workers': 1, 'start_method': None,
             'transport': 'late', 'listens': False, 'count': None,
             'stops': True, 'fails': False, **settings}
@@ -102,7 +105,7 @@ def test_sigterm_while_casts_flow(node, start, launcher, workers, listens):
     server = node.server(topic='peer')
     program = start(launcher=launcher, workers=workers, listens=listens)
     program.has_sent(300, workers)
-    assert program.end() < _EXIT_TIMEOUT
+    assert program.end() < _SLOW
     is_delivered(program, server)
     assert len(leaks.ipc_files(node.ipc_dir)) == 1      # the server's
 
@@ -124,7 +127,7 @@ def test_sigterm_while_the_server_of_its_casts_restarts(
     restarted = node.server(topic='peer')
     restarted.endpoint.seen += server.endpoint.seen
     program.wait()
-    assert time.monotonic() - began < _EXIT_TIMEOUT
+    assert time.monotonic() - began < 2 + _SLOW
     is_delivered(program, restarted)
     assert 'exit of this process waits up to' in program.text()
 
@@ -138,7 +141,7 @@ def test_sighup_loses_nothing(node, start, workers):
     program.send(signal.SIGHUP)
     waiting.until(lambda: len(program.pids() - before) == workers, 30)
     program.has_sent(len(program.sent()) + 100)
-    assert program.end() < _EXIT_TIMEOUT
+    assert program.end() < _SLOW
     is_delivered(program, server)
 
 
@@ -147,7 +150,7 @@ def test_no_fork(node, start, listens):
     server = node.server(topic='peer')
     program = start(launcher='no_fork', listens=listens)
     program.has_sent(300)
-    assert program.end() < _EXIT_TIMEOUT
+    assert program.end() < _SLOW
     is_delivered(program, server)
     assert len(leaks.ipc_files(node.ipc_dir)) == 1
 
@@ -167,16 +170,16 @@ def test_a_thread_that_never_stops_casting_does_not_hold_the_exit(
     server = node.server(topic='peer')
     program = start(launcher=launcher, stops=False)
     program.has_sent(300)
-    assert program.end() < _EXIT_TIMEOUT
+    assert program.end() < _SLOW
     is_delivered(program, server)
 
 
 @pytest.mark.parametrize('launcher', ['launch', 'no_fork'])
 def test_one_that_casts_to_nobody_for_ever_ends_in_time(node, start, launcher):
-    program = start(launcher=launcher, stops=False)
+    program = start(launcher=launcher, stops=False, exit_timeout=10)
     program.has_sent(100)
     took = program.end()
-    assert _EXIT_TIMEOUT - 1 < took < _EXIT_TIMEOUT + _SLOW
+    assert 10 - 1 < took < 10 + _SLOW
     assert 'for messages to be acknowledged' in program.text()
     assert 'topic peer' in program.text()
 
@@ -187,7 +190,7 @@ def test_start_methods(node, start, method, transport):
     server = node.server(topic='peer')
     program = start(start_method=method, transport=transport, listens=True)
     program.has_sent(300)
-    assert program.end() < _EXIT_TIMEOUT
+    assert program.end() < _SLOW
     is_delivered(program, server)
 
 

@@ -324,7 +324,7 @@ class _Hanging(logging.Handler):
 
     def emit(self, record):
         self.is_there.set()
-        self.may_go.wait(30)
+        self.may_go.wait(60)
 
 
 @pytest.fixture
@@ -345,13 +345,12 @@ def test_a_handler_that_hangs_holds_up_no_newcomer(path, hanging):
     other = path.replace('x.sock', 'y.sock')
     with _router(path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
-        threading.Timer(15, hanging.may_go.set).start()
         began = time.monotonic()
         with _router(other):
-            assert hanging.is_there.wait(10)
+            assert hanging.is_there.wait(30)
             _greeted(path).close()
             _greeted(other).close()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
             assert not hanging.may_go.is_set()
         hanging.may_go.set()
 

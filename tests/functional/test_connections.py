@@ -117,7 +117,7 @@ def test_who_sends_too_many_frames_is_ended_and_others_are_read(
     box = bound.inbox(receive=receive)
     with bound.peer(way) as hostile, bound.peer(way) as honest:
         hostile.send(*[b'f'] * count)
-        assert bound.socket.poll(5000)
+        assert bound.socket.poll(20000)
         honest.send(b'', b'message', b'unknown')
         read = []
         waiting.until(lambda: read.extend(bound.read_all(box)) or read)
@@ -133,7 +133,7 @@ def test_a_slice_is_bounded(bound):
     box = bound.inbox()
     with bound.peer() as hostile:
         hostile.send(*[b'f'] * 2500)
-        assert bound.socket.poll(5000)
+        assert bound.socket.poll(20000)
         slices = 0
         with contextlib.suppress(zmq.Again):
             while box.receive() is None:

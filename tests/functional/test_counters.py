@@ -36,7 +36,7 @@ def _counters(transport):
 
 def _reaches(transport, name, value):
     """Wait until a count has this value, and see that it stays there."""
-    waiting.until(lambda: _counters(transport).get(name, 0) >= value, 15,
+    waiting.until(lambda: _counters(transport).get(name, 0) >= value, 30,
                   lambda: (name, _counters(transport)))
     assert _counters(transport)[name] == value
 
@@ -53,7 +53,7 @@ def raw(node, monkeypatch):
     context = zmq.Context()
     service.peer = sockets.Sockets(context, node.settings()).dealer(
         service.instance.endpoints[0])
-    assert service.peer.poll(5000, zmq.POLLOUT)
+    assert service.peer.poll(20000, zmq.POLLOUT)
     service.counters = parts.snapshot
     yield service
     service.peer.close()
@@ -272,7 +272,7 @@ def test_replies_to_vanished_clients(node):
     calling.start()
     waiting.until(lambda: server.endpoint.seen)
     transport.cleanup()
-    calling.join(10)
+    calling.join(30)
     time.sleep(0.1)
     server.endpoint.release.set()
     _reaches(server.transport, 'replies_to_vanished_clients', 1)
@@ -368,7 +368,7 @@ def test_a_receiver_counts_what_it_refuses(node):
     context = zmq.Context()
     peer = sockets.Sockets(context, node.settings()).dealer(
         f'tcp://127.0.0.1:{node.query["rpc_zmq_port"]}')
-    assert peer.poll(5000, zmq.POLLOUT)
+    assert peer.poll(20000, zmq.POLLOUT)
     peer.send_multipart([b'', wire.encode(wire.CAST, ids.new_id(),
                                           ids.new_id(), [b'', b''])])
     peer.send_multipart([b'', b'nonsense'])

@@ -128,7 +128,7 @@ def test_ipc_clients_without_end_leave_a_margin_and_come_in_later(node):
         with pytest.raises(oslo_messaging.MessagingTimeout):
             late.call({}, 'echo', value=2)
         assert _descriptors_of(process) < 100
-    assert late.prepare(timeout=10).call({}, 'echo', value=3) == 3
+    assert late.prepare(timeout=30).call({}, 'echo', value=3) == 3
     assert _is_alive(process)
 
 
@@ -136,7 +136,7 @@ def test_ipc_clients_without_end_leave_a_margin_and_come_in_later(node):
 def test_the_threads_of_a_process_do_not_use_up_a_small_service(node, query):
     process = _server(node, 100, **query)
     transport = node.transport(**query)
-    outcomes = _call_in_threads(node.client(transport, timeout=20), 120,
+    outcomes = _call_in_threads(node.client(transport, timeout=60), 120,
                                 seconds=0.2)
     assert outcomes == [process.pid] * 120
     assert _descriptors_of(process) < 60
@@ -214,7 +214,7 @@ def test_more_threads_than_zeromq_sockets_share_them(node, monkeypatch):
     node.process()
     monkeypatch.setattr(sockets, '_MAX_SOCKETS', 40)
     transport = node.transport()
-    client = node.client(transport, timeout=10)
+    client = node.client(transport, timeout=30)
     outcomes = _call_in_threads(client, 60, seconds=0.5)
     assert len(outcomes) == 60 and len(set(outcomes)) == 1
     client.cast({}, 'note', value=1)
@@ -229,7 +229,7 @@ def test_a_receiver_without_descriptors_refuses_and_recovers(node):
     node.query = receivers.query(receiver)
     node.process(server='first')
     node.process(server='second')
-    client = node.client(timeout=10)
+    client = node.client(timeout=30)
     assert client.prepare(server='first').call({}, 'echo', value=1) == 1
     with _crowd(f'tcp://127.0.0.1:{receiver.port}', 60):
         waiting.until(lambda: _descriptors_of(receiver) == 60)

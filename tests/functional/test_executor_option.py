@@ -180,7 +180,7 @@ def test_the_server_makes_its_executor_before_its_listener_starts(node):
 
 def _used():
     executor = futurist.ThreadPoolExecutor(1)
-    executor.submit(int).result(10)
+    executor.submit(int).result(30)
     return executor
 
 

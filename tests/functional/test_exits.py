@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pickle
+import re
 import select
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def _run(node, program, **query):
         if line == 'ends\n':
             began = time.monotonic()
     process.stdout.close()
-    assert process.wait(60) == 0
+    assert process.wait(100) == 0
     return ''.join(lines), time.monotonic() - began
 
 
@@ -78,8 +79,9 @@ def _cast(topic):
 def test_an_exit_with_nothing_outstanding_is_quick(node):
     node.server()
     _, seconds = _run(node, 'client().call({}, "echo", value=1)\n'
-                            'client().cast({}, "note", value=1)\n')
-    assert seconds < 1.5        # under a second on a machine of its own
+                            'client().cast({}, "note", value=1)\n',
+                      rpc_cast_timeout=40, rpc_zmq_exit_timeout=40)
+    assert seconds < 20     # not until a time limit
 
 
 def test_an_exit_waits_its_own_time_and_says_so_and_what_it_gives_up(node):
@@ -87,17 +89,18 @@ def test_an_exit_waits_its_own_time_and_says_so_and_what_it_gives_up(node):
         node, 'c = client("absent")\n'
               'for n in range(3): c.cast({}, "note", value=n)\n',
         rpc_zmq_exit_timeout=2)
-    assert 2 <= seconds < 2 + 3
-    assert ('the exit of this process waits up to 1.7 s (rpc_zmq_exit_timeout)'
-            ' for messages to be acknowledged: 3 for topic absent '
-            '(exchange openstack)') in output
+    assert 2 <= seconds < 2 + 18
+    assert re.search(r'the exit of this process waits up to [01]\.\d s '
+                     r'\(rpc_zmq_exit_timeout\) for messages to be '
+                     r'acknowledged: 3 for topic absent '
+                     r'\(exchange openstack\)', output)
     assert 'absent (exchange openstack) was dropped' in output
 
 
 def test_an_exit_never_waits_longer_than_rpc_cast_timeout(node):
     _, seconds = _run(node, 'client("absent").cast({}, "note", value=1)\n',
-                      rpc_cast_timeout=1, rpc_zmq_exit_timeout=20)
-    assert 1 <= seconds < 1 + 3
+                      rpc_cast_timeout=1, rpc_zmq_exit_timeout=40)
+    assert 1 <= seconds < 1 + 20
 
 
 def test_the_default_of_the_exit_is_shorter_than_that_of_cleanup(node):
@@ -107,9 +110,10 @@ def test_the_default_of_the_exit_is_shorter_than_that_of_cleanup(node):
 
 def test_many_drivers_share_the_time_of_one_exit(node):
     _, seconds = _run(
-        node, 'for n in range(5): client(f"t{n}").cast({}, "note", value=n)\n',
+        node, 'for n in range(15): '
+              'client(f"t{n}").cast({}, "note", value=n)\n',
         rpc_zmq_exit_timeout=2)
-    assert 2 <= seconds < 2 + 5
+    assert 2 <= seconds < 2 + 18    # not 15 times as long
 
 
 def test_nothing_is_taken_any_more_in_the_end(node):
@@ -141,8 +145,8 @@ def forever():
             print(f"refused {n}: {error}", flush=True); return
 threading.Thread(target=forever, daemon=True).start()
 time.sleep(0.5)
-''')
-    assert seconds < 5
+''', rpc_cast_timeout=40, rpc_zmq_exit_timeout=40)
+    assert seconds < 20
     waiting.until(lambda: len(server.endpoint.seen) > 100)
     refused = [line for line in output.splitlines()
                if line.startswith('refused')]
@@ -320,13 +324,13 @@ def _in_outbox_thread(outbox, function):
         except Exception as error:
             outcome.append(error)
     outbox._tell(run)
-    return waiting.until(lambda: outcome, 5)[0]
+    return waiting.until(lambda: outcome, 20)[0]
 
 
 def test_the_outbox_thread_never_waits_for_itself(node):
     transport = node.transport(rpc_zmq_outbox_limit=1, rpc_cast_timeout=3)
     driver = rpc.driver(transport)
-    client = node.client(transport, timeout=30)
+    client = node.client(transport, timeout=60)
     client.cast({}, 'note', value=1)
     outbox = driver._parts().outbox
     refused = _in_outbox_thread(
@@ -338,7 +342,7 @@ def test_the_outbox_thread_never_waits_for_itself(node):
     assert len(_in_outbox_thread(outbox, driver.unacknowledged)) == 1
     parts = driver._parts()
     assert _in_outbox_thread(outbox, transport.cleanup) is None
-    waiting.until(lambda: parts.is_closed)
+    waiting.until(lambda: parts.is_closed, 30)
 
 
 # The end of hosts
@@ -375,18 +379,21 @@ def test_an_orderly_exit_of_a_host_delivers(node):
     waiting.until(lambda: server.endpoint.seen == ['exits', 'raises'])
 
 
-def test_an_exit_of_a_host_ends_before_its_alarm(node):
-    transport = node.transport(rpc_cast_timeout=30)
+def test_an_exit_of_a_host_ends_before_its_alarm(node, monkeypatch):
+    assert exits._BEFORE_THE_ALARM >= 1
+    # The alarm ends whoever stands still for so long before it.
+    monkeypatch.setattr(exits, '_BEFORE_THE_ALARM', 15.0)
+    transport = node.transport(rpc_cast_timeout=60, rpc_zmq_exit_timeout=60)
     began = time.monotonic()
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(3)
+        signal.alarm(17)
         node.client(transport).cast({}, 'note', value=1)
         with cotyledon_utils.exit_on_exception():
             sys.exit(5)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    assert 1.5 < time.monotonic() - began < 3.5
+    assert 1.5 < time.monotonic() - began < 18
 
 
 @pytest.fixture
@@ -410,13 +417,14 @@ def test_a_host_of_another_shape_is_left_alone_and_told_of_once(
 
 
 def test_under_such_a_host_the_last_server_that_stops_delivers(node, strange):
-    transport = node.transport(rpc_cast_timeout=30, zmq_target_update=1)
+    transport = node.transport(rpc_cast_timeout=60, rpc_zmq_exit_timeout=60,
+                               zmq_target_update=1)
     first, last = (node.server(topic=name, transport=transport)
                    for name in 'ab')
     node.client(transport, topic='late').cast({}, 'note', value=1)
     began = time.monotonic()
     first.stop()
-    assert time.monotonic() - began < 3     # not the last one
+    assert time.monotonic() - began < 20    # not the last one
     stopping = threading.Thread(target=last.stop)
     stopping.start()
     outbox = rpc.driver(transport)._parts().outbox
@@ -450,7 +458,7 @@ def test_a_flush_that_timed_out_hastens_nothing_any_more(node):
     flush = outbox.begin_flush(deadline)
     waiting.until(lambda: outbox._flushers)
     assert not flush.wait(deadline)
-    waiting.until(lambda: not outbox._flushers, 1)
+    waiting.until(lambda: not outbox._flushers)
     assert outbox.pending() == 1
 
 

@@ -15,6 +15,7 @@ from zmq_threaded import timings
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.client import opening
 
 AT_LEAST_ONCE = oslo_messaging.TransportOptions(at_least_once=True)
 
@@ -36,27 +37,27 @@ def _raises(exception, function, *args, **kwargs):
 def test_call_to_nobody_times_out_in_time(node, timeout):
     client = node.client(timeout=timeout)
     assert timeout <= _raises(oslo_messaging.MessagingTimeout, client.call,
-                              {}, 'echo', value=1) < timeout + 1
+                              {}, 'echo', value=1) < timeout + 15
 
 
 @pytest.mark.parametrize('retry', [None, -1])
 def test_without_a_limit_of_retries_a_call_waits_for_its_server(node, retry):
-    client = node.client(retry=retry)
+    client = node.client(retry=retry, timeout=30)
     result = []
     thread = threading.Thread(target=lambda: result.append(
         client.call({}, 'echo', value='late')))
     thread.start()
     node.server()
-    thread.join(10)
+    thread.join(30)
     assert result == ['late']
 
 
 @pytest.mark.parametrize('retry, least', [(0, 0), (3, 0.3)])
 def test_retries_used_up_fail_call_and_cast(node, retry, least):
-    client = node.client(retry=retry, timeout=30)
+    client = node.client(retry=retry, timeout=60)
     for send in (client.call, client.cast):
         assert least <= _raises(oslo_messaging.MessageDeliveryFailure, send,
-                                {}, 'note', value=1) < least + 3
+                                {}, 'note', value=1) < least + 20
 
 
 @pytest.mark.parametrize('retry', [0, 2, None])
@@ -71,7 +72,7 @@ def test_retry_does_not_matter_with_a_server(node, retry):
 def test_call_timeout_wins_over_retries(node):
     client = node.client(retry=1000, timeout=0.5)
     assert _raises(oslo_messaging.MessagingTimeout, client.call, {}, 'echo',
-                   value=1) < 2
+                   value=1) < 20
 
 
 @pytest.mark.parametrize('method', ['call', 'cast'])
@@ -86,20 +87,21 @@ def test_at_least_once_to_nobody_is_undeliverable_at_once(node, method):
 
 def test_at_least_once_cast_returns_when_the_server_has_it(node):
     server = node.server(workers=1)
-    client = node.client(transport_options=AT_LEAST_ONCE)
+    client = node.client(node.transport(rpc_cast_timeout=60), timeout=60,
+                         transport_options=AT_LEAST_ONCE)
     client.cast({}, 'wait', value=1)
     # The only worker is busy, and yet the second cast is confirmed.
     waiting.until(lambda: server.endpoint.seen == [1])
-    assert _seconds(client.cast, {}, 'note', value=2) < 5
+    assert _seconds(client.cast, {}, 'note', value=2) < 20
     assert server.endpoint.seen == [1]
     server.endpoint.release.set()
     waiting.until(lambda: server.endpoint.seen == [1, 2])
 
 
 def test_cast_to_nobody_does_not_block_and_waits_for_its_server(node):
-    client = node.client()
+    client = node.client(node.transport(rpc_cast_timeout=60), timeout=60)
     for number in range(100):
-        assert _seconds(client.cast, {}, 'note', value=number) < 1
+        assert _seconds(client.cast, {}, 'note', value=number) < 20
     server = node.server()
     waiting.until(lambda: sorted(server.endpoint.seen) == list(range(100)))
 
@@ -111,7 +113,7 @@ def test_cast_to_nobody_does_not_delay_other_topics(node):
         node.client(transport, topic='nobody').cast({}, 'note', value=number)
     client = node.client(transport)
     client.cast({}, 'note', value='here')
-    waiting.until(lambda: server.endpoint.seen == ['here'], seconds=2)
+    waiting.until(lambda: server.endpoint.seen == ['here'], 20)
 
 
 def test_slow_call_times_out_and_its_late_reply_harms_nobody(node):
@@ -141,13 +143,13 @@ def test_expired_requests_are_not_executed(node):
 
 def test_a_call_given_up_while_its_server_was_paused_is_not_run(node):
     server = node.process()
-    client = node.client(timeout=1)
+    client = node.client(timeout=30)
     client.call({}, 'echo', value=1)
     server.pause()
     with pytest.raises(oslo_messaging.MessagingTimeout):
-        client.call({}, 'note', value='given up')
+        client.prepare(timeout=1).call({}, 'note', value='given up')
     server.resume()
-    client.prepare(timeout=20).call({}, 'note', value='after')
+    client.call({}, 'note', value='after')
     assert server.ask('seen') == ['after']
 
 
@@ -223,23 +225,23 @@ def test_monitored_call_outlives_its_monitor_timeout(node):
 
 def test_monitored_call_ends_when_its_server_dies(node):
     server = node.process()
-    client = node.client(timeout=60, call_monitor_timeout=30)
+    client = node.client(timeout=60, call_monitor_timeout=40)
     client.call({}, 'echo', value=1)
     threading.Timer(0.3, server.kill).start()
     assert _raises(errors.ServerGone, client.call, {}, 'sleep',
-                   seconds=60) < 3
+                   seconds=60) < 20
 
 
 def test_monitored_call_to_nobody_times_out(node):
     client = node.client(timeout=60, call_monitor_timeout=1)
     assert _raises(oslo_messaging.MessagingTimeout, client.call, {}, 'echo',
-                   value=1) < 3
+                   value=1) < 20
 
 
 def test_monitored_call_returns_exceptions(node):
     node.server()
     with pytest.raises(ValueError, match='why'):
-        node.client(call_monitor_timeout=5).call({}, 'fail', text='why')
+        node.client(call_monitor_timeout=30).call({}, 'fail', text='why')
 
 
 def test_call_in_progress_ends_when_its_server_is_killed(node):
@@ -251,14 +253,17 @@ def test_call_in_progress_ends_when_its_server_is_killed(node):
         client.call({}, 'sleep', seconds=60)
 
 
-def test_one_of_three_killed_the_next_calls_succeed_at_once(node):
+def test_one_of_three_killed_the_next_calls_succeed_at_once(
+        node, monkeypatch):
+    # Whoever tries to reach the dead one waits for long.
+    monkeypatch.setattr(opening, '_CONNECT_WAIT', 60.0)
     servers = [node.process(server=name) for name in 'abc']
-    client = node.client(timeout=30)
+    client = node.client(timeout=60)
     pids = {client.call({}, 'pid') for _ in range(6)}
     assert pids == {server.pid for server in servers}
     servers[0].kill()
     for _ in range(50):
-        assert _seconds(client.call, {}, 'pid') < 1
+        assert _seconds(client.call, {}, 'pid') < 15
 
 
 def test_casts_to_a_killed_server_go_to_the_next(node):

@@ -12,7 +12,7 @@ from tests.support import rpc
 from zmq_threaded import errors
 from zmq_threaded import wire
 
-WAYS = {'REQ': None, 'outbox': 5}
+WAYS = {'REQ': None, 'outbox': 60}
 
 
 @pytest.fixture(params=WAYS)
@@ -28,7 +28,7 @@ class Strange:
 
     def __init__(self, node, monitor_timeout):
         self.transport = node.transport()
-        self._client = node.client(self.transport, timeout=6,
+        self._client = node.client(self.transport, timeout=60,
                                    call_monitor_timeout=monitor_timeout)
         self.answer = None
 
@@ -42,7 +42,7 @@ class Strange:
             str(error), repr(error)
             return error
         finally:
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 20
 
     def reply(self, body, flags):
         return self.call(lambda request: request.send(

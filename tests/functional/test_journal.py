@@ -151,7 +151,7 @@ def test_files_are_private_otherwise(node):
 
 def test_calls_do_not_touch_it(durable):
     durable.server()
-    client = durable.client(call_monitor_timeout=5)
+    client = durable.client(call_monitor_timeout=30)
     assert client.call({}, 'echo', value=1) == 1
     assert durable.client().call({}, 'echo', value=1) == 1
     assert not journals(durable)

@@ -345,7 +345,7 @@ def test_the_longer_there_is_nobody_the_less_it_is_looked_for(
     waiting.until(lambda: server.endpoint.seen == ['early'], 20)
     # Never less often than a topic that has somebody.
     assert max(after - before for before, after in zip(
-        look_ups.times, look_ups.times[1:])) < 2 * 4
+        look_ups.times, look_ups.times[1:])) < 4 + 10
 
 
 @pytest.mark.parametrize('limit, ends', [

@@ -117,7 +117,7 @@ def test_two_drivers_of_a_process_are_one(node):
     node.server(transport=second, topic='other')
     text = waiting.until(lambda: (made := serving.text(node.ipc_dir))
                          and total(samples(made), 'service_listed') == 2
-                         and made, 15)
+                         and made, 30)
     assert total(samples(text), 'sockets') >= 2
 
 
@@ -168,7 +168,7 @@ def test_each_counter_and_gauge_of_the_page_has_its_meaning():
 
 def _get(url):
     with contextlib.suppress(OSError):
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=20) as response:
             return response.read().decode()
 
 
@@ -185,10 +185,10 @@ def test_they_are_served_until_it_is_interrupted(node):
         assert f'127.0.0.1:{port}/metrics' in serving_.stderr.readline()
         waiting.until(lambda: total(samples(
             _get(f'http://127.0.0.1:{port}/metrics') or ''),
-            'service_listed'), 15)
+            'service_listed'), 30)
     finally:
         serving_.send_signal(2)
-        assert serving_.wait(10) == 0
+        assert serving_.wait(30) == 0
         serving_.stderr.close()
 
 
@@ -219,7 +219,7 @@ def test_a_receiver_goes_on_without_a_port_that_is_taken(node):
         assert node.client().call({}, 'echo', value=1) == 1
         waiting.until(lambda: 'cannot be served' in receiver.output())
         other.kill()
-    waiting.until(lambda: _get(f'http://127.0.0.1:{port}/metrics'), 15)
+    waiting.until(lambda: _get(f'http://127.0.0.1:{port}/metrics'), 30)
 
 
 @pytest.mark.parametrize('address', ['nonsense', '127.0.0.1', '::1:9502',

@@ -82,7 +82,7 @@ def test_two_versions_of_the_protocol_are_named(node, ask):
         return 'different_protocol' in {each['kind'] for each
                                         in found['problems']}
     with versions.parties([(node, 'major', 'one', {})]):
-        waiting.until(is_named, 15)
+        waiting.until(is_named, 30)
 
 
 def test_top_shows_rates(node, ask):
@@ -97,7 +97,7 @@ def test_top_shows_rates(node, ask):
         assert code == 0
         return (found['topics'] and found['topics'][0]['per second'] > 0
                 and found['senders'] and found['senders'][0]['calls/s'] > 0)
-    waiting.until(is_shown, 20)
+    waiting.until(is_shown, 30)
 
 
 def test_top_on_a_terminal_sorts_and_ends_with_q(node, ipc_dir):
@@ -117,7 +117,7 @@ def test_top_on_a_terminal_sorts_and_ends_with_q(node, ipc_dir):
         _read_until(ours, b'TOPICS')
         os.write(ours, b'q')
         _read_until(ours, b'\x1b[?1049l')
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.communicate()

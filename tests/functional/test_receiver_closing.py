@@ -21,7 +21,7 @@ from zmq_threaded import wire
 
 LINGER = 1.0
 LATEST = LINGER + timings.RECEIVER_OVERTIME
-SLOW = 8.0      # of the machine
+SLOW = 20.0     # of the machine
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def peer(node, receiver):
     socket.linger = 0
     socket.set(zmq.IMMEDIATE, 1)
     socket.connect(f'tcp://127.0.0.1:{receiver.port}')
-    assert socket.poll(5000, zmq.POLLOUT)
+    assert socket.poll(20000, zmq.POLLOUT)
     yield socket
     context.destroy(linger=0)
 
@@ -111,7 +111,7 @@ def test_an_answer_finds_its_way_while_it_closes(node, receiver):
     thread.start()
     waiting.until(lambda: server.ask('slept') == 1)
     assert receiver.terminate() == 0
-    thread.join(10)
+    thread.join(30)
     assert found == [server.pid]
 
 
@@ -129,7 +129,7 @@ def away(receiver, seconds=1.0):
     try:
         yield
     finally:
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -229,7 +229,7 @@ def test_one_that_was_sent_before_the_word_may_have_been_taken(
         node, receiver):
     receiver.cut_off_ipc()
     node.process()
-    client = node.client(timeout=10)
+    client = node.client(timeout=30)
     client.call({}, 'echo', value=0)
     receiver.kill()
     with contextlib.suppress(FileNotFoundError):
@@ -252,7 +252,7 @@ def test_one_that_was_sent_before_the_word_may_have_been_taken(
     finally:
         mute.close()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     # One was refused and waited; of the other nobody knows.
     assert sorted(type(each).__name__ for each in outcomes) == [
         'ServerGone', 'int']

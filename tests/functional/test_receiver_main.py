@@ -29,8 +29,8 @@ from zmq_threaded.receiver import main
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _NAMES = ('oslo-messaging-zmq-receiver', 'oslo-messaging-zmq-proxy')
-# The linger of a default configuration, and a few seconds.
-_STOPPED_WITHIN = 6
+# The linger of a default configuration, and what the machine may add.
+_STOPPED_WITHIN = 20
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 _IGNORING = ('/bin/sh', '-c', 'trap "" HUP INT TERM; exec "$@"', 'sh')
 
@@ -299,7 +299,7 @@ def test_it_ends_amid_traffic_and_with_a_paused_service(node, number):
     paused = node.process(topic='paused')
     node.server()
     client = node.client(node.transport(rpc_cast_timeout=1), timeout=1)
-    client.prepare(topic='paused').call({}, 'echo', value=1)
+    client.prepare(topic='paused', timeout=30).call({}, 'echo', value=1)
     paused.pause()
     stopped = threading.Event()
     thread = threading.Thread(target=_traffic, args=(client, stopped))
@@ -330,7 +330,7 @@ def test_a_signal_while_it_starts_ends_it(node):
     for _ in range(3):
         receiver.launch()
         waiting.until(lambda: os.path.exists(
-            f'/proc/{receiver.pid}/exe'), 5)
+            f'/proc/{receiver.pid}/exe'), 20)
         receiver.signal(signal.SIGTERM)
         assert receiver.wait() in (0, -signal.SIGTERM)
         assert not os.path.exists(receiver.path())
@@ -381,7 +381,7 @@ def test_what_it_could_not_pass_on_is_refused_when_it_ends(node):
 def test_clients_come_back_to_one_that_was_ended_and_started(node):
     receiver = node.receiver()
     node.server()
-    client = node.client(timeout=10)
+    client = node.client(timeout=30)
     client.call({}, 'echo', value=0)
     assert receiver.terminate() == 0
     receiver.start()
@@ -415,7 +415,7 @@ def test_a_receiver_of_another_bind_address_does_not_take_its_socket(node):
     waiting.until(lambda: other._popen.poll() is not None
                   or 'listens on' in other.output(), 20)
     assert os.stat(receiver.path()).st_ino == before
-    assert other.wait(1) == 1
+    assert other.wait(20) == 1
 
 
 def test_a_killed_receiver_starts_again_over_its_remains(node):

@@ -201,8 +201,8 @@ def test_nobody_waits_for_who_stands_still_with_a_lock(held_lock, party):
     service.register(instance('ipc:///a'), [TOPIC])
     assert len(look(client)) == 1
     for _ in range(5):
-        assert forks.Forked(lambda: 'forked').result(5) == 'forked'
-    assert time.monotonic() - began < 5
+        assert forks.Forked(lambda: 'forked').result(30) == 'forked'
+    assert time.monotonic() - began < 30
 
 
 def test_a_child_of_a_fork_amid_operations_uses_the_registry(registry,
@@ -221,11 +221,11 @@ def test_a_child_of_a_fork_amid_operations_uses_the_registry(registry,
     try:
         for _ in range(20):
             assert forks.Forked(embedded.registered_in_child,
-                                ipc_dir).result(10)
+                                ipc_dir).result(30)
     finally:
         done.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
 
 
 # Other things in the place of records
@@ -272,7 +272,7 @@ def test_what_is_no_file_of_a_record_costs_a_warning(registry, ipc_dir, put,
         assert reader.lookup(KEY) == [service]
     mine.beat()
     sweep.sweep(ipc_dir, EXPIRE)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert said(caplog, 'of no use', path, KEY)
     assert caplog.text.count('of no use') == 1
 
@@ -307,14 +307,15 @@ def remove(ipc_dir, what):
 def test_what_was_removed_is_back_within_seconds(party, ipc_dir, what,
                                                  caplog):
     os.chmod(ipc_dir, 0o2770)
-    service, client = party(), party()
+    # Beats come every 30 seconds.
+    service, client = party(expire=90), party(expire=90)
     one = instance('ipc:///a')
     service.register(one, [TOPIC])
     assert look(client) == {one.id}
     remove(ipc_dir, what)
     # Who knew it goes on; who comes finds it soon.
     assert look(client) == {one.id}
-    waiting.until(lambda: said(caplog, 'lost 1 of the 1', 'put back'), 4)
+    waiting.until(lambda: said(caplog, 'lost 1 of the 1', 'put back'), 20)
     assert look(party()) == {one.id}
     assert stat.S_IMODE(os.stat(ipc_dir).st_mode) == 0o2770
 

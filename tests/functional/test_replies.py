@@ -160,7 +160,7 @@ def test_call_longer_than_a_question_to_a_two_message_server(
                 call.result(2.5)
             assert client.call({}, 'echo', value='quick') == 'quick'
             server.ask(later[0].result, 'done')
-            assert call.result(10) == 'done'
+            assert call.result(30) == 'done'
 
 
 @pytest.mark.parametrize('two_messages', [False, True])
@@ -176,7 +176,7 @@ def test_server_that_is_about_to_close_gets_no_call(node, two_messages):
         other = node.server(server='other')
         # The connection is no longer fresh.
         waiting.until(lambda: time.monotonic() > closing[0] + 0.1)
-        assert client.prepare(timeout=3).call({}, 'echo', value=2) == 2
+        assert client.prepare(timeout=30).call({}, 'echo', value=2) == 2
         node.stop(other)
 
 
@@ -206,7 +206,7 @@ def test_reply_of_another_major_version_ends_a_call_by_name(node):
         with pytest.raises(oslo_messaging.MessagingException) as by_req:
             node.client(transport).call({}, 'echo', value=1)
         with pytest.raises(oslo_messaging.MessagingException) as by_dealer:
-            node.client(transport, call_monitor_timeout=5).call(
+            node.client(transport, call_monitor_timeout=30).call(
                 {}, 'echo', value=1)
         assert ways(server) == {'REQ', 'DEALER'}
     for raised in (by_req, by_dealer):
@@ -243,7 +243,7 @@ def test_calls_of_every_sort_to_a_two_message_server(node, topology_of,
         server = two_message_server(node, query)
         client = node.client(transport)
         assert calls(client, 20) == list(range(20))
-        monitored = node.client(transport, call_monitor_timeout=5)
+        monitored = node.client(transport, call_monitor_timeout=30)
         assert calls(monitored, 20) == list(range(20))
         for each in (client, monitored):
             with pytest.raises(ValueError, match='no such thing'):
@@ -266,22 +266,22 @@ def test_heartbeats_keep_a_long_call_of_a_two_message_server(node):
         with pytest.raises(concurrent.futures.TimeoutError):
             call.result(3.5)
         server.endpoint.release.set()
-        assert call.result(10) == 'long'
+        assert call.result(30) == 'long'
 
 
 @each_topology
 def test_call_of_a_two_message_server_that_dies(node, topology_of, topology):
     process = node.process(**TWO, **topology_of(topology))
-    client = node.client(timeout=20)
+    client = node.client(timeout=60)
     assert client.call({}, 'pid') == process.pid
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        call = thread.submit(client.call, {}, 'sleep', seconds=30)
+        call = thread.submit(client.call, {}, 'sleep', seconds=60)
         time.sleep(0.3)     # until it is certainly running
         process.kill()
         began = time.monotonic()
         with pytest.raises(errors.ServerGone):
-            call.result(15)
-    assert time.monotonic() - began < 4.0
+            call.result(40)
+    assert time.monotonic() - began < 20
 
 
 def test_one_and_two_message_servers_get_the_same_share_of_calls(node):

@@ -39,14 +39,14 @@ def test_living_peer_is_ignored_when_its_key_is_taken_away(node, ring,
     parts = rpc.driver(transport)._parts()
     parts._access.is_trusted = lambda key: True
     ring.revoke('b')
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
             client.prepare(timeout=1).call({}, 'note', value='in time')
         except oslo_messaging.MessagingTimeout:
             break
     else:
-        pytest.fail('not ignored within 5 s')
+        pytest.fail('not ignored within 20 s')
     client.cast({}, 'note', value='after')
     test_encryption._fails(client)
     assert 'after' not in required.seen and 'never' not in required.seen
@@ -70,17 +70,17 @@ def test_server_whose_key_is_taken_away_counts_as_gone(node, ring, required):
     assert client.call({}, 'echo', value=1) == 1
     parts = rpc.driver(transport)._parts()
     ring.revoke('a')
-    waiting.until(lambda: not parts.registry.cache.listed(TOPIC), 5)
+    waiting.until(lambda: not parts.registry.cache.listed(TOPIC), 20)
     assert 'not among the trusted keys' in test_encryption._fails(client)
 
 
 def test_call_to_a_server_whose_key_is_taken_away_ends(node, ring, required):
-    client = node.client(node.transport(**ring.query('b')), timeout=30)
+    client = node.client(node.transport(**ring.query('b')), timeout=60)
     threading.Timer(0.5, ring.revoke, ['a']).start()
     began = time.monotonic()
     with pytest.raises(oslo_messaging.MessagingTimeout):
         client.call({}, 'wait', value=1)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 25    # the endpoint waits for 30 s
 
 
 def test_casts_for_a_revoked_server_are_given_to_another(node, ring,
@@ -95,7 +95,7 @@ def test_casts_for_a_revoked_server_are_given_to_another(node, ring,
     another = test_encryption.Direct(node, ring.query('c'))
     another.server.endpoint.release.set()
     ring.revoke('a')
-    waiting.until(lambda: len(another.seen) == 20, 10)
+    waiting.until(lambda: len(another.seen) == 20, 20)
     assert sorted(another.seen) == list(range(8, 28))
     assert _counters_of(client)['resent_after_revocation'] == 20
 
@@ -116,9 +116,9 @@ def test_a_look_that_fails_is_followed_by_others(node, ring, required):
         return refresh()
     access.refresh = fails_once
     before = access.version
-    waiting.until(lambda: failures, 5)
+    waiting.until(lambda: failures, 20)
     ring.revoke('b')
-    waiting.until(lambda: access.version != before, 5)
+    waiting.until(lambda: access.version != before, 20)
 
 
 # Exchange
@@ -139,7 +139,7 @@ def test_client_uses_its_new_key_without_a_restart(node, ring, required):
     ring.make('b2')
     _exchange(ring, 'b', 'b2')
     access = rpc.driver(transport)._parts()._access
-    waiting.until(lambda: access.pair.public == ring.pair('b2').public, 5)
+    waiting.until(lambda: access.pair.public == ring.pair('b2').public, 20)
     end = time.monotonic() + 5
     while time.monotonic() < end:
         _ring_again(ring, client)
@@ -158,7 +158,7 @@ def _ring_again(ring, client):
 
 def test_receiver_takes_its_new_key_at_a_restart(node, ring, elsewhere):
     behind = test_encryption.Behind(node, ring.query('a'))
-    client = node.client(node.transport(**ring.query('b')), timeout=30)
+    client = node.client(node.transport(**ring.query('b')), timeout=60)
     _ring_again(ring, client)
     ring.make('a2')
     _exchange(ring, 'a', 'a2')
@@ -167,7 +167,7 @@ def test_receiver_takes_its_new_key_at_a_restart(node, ring, elsewhere):
     client.cast({}, 'note', value='late')
     began = time.monotonic()
     assert client.call({}, 'echo', value=1) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     waiting.until(lambda: 'late' in behind.seen)
     service, = rpc.driver(behind.transport)._parts()._services
     assert service.instance.key == ring.pair('a2').public

@@ -251,10 +251,10 @@ def test_many_sizes_of_message(node):
 
 def test_a_driver_can_be_used_after_cleanup(node):
     node.server()
-    transport = node.transport()
+    transport = node.transport(rpc_cast_timeout=60)
     client = node.client(transport)
     for _ in range(2):
         assert client.call({}, 'echo', value=1) == 1
         started = time.monotonic()
         transport.cleanup()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20

@@ -91,7 +91,7 @@ def test_after_stop_the_rest_is_refused_and_goes_elsewhere(node):
     client.cast({}, 'note', value='cast')
     waiting.until(lambda: second.endpoint.seen == ['cast'])
     first.endpoint.release.set()
-    caller.join(10)
+    caller.join(30)
     assert result == ['in progress']
     assert first.endpoint.seen == ['in progress']
 
@@ -99,7 +99,7 @@ def test_after_stop_the_rest_is_refused_and_goes_elsewhere(node):
 def test_no_callback_follows_stop(node):
     server = node.server(workers=4)
     transport = node.transport()
-    client = node.client(transport, timeout=5)
+    client = node.client(transport, timeout=30)
     done = threading.Event()
 
     def cast():
@@ -119,7 +119,7 @@ def test_no_callback_follows_stop(node):
     stopped = time.monotonic()
     server.wait()
     done.set()
-    sender.join(10)
+    sender.join(30)
     assert all(at <= stopped for at in submitted)
 
 

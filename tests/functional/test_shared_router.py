@@ -23,7 +23,7 @@ _STALL = 0.5    # far below the poller's time-out of one second
 def _connected(context, service, settings):
     socket = sockets.Sockets(context, settings).request(
         service.instance.endpoints[0])
-    assert socket.poll(5000, zmq.POLLOUT)
+    assert socket.poll(20000, zmq.POLLOUT)
     return socket
 
 
@@ -49,7 +49,7 @@ def test_a_request_that_arrives_during_a_reply_is_not_overlooked(node):
             started = time.monotonic()
             _send(second, service, body)
             for socket in (first, second):
-                assert socket.poll(5000), 'no reply at all'
+                assert socket.poll(20000), 'no reply at all'
                 socket.recv()
             longest = max(longest, time.monotonic() - started)
         for socket in (first, second):

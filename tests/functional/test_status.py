@@ -279,4 +279,4 @@ def test_it_is_quick(shared, status):
     assert document['registry']['services'] == 60
     began = time.monotonic()
     status(shared)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20

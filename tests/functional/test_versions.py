@@ -91,7 +91,7 @@ def test_peer_a_version_later(node, way, client, server):
 
 
 def check_calls(caller, server):
-    for monitor in (None, 10):
+    for monitor in (None, 30):
         for number in range(5):
             assert result(caller, 'call', value=number, monitor=monitor,
                           server=server) == number
@@ -184,7 +184,7 @@ def test_fanout_to_several_of_another_major_version_behind_a_receiver(
     with parties(node, WAYS[1], client, server, server) as (
             caller, *serving):
         result(caller, 'cast', value=1, fanout=True)
-        waiting.until(lambda: count(caller, 'dropped') == 2, 4)
+        waiting.until(lambda: count(caller, 'dropped') == 2, 20)
         assert names_both(result(caller, 'log'))
         for each in serving:
             assert names_both(result(each, 'log'))
