@@ -93,15 +93,18 @@ NOTICED_WITHIN = 1.0
 # LAST_REPLIES.
 LAST_WRITE = 1.0
 LAST_REPLIES = 2.0
+# Clients read what was written to them within LAST_READ, or never, for their
+# connection ends.
+LAST_READ = 0.2
 
 # A receiver that closes
 #
 # It refuses requests for zmq_linger, and says so in each refusal. It closes
-# when none has come for RECEIVER_QUIET, but no later than RECEIVER_OVERTIME
-# after that time. What comes in between its last look and its close is lost;
-# who has heard its word sends nothing. That a connection leads to the same
-# receiver is certain for RECONNECT after that word.
-RECEIVER_QUIET = 0.1
+# when nothing has moved for RECEIVER_QUIET, but no later than
+# RECEIVER_OVERTIME after that time. What comes in between its last look and
+# its close is lost; who has heard its word sends nothing. That a connection
+# leads to the same receiver is certain for RECONNECT after that word.
+RECEIVER_QUIET = 0.2
 RECEIVER_OVERTIME = 0.5
 
 # Limits

@@ -142,19 +142,22 @@ def end(monkeypatch):
     """
     now = [100.0]
     monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-    made = closes.Closing()
+    moved = [0.0]
+    made = closes.Closing(lambda: moved[0])
     comes = []      # when requests come
 
     def sleep(seconds):
         due = [at for at in comes if now[0] < at <= now[0] + seconds]
         now[0] = due[0] if due else now[0] + seconds
         if due:
-            assert made.refused() is not None
+            moved[0] = now[0]
+            assert made.closes_in() is not None
     monkeypatch.setattr(time, 'sleep', sleep)
 
     def wait(*requests, linger=1.0, last_moved=99.9):
         comes.extend(100.0 + each for each in requests)
-        made.begin(linger, last_moved)
+        moved[0] = last_moved
+        made.begin(linger)
         made.wait()
         return now[0] - 100.0
     made.after = wait
@@ -162,7 +165,7 @@ def end(monkeypatch):
 
 
 def test_one_that_is_not_closing_says_nothing(end):
-    assert not end.has_begun and end.refused() is None
+    assert not end.has_begun and end.closes_in() is None
 
 
 def test_answers_get_the_time_of_zmq_linger(end):
@@ -186,4 +189,4 @@ def test_it_closes_when_nothing_has_come_for_the_quiet_time(end):
 def test_it_closes_at_the_latest_when_it_said(end):
     assert end.after(*(each / 20 for each in range(100))) == pytest.approx(
         1.0 + timings.RECEIVER_OVERTIME)
-    assert end.refused() == 0.0
+    assert end.closes_in() == 0.0

@@ -145,9 +145,13 @@ class Backend:
         return (not self._has_peer(self._socket)
                 and endpoints.is_dead(self._endpoint))
 
-    def early(self):
-        """The requests that wait for the first handshake."""
-        return list(self._early)
+    def take_early(self):
+        """The requests that wait for the first handshake; they are not passed
+        on then.
+        """
+        requests = list(self._early)
+        self._early.clear()
+        return requests
 
     def close(self, linger=0.0):
         """:param linger: seconds for the last requests to go
@@ -155,4 +159,4 @@ class Backend:
         """
         self._end_probe()
         self._sockets.close(self._socket, linger)
-        return list(self._early)
+        return self.take_early()

@@ -7,6 +7,7 @@ soon nothing more comes: then nothing is under way that would be lost.
 """
 
 import time
+from collections.abc import Callable
 
 from zmq_threaded import timings
 
@@ -14,25 +15,26 @@ from zmq_threaded import timings
 class Closing:
     """The end of one receiver.
 
-    Thread: receiver for refused(); any for the rest.
+    :param last_moved: returns when it read or passed on something last, in
+        monotonic seconds
+
+    Thread: any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_moved: Callable[[], float]) -> None:
+        self._last_moved = last_moved
         self._began: float | None = None
         # When it may close, and when it closes at the latest.
         self._may_close = self._latest = 0.0
-        self._refused_at = 0.0
 
-    def begin(self, linger: float, last_moved: float) -> None:
+    def begin(self, linger: float) -> None:
         """From now on requests are refused.
 
         :param linger: seconds for which answers are passed on. The receiver
             does not know which calls are in progress: all get the time.
-        :param last_moved: when it passed something on last, in monotonic
-            seconds
         """
         now = time.monotonic()
-        is_idle = now - last_moved >= linger
+        is_idle = now - self._last_moved() >= linger
         self._may_close = now + max(timings.RECEIVER_QUIET,
                                     0.0 if is_idle else linger)
         self._latest = self._may_close + timings.RECEIVER_OVERTIME
@@ -43,16 +45,14 @@ class Closing:
         """Whether the word was given."""
         return self._began is not None
 
-    def refused(self) -> float | None:
-        """Note that a request was refused.
-
+    def closes_in(self) -> float | None:
+        """
         :returns: seconds after which the receiver is closed at the latest;
             None unless it is closing
         """
         if self._began is None:
             return None
-        self._refused_at = time.monotonic()
-        return max(0.0, self._latest - self._refused_at)
+        return max(0.0, self._latest - time.monotonic())
 
     def wait(self) -> None:
         """Return when it is time to close."""
@@ -60,6 +60,8 @@ class Closing:
             time.sleep(left)
 
     def _left(self) -> float:
-        quiet_at = self._refused_at + timings.RECEIVER_QUIET
+        # The last answers, too: who has not read them when the connection
+        # ends never will.
+        quiet_at = self._last_moved() + timings.RECEIVER_QUIET
         return (min(max(self._may_close, quiet_at), self._latest)
                 - time.monotonic())

@@ -128,7 +128,7 @@ class Receiver:
                 self._sockets.access, self.counters, local))
         self._active = set()
         self._is_busy = False
-        self._closing = closing.Closing()
+        self._closing = closing.Closing(lambda: self._last_moved)
         self._last_moved = self._next_tick = 0.0
         self._queries = quotas.Quota(quotas.QUERIES)
         self._may_warn = counts.Seldom()
@@ -155,7 +155,8 @@ class Receiver:
         """
         linger = self._settings.linger
         # Not by unbinding: libzmq would drop all clients with it.
-        self._closing.begin(linger, self._last_moved)
+        self._closing.begin(linger)
+        self._wakeup.set()
         self._closing.wait()
         self._guard.stop()
         self._loop.stop()
@@ -174,9 +175,7 @@ class Receiver:
         self._facts.close()
         # As little as possible is between the last look and the close.
         self._move()
-        for instance_id, each in self._backends:
-            for request in each.early():
-                self._refuse(request, instance_id, backend.UNREACHABLE)
+        self._refuse_early()
         self._sockets.close(self._front)
         for _, each in self._backends:
             each.close(self._settings.linger)
@@ -189,6 +188,8 @@ class Receiver:
         ready = self._epoll.poll(self._time_to_wait())
         self._wakeup.clear_if(ready)
         self._active.update(self._backends.ready(ready))
+        if self._closing.has_begun:
+            self._refuse_early()
         self._tick_when_due()
         self._is_busy = self._move()
 
@@ -302,9 +303,17 @@ class Receiver:
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
         if request.kind != wire.QUERY:
             self._answer(route.refusal(request, instance_id, outcome, text,
-                                       self._closing.refused()))
+                                       self._closing.closes_in()))
         elif outcome != backend.BUSY:
             self._answer(route.refusal(request, instance_id, outcome))
+
+    def _refuse_early(self):
+        """What no service has yet goes to another one, while its sender can
+        still be told.
+        """
+        for instance_id, each in self._backends:
+            for request in each.take_early():
+                self._refuse(request, instance_id, backend.UNREACHABLE)
 
     # From the services to the clients
 

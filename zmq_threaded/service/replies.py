@@ -33,6 +33,7 @@ class Replies:
     :param observed: the stalls. No code of the user holds the reply thread
         up, so this thread tells when the process stood still.
     :param longest: bytes that a reply may have
+    :ivar written_at: when something was written last, in monotonic seconds
 
     Thread: any for the public methods, reply for the rest.
     """
@@ -51,6 +52,7 @@ class Replies:
         # Whether a turn is to come that sees what is put now.
         self._is_woken = False
         self._busy = False
+        self.written_at = 0.0
         self.is_stopping = self._has_ended = False
         self._finished = finished.Finished()
 
@@ -230,7 +232,10 @@ class Replies:
     def _write(self, batch):
         if len(self._slow):
             batch = self._without_slow(batch)
-        for frames, outcome in zip(batch, self._router.send(batch)):
+        outcomes = self._router.send(batch)
+        if outcomes:
+            self.written_at = time.monotonic()
+        for frames, outcome in zip(batch, outcomes):
             if outcome is multiparts.SLOW:
                 self._keep(frames)
             elif outcome is multiparts.GONE:

@@ -244,7 +244,8 @@ class Service:
         has_ended = self._end_threads()
         # What was written last must be read before its connection ends: then
         # libzmq drops what a client with IMMEDIATE has not read.
-        time.sleep(timings.CLOSING_QUIET)
+        time.sleep(max(0.0, self._replies.written_at + timings.LAST_READ
+                       - time.monotonic()))
         if has_ended and self._router.close():
             LOG.info('zmq: %s has ended; it took %d messages, and %d are not '
                      'answered', self._name(), self._reception.taken,
