@@ -325,14 +325,18 @@ def test_an_executor_that_is_shut_down_gives_back_what_it_queued(raw):
     assert set(answered) == set(sent)
 
 
-def test_a_thread_that_cannot_start_costs_no_worker(node, monkeypatch):
-    server = node.server(workers=2)
+@pytest.mark.parametrize('name, kind', [('fast', '_Worker'),
+                                        ('server', 'ThreadWorker')])
+def test_a_thread_that_cannot_start_costs_no_worker(node, monkeypatch, name,
+                                                    kind):
+    server = node.server(workers=2,
+                         transport=node.transport(rpc_zmq_executor=name))
     client = node.client(timeout=20)
     executor = server._work_executor
     start, tries = threading.Thread.start, []
 
     def fail(thread):
-        if type(thread).__name__ == '_Worker' and len(tries) < 4:
+        if type(thread).__name__ == kind and len(tries) < 4:
             tries.append(thread)
             raise RuntimeError("can't start new thread")
         return start(thread)
