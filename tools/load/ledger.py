@@ -9,6 +9,7 @@ looks at.
 """
 
 import base64
+import collections
 import dataclasses
 import threading
 
@@ -52,33 +53,49 @@ class DeliveryLedger:
     """Counts first and further arrivals of operations in a server process."""
 
     def __init__(self):
-        self.delivered = 0
-        self.duplicated = 0
+        self._delivered = self._duplicated = 0
         self._seen = {}
         self._lock = threading.Lock()
+        # Of the workers of a server, who never wait here: a lock that is
+        # asked for this often would cost more than what is measured.
+        self._arrived = collections.deque()
 
     def record(self, ident):
-        """Note one delivery; False if this operation was delivered before."""
-        thread, sequence = split_ident(ident)
+        """Note one delivery; never waits."""
+        self._arrived.append(ident)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._enter()
+            finally:
+                self._lock.release()
+
+    def counts(self):
+        """Return (delivered, duplicated) so far."""
         with self._lock:
+            self._enter()
+            return self._delivered, self._duplicated
+
+    def _enter(self):
+        arrived = self._arrived
+        while arrived:
+            thread, sequence = split_ident(arrived.popleft())
             if thread not in self._seen:
                 self._seen[thread] = Bitmap()
-            first = self._seen[thread].add(sequence)
-            if first:
-                self.delivered += 1
+            if self._seen[thread].add(sequence):
+                self._delivered += 1
             else:
-                self.duplicated += 1
-        return first
+                self._duplicated += 1
 
     def export(self):
         """Return a JSON-able copy of everything recorded, for reconcile()."""
         with self._lock:
+            self._enter()
             seen = {
                 thread: bitmap.to_int()
                 for thread, bitmap in self._seen.items()
             }
             return {
-                'duplicated': self.duplicated,
+                'duplicated': self._duplicated,
                 'seen': {
                     str(thread): _pack(bits) for thread, bits in seen.items()
                 },

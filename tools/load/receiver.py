@@ -28,7 +28,8 @@ class Receiver:
         if token != self._token or payload != expected:
             with self._lock:
                 self.wrong += 1
-        elif self.ledger.record(ident):
+        else:
+            self.ledger.record(ident)
             self.last_delivery = time.monotonic()
 
     def probed(self):
@@ -41,9 +42,10 @@ class Receiver:
 
         last_delivery is in seconds of the monotonic clock.
         """
+        delivered, duplicated = self.ledger.counts()
         return {
-            'delivered': self.ledger.delivered,
-            'duplicated': self.ledger.duplicated,
+            'delivered': delivered,
+            'duplicated': duplicated,
             'wrong': self.wrong,
             'probes': self.probes,
             'last_delivery': self.last_delivery,
