@@ -3,7 +3,9 @@
 
 import collections
 import dataclasses
+import statistics
 import threading
+import time
 
 import pytest
 
@@ -110,6 +112,25 @@ def test_memory_is_bounded(monkeypatch, look):
     seen = [held.was_seen(message.id) for message in many]
     assert seen == [False] * 25 + [True] * 10
     assert len(held._seen) == 10
+
+
+def test_to_remember_takes_no_longer_once_the_first_are_forgotten(
+        monkeypatch):
+    monkeypatch.setattr(helds, '_SEEN_LIMIT', 20_000)
+    held, many = helds.Held(FOR_LONG), messages(60_000)
+
+    def usual(part):
+        took = []
+        for start in range(0, len(part), 1000):
+            began = time.perf_counter()
+            for message in part[start:start + 1000]:
+                held.add(message)
+                held.release(message)
+                held.was_seen(message.id)
+            took.append(time.perf_counter() - began)
+        return statistics.median(took)
+    young = usual(many[:20_000])
+    assert usual(many[20_000:]) < 5 * young
 
 
 def test_threads_release_what_the_poller_adds(held, eager_switching):

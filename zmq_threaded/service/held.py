@@ -95,7 +95,10 @@ class Held:
         self._released: collections.deque[tuple[bytes, float]] = (
             collections.deque(maxlen=_SEEN_LIMIT))
         # What was acknowledged: when, by id; and the ids of each maker.
-        self._seen: dict[bytes, float] = {}
+        # Of a dict the first key is found the slower the more were deleted
+        # before it.
+        self._seen: collections.OrderedDict[bytes, float] = (
+            collections.OrderedDict())
         self._by_maker: dict[bytes, collections.deque[bytes]] = {}
         # Of each maker: (by the clock, settled id).
         self._marks: dict[bytes, collections.deque[tuple[float, bytes]]] = {}
