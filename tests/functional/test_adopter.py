@@ -3,6 +3,7 @@
 
 import json
 import os
+import tempfile
 import time
 
 import pytest
@@ -25,11 +26,13 @@ def engine():
 
 
 @pytest.fixture
-def nodes(engine, ipc_dir, tmp_path, no_leaks):
+def nodes(engine, ipc_dir, no_leaks):
     """Two nodes with one registry; nobody listens on the first one, which has
     a receiver as .receiver.
     """
-    with rpc.Node(ipc_dir) as here, rpc.Node(str(tmp_path)) as there:
+    # The paths of Unix sockets are short: tmp_path is not.
+    with (tempfile.TemporaryDirectory(prefix='zt-') as other,
+          rpc.Node(ipc_dir) as here, rpc.Node(other) as there):
         for each in here, there:
             each.query = {'rpc_zmq_matchmaker': engine.url,
                           'rpc_zmq_topology': 'direct',

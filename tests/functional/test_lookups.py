@@ -286,7 +286,8 @@ def test_senders_that_do_not_wait_cannot_flood_the_outbox(node, monkeypatch):
         refused = [_refusal(outbox, topic) for _ in range(50)]
         # Then they are refused, and do not wait for it inside
         assert all('no room' in reason for reason in refused)
-        assert len(outbox._inbox) <= 21
+        # (And with them what the facts of the process ask.)
+        assert sum(not callable(each) for each in outbox._inbox) <= 21
     finally:
         goes_on.set()
 
