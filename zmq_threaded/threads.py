@@ -45,6 +45,17 @@ def may_wait() -> bool:
     return threading.current_thread().name not in _NEVER_WAIT
 
 
+def without_eventlet() -> None:
+    """Have oslo.service run native threads. To be called before anything
+    imports oslo_messaging, which imports eventlet otherwise; where another
+    back end was chosen before, that stays.
+    """
+    from oslo_service import backend
+    with contextlib.suppress(ImportError,
+                             backend.exceptions.BackendAlreadySelected):
+        backend.init_backend(backend.BackendType.THREADING)
+
+
 def started(target: Callable[..., object], name: str,
             *args: Any) -> threading.Thread:
     """A daemon thread that runs a function.

@@ -2,12 +2,11 @@
 """The configuration files of the services, for the verbs that need them."""
 
 import argparse
-import contextlib
 
 from oslo_config import cfg
-from oslo_service import backend
 
 from zmq_threaded import options
+from zmq_threaded import threads
 from zmq_threaded.cli import output
 
 # oslo.config looks for /etc/oslo/oslo.conf when no file is named, as it does
@@ -34,10 +33,7 @@ def read(arguments: argparse.Namespace
 
     :raises: output.CannotAsk
     """
-    # Before anything imports oslo_messaging, which otherwise imports eventlet.
-    with contextlib.suppress(ImportError,
-                             backend.exceptions.BackendAlreadySelected):
-        backend.init_backend(backend.BackendType.THREADING)
+    threads.without_eventlet()
     import oslo_messaging
     conf = cfg.ConfigOpts()
     named = [f'--{kind}={value}' for kind, values in (

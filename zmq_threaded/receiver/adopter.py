@@ -76,10 +76,12 @@ class Adopter:
         self._close()
 
     def _look(self) -> None:
+        if time.monotonic() < self._next_try:
+            return
         left = set(filter(_has_no_owner, self._place.journals()))
         lasting, self._left = left & self._left, left
         if self._parts is None:
-            if not lasting or time.monotonic() < self._next_try:
+            if not lasting:
                 return
             self._parts = _parts(self._settings)
             LOG.info('zmq: nobody else adopts %d journals in %s; this '
@@ -112,11 +114,7 @@ def _parts(settings: options.Settings) -> Any:
 
     :raises: options.InvalidOption, descriptors.Short
     """
-    # Only now: a receiver does without what they need. And not with eventlet,
-    # which oslo_messaging imports otherwise.
-    from oslo_service import backend
-    with contextlib.suppress(ImportError,
-                             backend.exceptions.BackendAlreadySelected):
-        backend.init_backend(backend.BackendType.THREADING)
+    # Only now: a receiver does without what they need.
+    threads.without_eventlet()
     from zmq_threaded import runtime
     return runtime.Runtime(settings)
