@@ -160,7 +160,7 @@ class Flushing:
         """End the wait: whoever closes was interrupted."""
         self.is_hurried = True
         if self._latest is not None:
-            self._latest.has_ended = True
+            self._latest.end()
 
     def wait(self, deadline: float, is_exit: bool, until: float = math.inf,
              in_all: float | None = None) -> None:

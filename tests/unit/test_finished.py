@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from zmq_threaded.service import finished
+from zmq_threaded import finished
 
 DEADLINE = 20.0
 

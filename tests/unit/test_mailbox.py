@@ -13,10 +13,10 @@ import time
 import pytest
 
 from tests.support import waiting
+from zmq_threaded import finished
 from zmq_threaded import mailbox
 from zmq_threaded.client import room
 from zmq_threaded.journal import steps
-from zmq_threaded.service import finished
 
 DEADLINE = 20.0
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import waiting
 from zmq_threaded import counters
+from zmq_threaded import finished
 from zmq_threaded.service import crews
-from zmq_threaded.service import finished
 from zmq_threaded.service import reply_thread
 
 

@@ -2,10 +2,10 @@
 """Who waits until what is in custody has left it."""
 
 import math
-import time
 from collections.abc import Callable
 
-_POLL = 0.002
+from zmq_threaded import finished
+
 # Seconds between two looks for services, and at what is left, while somebody
 # waits.
 HASTE, LOOK_EVERY = 0.5, 0.05
@@ -16,7 +16,6 @@ class Flush:
 
     :param deadline: monotonic seconds; nobody waits any longer
     :param until: only for what was posted before, in monotonic seconds
-    :ivar has_ended: whether it has left, or nobody waits any longer
 
     Thread: outbox; any for wait().
     """
@@ -24,21 +23,8 @@ class Flush:
     def __init__(self, deadline: float, until: float = math.inf):
         self.deadline = deadline
         self._until = until
-        self.has_ended = False
-
-    def wait(self, deadline: float) -> bool:
-        """Wait for the end.
-
-        :param deadline: monotonic seconds
-        :returns: False at the deadline
-        """
-        # Not with get(timeout): that of CPython waits for ever when a signal
-        # handler takes longer than what is left.
-        while not self.has_ended:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL)
-        return True
+        ended = finished.Finished()
+        self.end, self.wait = ended.set, ended.wait
 
     def ends_with(self, oldest: float | None) -> bool:
         """Whether all that it waits for has left.
@@ -97,7 +83,7 @@ class Flushes:
         for flush in list(self._waiting):
             if flush.ends_with(oldest):
                 self._waiting.remove(flush)
-                flush.has_ended = True
+                flush.end()
 
     def end_all(self) -> None:
         """Nobody waits any longer."""

@@ -222,7 +222,7 @@ class Outbox:
         # Nobody waits for a thread that has nothing to do, has ended, or would
         # wait for itself.
         if not self.pending() or self._finished or self._loop.is_current():
-            flush.has_ended = True
+            flush.end()
         return flush
 
     def refuse(self, reason: str) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import counters as counts
+from zmq_threaded import finished
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import timings
 from zmq_threaded.service import batch as batches
-from zmq_threaded.service import finished
 from zmq_threaded.service import outcomes
 from zmq_threaded.service import poller_thread
 from zmq_threaded.service import reception

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from zmq_threaded import counters as counts
+from zmq_threaded import finished
 from zmq_threaded import logs
 from zmq_threaded import mailbox
 from zmq_threaded import sizes
@@ -15,7 +16,6 @@ from zmq_threaded import wire
 from zmq_threaded.net import multiparts
 from zmq_threaded.net import slow_clients
 from zmq_threaded.registry import record
-from zmq_threaded.service import finished
 from zmq_threaded.service import reply_thread
 from zmq_threaded.service import router
 from zmq_threaded.service import stalls

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import counters
+from zmq_threaded import finished
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.net import binding
 from zmq_threaded.net import descriptors
 from zmq_threaded.security import keys
-from zmq_threaded.service import finished
 from zmq_threaded.service import service as services
 
 LOG = logs.get(__name__)
