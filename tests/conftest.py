@@ -27,6 +27,7 @@ if len(tempfile.gettempdir()) > 20 and os.access('/tmp', os.W_OK):
 from tests.support import leaks  # noqa: E402
 from tests.support import logged  # noqa: E402
 from tests.support import rpc  # noqa: E402
+from tests.support import servers  # noqa: E402
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile('no-deadline', deadline=None)
@@ -69,6 +70,13 @@ def eager_switching():
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+
+
+@pytest.fixture(scope='module')
+def redis():
+    """A redis-server of its own for the tests of a module."""
+    with servers.open_engine('redis') as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from tests.support import chaos_cloud
 from tests.support import chaos_journal
 from tests.support import rpc
 from tests.support import sending
-from tests.support import servers
 from tests.support import soaks
 from tests.support import waiting
 
@@ -66,18 +65,12 @@ def notify(notifier):
         'token': token, 'seconds': 0})
 
 
-@pytest.fixture(scope='module')
-def registry():
-    with servers.open_engine('redis') as engine:
-        yield engine
-
-
 @pytest.fixture
-def cloud(registry, tmp_path, make_ipc_dir):
+def cloud(redis, tmp_path, make_ipc_dir):
     with contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(rpc.Node(make_ipc_dir()))
                  for _ in _HOSTS]
-        yield Cloud(registry, str(tmp_path), nodes)
+        yield Cloud(redis, str(tmp_path), nodes)
 
 
 @pytest.fixture
@@ -95,10 +88,10 @@ def make_ipc_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def elsewhere(registry, make_ipc_dir):
+def elsewhere(redis, make_ipc_dir):
     """A node with clients alone."""
     with rpc.Node(make_ipc_dir()) as node:
-        node.query['rpc_zmq_matchmaker'] = registry.url
+        node.query['rpc_zmq_matchmaker'] = redis.url
         yield node
 
 

@@ -8,25 +8,17 @@ import time
 
 import pytest
 
-from tests.support import processes
+from tests.support import journaled
 from tests.support import receivers
 from tests.support import rpc
-from tests.support import servers
 from tests.support import waiting
-from zmq_threaded.journal import place
 
 DEADLINE = 60
 ADOPTS = 'this receiver does'
 
 
-@pytest.fixture(scope='module')
-def engine():
-    with servers.open_engine('redis') as opened:
-        yield opened
-
-
 @pytest.fixture
-def nodes(engine, ipc_dir, no_leaks):
+def nodes(redis, ipc_dir, no_leaks):
     """Two nodes with one registry; nobody listens on the first one, which has
     a receiver as .receiver.
     """
@@ -34,34 +26,26 @@ def nodes(engine, ipc_dir, no_leaks):
     with (tempfile.TemporaryDirectory(prefix='zt-') as other,
           rpc.Node(ipc_dir) as here, rpc.Node(other) as there):
         for each in here, there:
-            each.query = {'rpc_zmq_matchmaker': engine.url,
+            each.query = {'rpc_zmq_matchmaker': redis.url,
                           'rpc_zmq_topology': 'direct',
                           'rpc_zmq_transport': 'tcp',
                           'rpc_zmq_bind_address': '127.0.0.1',
                           'rpc_zmq_host': '127.0.0.1'}
         here.query['rpc_zmq_custody'] = 'process'
         here.receiver_process = receivers.ReceiverProcess(
-            ipc_dir, rpc_zmq_matchmaker=engine.url)
+            ipc_dir, rpc_zmq_matchmaker=redis.url)
         here.closing(here.receiver_process.end)
         yield here, there
 
 
-def journals(node):
-    folder = os.path.join(node.ipc_dir, place.FOLDER)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return [name for name in names if name.endswith(place.SUFFIX)]
-
-
 def killed_after(node, count):
     """A sender that was killed with so many casts in its journal."""
-    process = processes.ServerProcess(node.ipc_dir, 'client_main.py',
-                                      node.url())
-    node.closing(process.end)
+    process = journaled.sender(node)
     for number in range(count):
         process.ask(json.dumps({'do': 'cast', 'method': 'note',
                                 'args': {'value': number}}))
     process.kill()
-    assert len(journals(node)) == 1
+    assert len(journaled.names(node)) == 1
 
 
 def test_what_was_left_on_a_node_without_services_is_delivered(nodes):
@@ -70,7 +54,7 @@ def test_what_was_left_on_a_node_without_services_is_delivered(nodes):
     waiting.until(lambda: ADOPTS in here.receiver_process.output(), DEADLINE)
     server = there.server()
     waiting.until(lambda: len(server.endpoint.seen) == 20, DEADLINE)
-    waiting.until(lambda: not journals(here), DEADLINE)
+    waiting.until(lambda: not journaled.names(here), DEADLINE)
     assert sorted(server.endpoint.seen) == list(range(20))
 
 
@@ -81,10 +65,10 @@ def test_it_ends_in_time_and_leaves_what_nobody_took(nodes):
     began = time.monotonic()
     assert here.receiver_process.terminate() == 0
     assert time.monotonic() - began < DEADLINE / 3
-    assert len(journals(here)) == 1
+    assert len(journaled.names(here)) == 1
     server = here.server()      # who adopts it next
     waiting.until(lambda: len(server.endpoint.seen) == 5, DEADLINE)
-    waiting.until(lambda: not journals(here), DEADLINE)
+    waiting.until(lambda: not journaled.names(here), DEADLINE)
 
 
 def test_a_service_of_the_node_comes_first(nodes):
@@ -92,7 +76,7 @@ def test_a_service_of_the_node_comes_first(nodes):
     server = here.server()
     killed_after(here, 3)
     waiting.until(lambda: sorted(server.endpoint.seen) == [0, 1, 2], DEADLINE)
-    waiting.until(lambda: not journals(here), DEADLINE)
+    waiting.until(lambda: not journaled.names(here), DEADLINE)
     assert ADOPTS not in here.receiver_process.output()
 
 
@@ -102,7 +86,7 @@ def test_it_closes_what_it_needed_when_all_is_delivered(nodes):
     threads = _threads(here.receiver_process)
     killed_after(here, 3)
     waiting.until(lambda: sorted(server.endpoint.seen) == [0, 1, 2], DEADLINE)
-    waiting.until(lambda: not journals(here), DEADLINE)
+    waiting.until(lambda: not journaled.names(here), DEADLINE)
     waiting.until(lambda: 'nothing is left' in here.receiver_process.output(),
                   DEADLINE)
     waiting.until(lambda: _threads(here.receiver_process) <= threads, DEADLINE)

@@ -2,8 +2,6 @@
 """What closes at the end, in which order, and whatever comes in between."""
 
 import contextlib
-import os
-import signal
 import threading
 import time
 
@@ -12,6 +10,7 @@ import zmq
 
 from tests.support import ids
 from tests.support import rpc
+from tests.support import signals
 from tests.support import waiting
 from zmq_threaded import exits
 from zmq_threaded import payload
@@ -237,21 +236,9 @@ def is_flushing(parts):
     return bool(parts.outbox._flushers)
 
 
-@contextlib.contextmanager
-def on_a_signal_while(condition, handler):
-    """Call a handler by a signal, in the main thread, as soon as a condition
-    is met.
-    """
-    def interrupt():
-        waiting.until(condition)
-        os.kill(os.getpid(), signal.SIGUSR1)
-    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
-    thread = begin(interrupt)
-    try:
-        yield
-    finally:
-        thread.join(DEADLINE)
-        signal.signal(signal.SIGUSR1, before)
+def flushing(parts):
+    """Returns as soon as somebody waits for what is in custody."""
+    return lambda: waiting.until(lambda: is_flushing(parts))
 
 
 def raise_keyboard_interrupt():
@@ -260,8 +247,7 @@ def raise_keyboard_interrupt():
 
 def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=5)
-    with on_a_signal_while(lambda: is_flushing(parts),
-                           raise_keyboard_interrupt):
+    with signals.interrupting(flushing(parts), raise_keyboard_interrupt):
         with pytest.raises(KeyboardInterrupt):
             transport.cleanup()
     assert parts.is_closed
@@ -272,8 +258,7 @@ def test_an_interrupted_cleanup_still_ends_and_reports(node, caplog):
 def test_an_interrupted_cleanup_does_not_wait_out_its_time(node):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=60)
     began = time.monotonic()
-    with on_a_signal_while(lambda: is_flushing(parts),
-                           raise_keyboard_interrupt):
+    with signals.interrupting(flushing(parts), raise_keyboard_interrupt):
         with pytest.raises(KeyboardInterrupt):
             transport.cleanup()
     assert parts.is_closed
@@ -296,7 +281,7 @@ def test_a_second_cleanup_waits_for_the_first(node):
 def test_cleanup_in_a_handler_that_interrupts_it_does_not_hang(node):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1)
     seen = []
-    with on_a_signal_while(lambda: is_flushing(parts), lambda: (
+    with signals.interrupting(flushing(parts), lambda: (
             transport.cleanup(), seen.append(parts.is_closed))):
         transport.cleanup()
     assert seen == [False] and parts.is_closed
@@ -307,7 +292,7 @@ def test_a_handler_that_takes_longer_than_the_flush_does_not_prolong_it(node):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1,
                                         rpc_message_ttl=30)
     began = time.monotonic()
-    with on_a_signal_while(lambda: is_flushing(parts),
+    with signals.interrupting(flushing(parts),
                            lambda: time.sleep(1.5)):
         transport.cleanup()
     assert parts.counters.snapshot()['dropped'] == 1

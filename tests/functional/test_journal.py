@@ -14,6 +14,7 @@ import time
 import oslo_messaging
 import pytest
 
+from tests.support import journaled
 from tests.support import processes
 from tests.support import rpc
 from tests.support import waiting
@@ -30,22 +31,8 @@ def durable(request, node):
     return node
 
 
-def sender(node, **query):
-    """A client in a process of its own."""
-    process = processes.ServerProcess(
-        node.ipc_dir, 'client_main.py', node.url(**query))
-    node.closing(process.end)
-    return process
-
-
 def tell(process, **what):
     return process.ask(json.dumps(what))
-
-
-def journals(node):
-    folder = os.path.join(node.ipc_dir, place.FOLDER)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return [name for name in names if name.endswith(place.SUFFIX)]
 
 
 def counters(transport):
@@ -53,20 +40,20 @@ def counters(transport):
 
 
 def test_casts_of_a_killed_sender_come_to_a_server_that_starts_later(durable):
-    client = sender(durable)
+    client = journaled.sender(durable)
     for number in range(20):
         tell(client, do='cast', method='note', args={'value': number})
     client.kill()
-    assert len(journals(durable)) == 1
+    assert len(journaled.names(durable)) == 1
     server = durable.server()
     waiting.until(lambda: len(server.endpoint.seen) == 20)
     assert sorted(server.endpoint.seen) == list(range(20))
-    waiting.until(lambda: not journals(durable))
+    waiting.until(lambda: not journaled.names(durable))
     assert counters(server.transport)['messages_adopted'] == 20
 
 
 def test_notifications_of_a_killed_sender_come_to_each_pool(durable):
-    client = sender(durable)
+    client = journaled.sender(durable)
     one = durable.listener(pool='one')
     # Both pools are seen, and one of them is gone before anything is sent.
     other = durable.listener(pool='other')
@@ -84,7 +71,7 @@ def test_notifications_of_a_killed_sender_come_to_each_pool(durable):
 
 
 def test_a_pool_that_is_gone_is_in_the_way_of_no_other(durable):
-    client = sender(durable)
+    client = journaled.sender(durable)
     pools = [durable.listener(pool=pool) for pool in ('one', 'gone')]
     tell(client, do='notify', payload='first')
     for each in pools:
@@ -102,7 +89,7 @@ def test_a_pool_that_is_gone_is_in_the_way_of_no_other(durable):
 def test_what_a_service_has_of_a_killed_sender_is_not_run_twice(durable):
     server = durable.server(workers=1)
     another = durable.server(server='another', workers=1)
-    client = sender(durable)
+    client = journaled.sender(durable)
     for number in range(40):
         tell(client, do='cast', method='wait', args={'value': number})
     waiting.until(lambda: server.endpoint.seen and another.endpoint.seen)
@@ -111,18 +98,19 @@ def test_what_a_service_has_of_a_killed_sender_is_not_run_twice(durable):
                   or 'messages_adopted' in counters(another.transport))
     server.endpoint.release.set()
     another.endpoint.release.set()
-    waiting.until(lambda: not journals(durable), 20)
+    waiting.until(lambda: not journaled.names(durable), 20)
     seen = server.endpoint.seen + another.endpoint.seen
     assert sorted(seen) == list(range(40))
 
 
 def test_an_orderly_end_leaves_to_others_what_nobody_took(durable):
-    client = sender(durable, rpc_cast_timeout=60, rpc_zmq_exit_timeout=60)
+    client = journaled.sender(durable, rpc_cast_timeout=60,
+                              rpc_zmq_exit_timeout=60)
     tell(client, do='cast', method='note', args={'value': 1})
     client.end()    # which waits for 20 s
     server = durable.server()
     waiting.until(lambda: server.endpoint.seen == [1])
-    waiting.until(lambda: not journals(durable))
+    waiting.until(lambda: not journaled.names(durable))
 
 
 def test_files_are_as_open_as_the_directory(node):
@@ -154,7 +142,7 @@ def test_calls_do_not_touch_it(durable):
     client = durable.client(call_monitor_timeout=30)
     assert client.call({}, 'echo', value=1) == 1
     assert durable.client().call({}, 'echo', value=1) == 1
-    assert not journals(durable)
+    assert not journaled.names(durable)
 
 
 def test_what_was_not_accepted_does_not_stay(durable):
@@ -184,18 +172,18 @@ def test_another_driver_of_the_same_process_adopts(durable):
 
 
 def test_a_broken_journal_is_set_aside(durable, caplog):
-    client = sender(durable)
+    client = journaled.sender(durable)
     tell(client, do='cast', method='note', args={'value': 1})
     client.kill()
     folder = os.path.join(durable.ipc_dir, place.FOLDER)
-    name, = journals(durable)
+    name, = journaled.names(durable)
     with open(os.path.join(folder, name), 'r+b') as file:
         file.write(b'no database at all' * 100)
     for beside in ('-wal', '-shm'):
         os.unlink(os.path.join(folder, name + beside))
     server = durable.server()
     waiting.until(lambda: 'journals_set_aside' in counters(server.transport))
-    assert not journals(durable)
+    assert not journaled.names(durable)
     assert [each for each in os.listdir(folder)
             if each.startswith(name + '.set-aside')]
     assert 'of no use' in caplog.text
@@ -229,7 +217,7 @@ def test_or_the_message_is_kept_in_memory_if_an_option_says_so(node):
 def test_a_forked_child_leaves_its_parents_journal_alone(durable):
     client = durable.client()
     client.cast({}, 'note', value=1)
-    name, = journals(durable)
+    name, = journaled.names(durable)
     pid = os.fork()
     if not pid:
         status = 1
@@ -241,10 +229,11 @@ def test_a_forked_child_leaves_its_parents_journal_alone(durable):
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
     client.cast({}, 'note', value=3)
-    assert len(journals(durable)) == 2 and name in journals(durable)
+    found = journaled.names(durable)
+    assert len(found) == 2 and name in found
     server = durable.server()
     waiting.until(lambda: sorted(server.endpoint.seen) == [1, 2, 3])
-    waiting.until(lambda: journals(durable) == [name])
+    waiting.until(lambda: journaled.names(durable) == [name])
 
 
 # Order, and a long absence
@@ -346,11 +335,11 @@ def test_children_of_a_process_that_writes_all_the_time(node):
         ended.set()
         for thread in threads:
             thread.join()
-    assert len(journals(node)) == 21
+    assert len(journaled.names(node)) == 21
     server = node.server()
     waiting.until(lambda: {-1, 0} == set(server.endpoint.seen))
     waiting.until(lambda: server.endpoint.seen.count(-1) == 20, 30)
-    waiting.until(lambda: len(journals(node)) == 1, 30)
+    waiting.until(lambda: len(journaled.names(node)) == 1, 30)
 
 
 def _child(client):

@@ -186,12 +186,6 @@ def test_without_notices_of_the_kernel_it_is_found_as_before(
 # Of redis
 
 
-@pytest.fixture(scope='module')
-def redis():
-    with servers.open_engine('redis') as opened:
-        yield opened
-
-
 @pytest.fixture
 def admin(redis):
     with redis.coordinator() as coordinator:

@@ -30,12 +30,6 @@ EXPIRE, UPDATE = 6, 2
 SECRET = 's3cr3tPW'
 
 
-@pytest.fixture(scope='module')
-def redis():
-    with servers.open_engine('redis') as opened:
-        yield opened
-
-
 @pytest.fixture
 def party():
     """party(url): a Registry, as of another process."""

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support import receivers
 from tests.support import rpc
-from tests.support import servers
 from tests.support import waiting
 from zmq_threaded.cli import main
 from zmq_threaded.status import cloud
@@ -28,19 +27,13 @@ QUICK = {'zmq_target_update': UPDATE, 'zmq_target_expire': 30}
 WITHIN = 45
 
 
-@pytest.fixture(scope='module')
-def engine():
-    with servers.open_engine('redis') as opened:
-        yield opened
-
-
 @pytest.fixture
-def shared(engine, ipc_dir):
+def shared(redis, ipc_dir):
     """A node with its registry on redis, and services on TCP ports."""
     with contextlib.ExitStack() as stack:
-        stack.callback(engine.ensure_running)
+        stack.callback(redis.ensure_running)
         node = stack.enter_context(rpc.Node(ipc_dir))
-        node.query = {**QUICK, 'rpc_zmq_matchmaker': engine.url,
+        node.query = {**QUICK, 'rpc_zmq_matchmaker': redis.url,
                       'rpc_zmq_topology': 'direct',
                       'rpc_zmq_bind_address': '127.0.0.1',
                       'rpc_zmq_host': '127.0.0.1'}
@@ -195,15 +188,15 @@ def test_a_killed_receiver_is_named(receiver, node, status, named):
     assert 'oslo-messaging-zmq-receiver' in found['remedy']
 
 
-def test_a_paused_registry_is_named(shared, engine, status, named):
+def test_a_paused_registry_is_named(shared, redis, status, named):
     shared.process()
     well(status, shared)
-    engine.pause()
+    redis.pause()
     try:
         found = named(shared, 'registry')
         assert 'does not answer' in found['text']
     finally:
-        engine.resume()
+        redis.resume()
     well(status, shared)
 
 
@@ -231,9 +224,9 @@ def test_a_sender_with_old_messages_is_named(local, status, named):
 
 
 def test_a_receiver_that_cannot_be_reached_is_named(receiver, node, ipc_dir,
-                                                    engine, tmp_path, status,
+                                                    redis, tmp_path, status,
                                                     named):
-    node.query = {**node.query, **QUICK, 'rpc_zmq_matchmaker': engine.url}
+    node.query = {**node.query, **QUICK, 'rpc_zmq_matchmaker': redis.url}
     node.process()
     elsewhere = {'rpc_zmq_ipc_dir': str(tmp_path)}
     waiting.until(lambda: not status(node)['problems'], 10)
@@ -246,7 +239,7 @@ def test_a_receiver_that_cannot_be_reached_is_named(receiver, node, ipc_dir,
         receiver.resume()
 
 
-def test_a_name_that_leads_nowhere_is_named(engine, node, ipc_dir, tmp_path,
+def test_a_name_that_leads_nowhere_is_named(redis, node, ipc_dir, tmp_path,
                                             named, monkeypatch):
     ask = probe.Prober.ask_all
     # As from another machine, where the socket of the receiver is not.
@@ -256,7 +249,7 @@ def test_a_name_that_leads_nowhere_is_named(engine, node, ipc_dir, tmp_path,
     receiver = receivers.ReceiverProcess(ipc_dir, host='no-such.invalid')
     node.closing(receiver.end)
     node.query = {**receivers.query(receiver), **QUICK,
-                  'rpc_zmq_matchmaker': engine.url}
+                  'rpc_zmq_matchmaker': redis.url}
     node.process()
     found = named(node, 'no_answer', rpc_zmq_ipc_dir=str(tmp_path))
     assert 'no-such.invalid' in found['text']

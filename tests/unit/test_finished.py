@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sign that something has ended, for all who wait."""
 
-import signal
 import threading
 import time
 
+from tests.support import signals
 from zmq_threaded import finished
 
 DEADLINE = 20.0
@@ -33,20 +33,11 @@ def test_nobody_waits_longer_than_the_deadline():
 def test_a_signal_handler_waits_while_its_own_thread_does():
     sign, found = finished.Finished(), []
     until = time.monotonic() + DEADLINE
-    before = signal.signal(signal.SIGUSR1,
-                           lambda *_: found.append(sign.wait(until)))
-    main = threading.main_thread().ident
-    threads = [
-        threading.Timer(0.05, lambda: signal.pthread_kill(main,
-                                                          signal.SIGUSR1)),
-        threading.Timer(0.2, sign.set)]
-    try:
-        for thread in threads:
-            thread.start()
+    ending = threading.Timer(0.2, sign.set)
+    ending.start()
+    with signals.interrupting(lambda: time.sleep(0.05),
+                              lambda: found.append(sign.wait(until))):
         found.append(sign.wait(until))
-        assert found == [True, True]
-        assert time.monotonic() < until
-    finally:
-        for thread in threads:
-            thread.join(DEADLINE)
-        signal.signal(signal.SIGUSR1, before)
+    ending.join(DEADLINE)
+    assert found == [True, True]
+    assert time.monotonic() < until

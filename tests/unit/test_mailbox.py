@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests.support import signals
 from tests.support import waiting
 from zmq_threaded import finished
 from zmq_threaded import mailbox
@@ -383,17 +384,8 @@ def test_without_an_answer_in_time_there_is_the_default():
 # Answers
 
 
-@contextlib.contextmanager
-def slow_handler(seconds):
-    """A signal handler interrupts the main thread soon, for so long."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(seconds))
-    main = threading.main_thread().ident
-    thread = later(lambda: signal.pthread_kill(main, signal.SIGUSR1))
-    try:
-        yield
-    finally:
-        thread.join(DEADLINE)
-        signal.signal(signal.SIGUSR1, before)
+def a_moment():
+    time.sleep(0.05)
 
 
 def test_answers_come_in_their_order():
@@ -445,15 +437,15 @@ def test_no_answer_is_lost_between_threads():
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize('wait', [
-    lambda soon: mailbox.Answers().get(soon),
-    lambda soon: mailbox.ask(lambda question: None, dict, 0.2, queue.Empty),
-    lambda soon: room.Admission().wait(soon),
-    lambda soon: steps.Keep(None).wait(soon),
-    lambda soon: finished.Finished().wait(soon)])
+    lambda until: mailbox.Answers().get(until),
+    lambda until: mailbox.ask(lambda question: None, dict, 0.2, queue.Empty),
+    lambda until: room.Admission().wait(until),
+    lambda until: steps.Keep(None).wait(until),
+    lambda until: finished.Finished().wait(until)])
 def test_a_slow_signal_handler_lets_nobody_wait_for_ever(wait):
     """The queue of CPython 3.11 does."""
     began = time.monotonic()
-    with slow_handler(0.4):
+    with signals.interrupting(a_moment, lambda: time.sleep(0.4)):
         with contextlib.suppress(queue.Empty):
             assert wait(began + 0.2) in (False, queue.Empty)
     assert time.monotonic() - began < DEADLINE
@@ -461,11 +453,5 @@ def test_a_slow_signal_handler_lets_nobody_wait_for_ever(wait):
 
 def test_a_signal_handler_may_give_the_answer():
     answers = mailbox.Answers()
-    before = signal.signal(signal.SIGUSR1, lambda *_: answers.put('here'))
-    main = threading.main_thread().ident
-    thread = later(lambda: signal.pthread_kill(main, signal.SIGUSR1))
-    try:
+    with signals.interrupting(a_moment, lambda: answers.put('here')):
         assert answers.get(time.monotonic() + DEADLINE) == 'here'
-    finally:
-        thread.join(DEADLINE)
-        signal.signal(signal.SIGUSR1, before)

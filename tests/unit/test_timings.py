@@ -88,6 +88,11 @@ def test_who_does_not_look_has_heard_of_the_service_before_it_closes():
     assert timings.FRESH < timings.CLOSING_QUIET
 
 
+def test_a_receiver_that_is_quiet_has_had_its_last_answers_read():
+    assert timings.LAST_READ <= timings.RECEIVER_QUIET
+    assert timings.RECEIVER_QUIET < timings.RECEIVER_OVERTIME
+
+
 def test_the_mark_of_a_closed_service_stays_until_all_have_seen_the_end():
     assert timings.NOTICED_WITHIN > timings.OUTBOX_TICK + timings.CLOSING_QUIET
     assert timings.NOTICED_WITHIN > timings.CALL_SLICE + timings.CLOSING_QUIET
