@@ -292,8 +292,7 @@ def test_a_handler_that_takes_longer_than_the_flush_does_not_prolong_it(node):
     transport, parts = a_cast_to_nobody(node, rpc_cast_timeout=1,
                                         rpc_message_ttl=30)
     began = time.monotonic()
-    with signals.interrupting(flushing(parts),
-                           lambda: time.sleep(1.5)):
+    with signals.interrupting(flushing(parts), lambda: time.sleep(1.5)):
         transport.cleanup()
     assert parts.counters.snapshot()['dropped'] == 1
     assert time.monotonic() - began < 15
