@@ -71,6 +71,20 @@ def test_it_ends_in_time_and_leaves_what_nobody_took(nodes):
     waiting.until(lambda: not journaled.names(here), DEADLINE)
 
 
+def test_it_ends_in_time_though_the_registry_hangs(nodes, redis):
+    here, _ = nodes
+    killed_after(here, 5)
+    waiting.until(lambda: ADOPTS in here.receiver_process.output(), DEADLINE)
+    redis.pause()
+    try:
+        began = time.monotonic()
+        assert here.receiver_process.terminate(DEADLINE) == 0
+        assert time.monotonic() - began < DEADLINE / 3
+    finally:
+        redis.resume()
+    assert len(journaled.names(here)) == 1
+
+
 def test_a_service_of_the_node_comes_first(nodes):
     here, _ = nodes
     server = here.server()

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that are stopped, and whose wait() nobody calls."""
 
+import contextlib
+import json
 import os
 import threading
 
 import pytest
 
+from tests.support import journaled
 from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded.service import stopped
@@ -63,6 +66,26 @@ def test_a_request_that_runs_is_waited_for(node):
     server.endpoint.release.set()
     thread.join(60)
     assert answers == ['slow']
+    waiting.until(lambda: not _services(transport), 60)
+
+
+def test_a_client_that_was_killed_is_not_waited_for(node):
+    transport = node.transport()
+    server = node.server(transport=transport)
+    client = journaled.sender(node)
+
+    def call():
+        with contextlib.suppress(ValueError):   # it says nothing any more
+            client.ask(json.dumps({'do': 'call', 'method': 'wait',
+                                   'args': {'value': 'slow'},
+                                   'timeout': 120}))
+    calling = threading.Thread(target=call)
+    calling.start()
+    waiting.until(lambda: server.endpoint.seen, 60)
+    client.kill()
+    calling.join(60)
+    server.stop()
+    server.endpoint.release.set()
     waiting.until(lambda: not _services(transport), 60)
 
 
