@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.functional import test_journal
+from tests.support import journaled
 from tests.support import waiting
 from zmq_threaded.cli import main
 from zmq_threaded.journal import place
@@ -61,7 +62,7 @@ def test_a_living_process_drops_what_an_operator_does_not_want(
 
 
 def test_what_a_dead_process_has_left_is_dropped_at_once(durable, capsys):
-    sender = test_journal.sender(durable)
+    sender = journaled.sender(durable)
     test_journal.tell(sender, do='cast', method='note', args={'value': 1})
     sender.kill()
     code, found = run(capsys, durable, 'list')
@@ -71,7 +72,7 @@ def test_what_a_dead_process_has_left_is_dropped_at_once(durable, capsys):
     code, found = run(capsys, durable, 'drop', 'topic')
     assert code == 0 and found[0]['outcome'] == '1 messages were dropped'
     durable.server()
-    waiting.until(lambda: not test_journal.journals(durable))
+    waiting.until(lambda: not journaled.names(durable))
 
 
 def test_a_pool_is_forgotten(durable, capsys):
@@ -118,7 +119,7 @@ def test_status_shows_journals_and_names_those_without_an_owner(
         document = json.loads(capsys.readouterr().out)
         row, = document['journals']
         return row, {each['kind'] for each in document['problems']}
-    sender = test_journal.sender(durable)
+    sender = journaled.sender(durable)
     test_journal.tell(sender, do='cast', method='note', args={'value': 1})
     row, kinds = status()
     assert row['owner'] == sender.pid and row['alive']
