@@ -176,7 +176,9 @@ def test_who_cannot_register_is_told_once_with_the_reason(party, caplog):
     url, where, _ = refused(None)
     service, one = party(url), parties.instance()
     service.register(one, [TOPIC])
-    warnings = lines(caplog, where)
+    # On a busy machine something was read meanwhile, which is told by itself.
+    warnings = [line for line in lines(caplog, where)
+                if 'fails in reading' not in line]
     assert len(warnings) == 1, warnings
     for part in ('did not take one on node-1', 'refused', 'trying on'):
         assert part in warnings[0]
