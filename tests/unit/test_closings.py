@@ -190,3 +190,11 @@ def test_it_closes_at_the_latest_when_it_said(end):
     assert end.after(*(each / 20 for each in range(100))) == pytest.approx(
         1.0 + timings.RECEIVER_OVERTIME)
     assert end.closes_in() == 0.0
+
+
+def test_it_refuses_before_it_looks_whether_it_is_idle():
+    # Else what is passed on in between would get no time for its answer
+    seen = []
+    made = closes.Closing(lambda: seen.append(made.closes_in()) or 0.0)
+    made.begin(1.0)
+    assert seen[0] >= made.closes_in() > 0

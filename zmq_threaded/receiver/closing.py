@@ -34,11 +34,15 @@ class Closing:
             does not know which calls are in progress: all get the time.
         """
         now = time.monotonic()
-        is_idle = now - self._last_moved() >= linger
-        self._may_close = now + max(timings.RECEIVER_QUIET,
-                                    0.0 if is_idle else linger)
-        self._latest = self._may_close + timings.RECEIVER_OVERTIME
+        longest = max(timings.RECEIVER_QUIET, linger)
+        self._latest = now + longest + timings.RECEIVER_OVERTIME
+        # Before the look at what moved last: a request that comes at the same
+        # time is refused, or the answer to it gets its time.
         self._began = now
+        is_idle = now - self._last_moved() >= linger
+        self._may_close = now + (timings.RECEIVER_QUIET if is_idle
+                                 else longest)
+        self._latest = self._may_close + timings.RECEIVER_OVERTIME
 
     @property
     def has_begun(self) -> bool:

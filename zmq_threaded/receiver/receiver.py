@@ -257,7 +257,9 @@ class Receiver:
                 (request.frames[0], *request.instances)):
             self.counters.add('queries_ignored')
             return
-        is_late = self._closing.has_begun and request.kind != wire.QUERY
+        # Once, for stop() is called by another thread.
+        closes_in = self._closing.closes_in()
+        is_late = closes_in is not None and request.kind != wire.QUERY
         for instance_id in self._backends.here(request.instances):
             try:
                 outcome = (backend.UNREACHABLE if is_late
@@ -268,7 +270,7 @@ class Receiver:
             if outcome is backend.TAKEN:
                 self.counters.add('forwarded')
             else:
-                self._refuse(request, instance_id, outcome)
+                self._refuse(request, instance_id, outcome, closes_in)
 
     def _forward_to(self, instance_id, request):
         to_service = self._backends.to(instance_id)
@@ -290,20 +292,21 @@ class Receiver:
         if self._may_warn_of_shortage.allows():
             LOG.warning('A message cannot be passed on for now, and its '
                         'sender has to wait: %s', text)
-        self._refuse(request, instance_id, backend.BUSY, text)
+        self._refuse(request, instance_id, backend.BUSY, None, text)
 
     def _drop(self, instance_id, lost):
         self._read_backend(lost)
         self._active.discard(lost)
         self._backends.remove(instance_id)
         for request in lost.close():
-            self._refuse(request, instance_id, backend.GONE)
+            self._refuse(request, instance_id, backend.GONE,
+                         self._closing.closes_in())
 
-    def _refuse(self, request, instance_id, outcome, text=''):
+    def _refuse(self, request, instance_id, outcome, closes_in, text=''):
         self.counters.add(f'refused_{wire.REASON_NAMES[outcome]}')
         if request.kind != wire.QUERY:
             self._answer(route.refusal(request, instance_id, outcome, text,
-                                       self._closing.closes_in()))
+                                       closes_in))
         elif outcome != backend.BUSY:
             self._answer(route.refusal(request, instance_id, outcome))
 
@@ -313,7 +316,8 @@ class Receiver:
         """
         for instance_id, each in self._backends:
             for request in each.take_early():
-                self._refuse(request, instance_id, backend.UNREACHABLE)
+                self._refuse(request, instance_id, backend.UNREACHABLE,
+                             self._closing.closes_in())
 
     # From the services to the clients
 
