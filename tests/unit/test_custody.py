@@ -554,8 +554,9 @@ def test_who_is_behind_is_named(world, lacking):
 
 def test_what_comes_back_from_spreading_has_its_old_place(world):
     first = world.post(POOLS, wire.NOTIFY)
+    began = time.monotonic()
     second = world.post(POOLS, wire.NOTIFY)
-    world.directory.asked.popleft()(time.monotonic())
+    world.directory.asked.popleft()(began)
     world.turns()
     third = world.post(POOLS, wire.NOTIFY)
     assert first.where is third.where is deliveries.Where.WAITING
@@ -563,6 +564,53 @@ def test_what_comes_back_from_spreading_has_its_old_place(world):
     world.directory.asked.popleft()(time.monotonic())
     world.turns()
     assert list(world.custody._waiting) == [first, second, third]
+
+
+def test_one_look_up_is_for_all_that_came_before_it(world):
+    near, = world.directory.known[POOLS.key] = instances(1)
+    pool = topics.pool('exchange', 'topic.info', '')
+    world.directory.known[pool.key] = [near]
+    way = world.can_reach(near)
+    before = [world.post(POOLS, wire.NOTIFY) for _ in range(500)]
+    looked_up, = world.directory.asked
+    world.directory.asked.clear()
+    began = time.monotonic()
+    after = [world.post(POOLS, wire.NOTIFY) for _ in range(2)]
+    assert not world.directory.asked
+    looked_up(began)
+    world.turns()
+    assert [each.id for each in way.queue] == [each.id for each in before]
+    # A pool that came with its first listener meanwhile is not left out
+    assert {each.where for each in after} == {deliveries.Where.SPREADING}
+    world.look_up()
+    assert [each.id for each in way.queue] == [
+        each.id for each in before + after]
+    assert not world.directory.asked
+
+
+def test_a_registry_that_does_not_answer_holds_up_no_notification(world):
+    near, = world.directory.known[POOLS.key] = instances(1)
+    world.directory.known[topics.pool('exchange', 'topic.info', '').key] = [
+        near]
+    way = world.can_reach(near)
+    posted = [world.post(POOLS, wire.NOTIFY) for _ in range(3)]
+    world.directory.asked.popleft()(None)
+    world.turns()
+    assert [each.id for each in way.queue] == [each.id for each in posted]
+
+
+def test_a_thousand_notifications_do_not_take_one_turn(world):
+    near, = world.directory.known[POOLS.key] = instances(1)
+    world.directory.known[topics.pool('exchange', 'topic.info', '').key] = [
+        near]
+    way = world.can_reach(near)
+    for _ in range(5000):
+        world.post(POOLS, wire.NOTIFY)
+    world.directory.asked.popleft()(time.monotonic())
+    world.turn()
+    assert 0 < len(way.queue) < 5000
+    world.turns()
+    assert len(way.queue) == 5000
 
 
 # Journals

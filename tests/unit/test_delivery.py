@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the outbox keeps, and how much of it."""
 
+import dataclasses
 import queue
 import threading
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from tests.support import ids
+from zmq_threaded import mailbox
 from zmq_threaded import topic
 from zmq_threaded import wire
 from zmq_threaded.client import delivery
@@ -15,6 +17,7 @@ from zmq_threaded.client import room
 from zmq_threaded.registry import record
 
 TOPIC = topic.rpc('exchange', 'topic', 'server')
+OTHER = topic.rpc('exchange', 'other')
 INSTANCE = record.Instance(b'i' * 16, ('ipc:///nowhere',))
 
 
@@ -74,6 +77,21 @@ def test_copy_is_pinned_to_its_instance_and_nobody_waits_for_it():
     assert made.waiter.empty()
     assert (copy.topic, copy.body, copy.expires) == (
         made.topic, made.body, made.expires)
+
+
+def test_copies_have_all_that_their_original_had_when_it_was_posted():
+    made = a_delivery(kind=wire.FANOUT, instance=None, spread=True,
+                      attempts=3, waiter=mailbox.Answers(), since=7.0,
+                      kept=object(), destination=room.Destination(1))
+    group = [made]
+    for copy, own in ((made.copy_for(INSTANCE, group), {
+            'instance': INSTANCE, 'pinned': True, 'group': group}),
+            (made.copy_for_pool(OTHER), {'topic': OTHER})):
+        expected = dataclasses.replace(made, **{
+            'spread': False, 'attempts': None, 'waiter': None, **own})
+        for field in dataclasses.fields(made):
+            assert (getattr(copy, field.name)
+                    == getattr(expected, field.name)), field.name
 
 
 def test_frame_for_several_lists_their_ids_and_is_for_nobody_by_itself():

@@ -12,6 +12,7 @@ from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import fanouts
 
 Delivery = deliveries.Delivery
+Asked = collections.deque[tuple[float, Delivery]]
 _SPREADING, _MOVING = deliveries.Where.SPREADING, deliveries.Where.MOVING
 _ENDED = deliveries.Where.ENDED
 COPY_IS_GONE = 'its instance is gone'
@@ -44,33 +45,83 @@ class Spreading:
         self._custody = custody
         self._recording = record
         self._fanouts = fanouts.Fanouts()
+        # By the key of a topic that the registry was asked for: what came
+        # since the last look-up, and when.
+        self._asked: dict[str, Asked] = {}
+        self._unspread: collections.deque[tuple[Delivery, bool]] = (
+            collections.deque())
         self._unrouted: collections.deque[Delivery] = collections.deque()
+        self._is_busy = False
 
     def add(self, original: Delivery) -> None:
         """Copy a message as soon as the registry says for whom."""
         original.where = _SPREADING
-        self._registry.ask(original.topic, lambda looked_at: self._tell(
-            functools.partial(self._spread, original, looked_at)))
+        asked = self._asked.get(original.topic.key)
+        if asked is None:
+            self._ask(original.topic)
+            asked = self._asked[original.topic.key] = collections.deque()
+        asked.append((time.monotonic(), original))
 
-    def _spread(self, original, looked_at):
+    def _ask(self, topic):
+        self._registry.ask(topic, lambda looked_at: self._tell(
+            functools.partial(self._looked_up, topic, looked_at)))
+
+    def _looked_up(self, topic, looked_at):
+        """Spread what came before the topic was looked up.
+
+        :param looked_at: when that began; None if the registry did not
+            answer, then those who are known count
+        """
+        asked = self._asked.pop(topic.key)
+        while asked and (looked_at is None or asked[0][0] <= looked_at):
+            self._unspread.append((asked.popleft()[1], looked_at is None))
+        if asked:
+            self._ask(topic)
+            self._asked[topic.key] = asked
+        self._go_on()
+
+    def _go_on(self):
+        if not self._is_busy:
+            self._do_some()
+
+    def _do_some(self):
+        self._is_busy = True
+        try:
+            self._is_busy = self._has_more_at(time.monotonic() + _AT_A_TIME)
+        finally:
+            if self._is_busy:
+                self._tell(self._do_some)
+
+    def _has_more_at(self, end):
+        # All in one line: two fanouts must not overtake each other.
+        while time.monotonic() < end:
+            if self._unrouted:
+                copy = self._unrouted.popleft()
+                if copy.where is not _ENDED:
+                    self._custody.route(copy)
+            elif self._unspread:
+                self._spread(*self._unspread.popleft())
+            else:
+                return False
+        return True
+
+    def _spread(self, original, is_down):
         """Copy a message for all who are to have it, now that they are known.
 
-        :param looked_at: None if the registry did not answer; then those
-            who are known count
+        :param is_down: whether the registry did not answer
         """
         if original.where is not _SPREADING:
             return      # the message expired meanwhile
         original.where = _MOVING
         try:
             copies = self._copies(original)
+            if not copies and (original.kind == wire.NOTIFY or is_down):
+                return self._custody.wait(original)
+            original.destination.add(len(copies))
+            self._note(original, copies)
+            self._recording.copies(original, copies, self._route)
         except Exception as error:
             return self._custody.failed(original, error)
-        if not copies and (original.kind == wire.NOTIFY
-                           or looked_at is None):
-            return self._custody.wait(original)
-        original.destination.add(len(copies))
-        self._note(original, copies)
-        self._recording.copies(original, copies, self._route)
         # Whoever waits for the original learns that its copies are on their
         # way, not that each has arrived.
         self._custody.end(original, deliveries.TAKEN if copies
@@ -81,20 +132,8 @@ class Spreading:
             # Copies for one receiver travel together.
             if copy.group:
                 self._custody.route(copy)
-        is_busy = bool(self._unrouted)
-        # All in one line: two fanouts must not overtake each other.
         self._unrouted.extend(copy for copy in copies if not copy.group)
-        if not is_busy:
-            self._route_some()
-
-    def _route_some(self):
-        until = time.monotonic() + _AT_A_TIME
-        while self._unrouted and time.monotonic() < until:
-            copy = self._unrouted.popleft()
-            if copy.where is not _ENDED:
-                self._custody.route(copy)
-        if self._unrouted:
-            self._tell(self._route_some)
+        self._go_on()
 
     def _copies(self, original):
         if original.kind == wire.NOTIFY:

@@ -97,9 +97,12 @@ class Cache:
 
         :returns: list of (Instance, seconds ago)
         """
+        vanished = self._vanished.of(topic.key)
+        if not vanished:
+            return []
         listed = {instance.id for instance in self.listed(topic)}
         return [(instance, ago) for instance, ago
-                in self._vanished.of(topic.key) if instance.id not in listed
+                in vanished if instance.id not in listed
                 and not self._avoided.is_for_ever(instance)]
 
     def _use(self, topic: topics.Topic) -> cached.Entry | None:
