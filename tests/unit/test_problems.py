@@ -71,7 +71,24 @@ def test_a_record_without_facts_is_of_an_older_release():
 
 
 def test_a_process_that_left_services_out_is_not_taken_for_older():
-    assert kinds(cloud_of(document(left_out={'services': 3}))) == []
+    cloud = cloud_of(document(left_out={'services': 3}))
+    assert kinds(cloud) == []
+    assert overview.nodes(cloud)[0]['version'] == ['1']
+    row, = details.instances(cloud, details.Chosen())
+    assert (row['server'], row['version']) == ('n1', '')
+
+
+def test_services_that_a_process_left_out_are_counted():
+    others = [record.Instance(bytes([number]) * 16, ('tcp://node-1:9501',),
+                              host='node-1', server=f'n{number}')
+              for number in range(2, 5)]
+    own = record.Instance(ID, ('tcp://node-1:9501',), host='node-1')
+    cloud = cloud_of(
+        document(services=[service()], left_out={'services': 3}),
+        listed={'rpc:ex:compute': {b'm': record.encode([own, *others])}})
+    assert overview.topics(cloud)[0]['servers'] == 4
+    assert overview.nodes(cloud)[0]['services'] == 4
+    assert len(details.instances(cloud, details.Chosen())) == 4
 
 
 def test_who_is_late_is_named_by_the_clock_of_the_registry():

@@ -76,7 +76,11 @@ def instances(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:
             if chosen.has(process) and not process.is_gone()
             and chosen.has_topic(set(_topics(service)))]
     if chosen.process is None:
-        rows += [_listed(listed) for listed in problem.older_instances(cloud)
+        older = {listed.instance.id
+                 for listed in problem.older_instances(cloud)}
+        rows += [_listed(listed,
+                         'older' if listed.instance.id in older else '')
+                 for listed in problem.untold_instances(cloud)
                  if chosen.node in (None, listed.instance.host)
                  and chosen.has_topic({topic[2] for topic in listed.topics})]
     return sorted(rows, key=lambda row: (row['topic'], row['server'],
@@ -107,13 +111,13 @@ def _topics(service: dict[str, Any]) -> list[str]:
     return [name for _, name in service['topics']]
 
 
-def _listed(listed: clouds.Listed) -> dict[str, Any]:
+def _listed(listed: clouds.Listed, version: str) -> dict[str, Any]:
     instance = listed.instance
     unknown = dict.fromkeys(_INSTANCES, '')
     return {**unknown, 'instance': instance.id.hex(),
             'topic': sorted({topic[2] for topic in listed.topics}),
             'server': instance.server, 'pool': instance.pool,
-            'host': instance.host, 'version': 'older',
+            'host': instance.host, 'version': version,
             'endpoints': list(instance.endpoints)}
 
 

@@ -91,23 +91,25 @@ def nodes(cloud: clouds.Cloud) -> Rows:
     for process in cloud.processes:
         if not process.is_gone():
             of_host[process.host].append(process)
-    older = collections.Counter(
-        listed.instance.host for listed in problem.older_instances(cloud))
-    return [_node(host, of_host.get(host, []), older.get(host, 0))
-            for host in sorted({*of_host, *older})]
+    untold = collections.Counter(
+        listed.instance.host for listed in problem.untold_instances(cloud))
+    older = {listed.instance.host
+             for listed in problem.older_instances(cloud)}
+    return [_node(host, of_host.get(host, []), untold[host], host in older)
+            for host in sorted({*of_host, *untold})]
 
 
-def _node(host: str, there: list[clouds.Process], older: int
-          ) -> dict[str, Any]:
+def _node(host: str, there: list[clouds.Process], untold: int,
+          has_older: bool) -> dict[str, Any]:
     about = [process.facts['process'] for process in there]
     versions = sorted({each['version'] for each in about})
     return {
         'node': host, 'receiver': _receiver(there),
-        'version': versions + ['older'] * bool(older),
+        'version': versions + ['older'] * has_older,
         'encryption': sorted({each['encryption'] for each in about}),
         'processes': sum(process.facts['kind'] != 'receiver'
                          for process in there),
-        'services': older + sum(len(process.facts['services'])
+        'services': untold + sum(len(process.facts['services'])
                                 for process in there)}
 
 
@@ -131,19 +133,22 @@ def topics(cloud: clouds.Cloud) -> Rows:
         if not process.is_gone():
             for exchange, name in service['topics']:
                 told[exchange, name].append((process, service))
-    older: dict[tuple[str, str], list[clouds.Listed]] = (
+    untold: dict[tuple[str, str], list[clouds.Listed]] = (
         collections.defaultdict(list))
-    for listed in problem.older_instances(cloud):
+    for listed in problem.untold_instances(cloud):
         for _, exchange, name in listed.topics:
-            older[exchange, name].append(listed)
-    return [topic_row(*key, told.get(key, []), older.get(key, []))
-            for key in sorted({*told, *older})]
+            untold[exchange, name].append(listed)
+    return [topic_row(*key, told.get(key, []), untold.get(key, []))
+            for key in sorted({*told, *untold})]
 
 
 def topic_row(exchange: str, topic: str,
               told: list[tuple[clouds.Process, dict[str, Any]]],
-              older: list[clouds.Listed]) -> dict[str, Any]:
-    """What is known of one topic."""
+              untold: list[clouds.Listed]) -> dict[str, Any]:
+    """What is known of one topic.
+
+    :param untold: instances of which only the registry knows
+    """
     services = [service for _, service in told]
     waiting = histogram.added(each['waiting']['counts'] for each in services)
     running = histogram.added(each['running']['counts'] for each in services)
@@ -152,9 +157,9 @@ def topic_row(exchange: str, topic: str,
         minute.update(each['minute'])
     return {
         'exchange': exchange, 'topic': topic,
-        'servers': len(services) + len(older),
+        'servers': len(services) + len(untold),
         'hosts': len({process.host for process, _ in told}
-                     | {each.instance.host for each in older}),
+                     | {each.instance.host for each in untold}),
         'pools': sorted({each['pool'] for each in services if each['pool']}),
         'busy': busy(services),
         'backlog': sum(each['backlog'] for each in services),

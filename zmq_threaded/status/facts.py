@@ -68,7 +68,7 @@ from typing import Any
 
 FORMAT = 1
 # Bytes of a document, as it is written and as it is read.
-LONGEST_WRITTEN, LONGEST_READ = 1 << 16, 1 << 18
+LONGEST_WRITTEN, LONGEST_READ = 1 << 17, 1 << 18
 # Items of each list, at the most.
 MOST_SERVICES, MOST_SENT, MOST_PENDING, MOST_FINDINGS = 200, 100, 50, 50
 # What is left out first, when the document is too long.

@@ -68,16 +68,24 @@ def without_receiver(cloud: clouds.Cloud
     return found
 
 
-def older_instances(cloud: clouds.Cloud) -> list[clouds.Listed]:
-    """The instances that no process tells of. A process that had to leave
-    something out may mean those of its host.
+def untold_instances(cloud: clouds.Cloud) -> list[clouds.Listed]:
+    """The instances that no process tells of: of an older version, of a
+    process that has just started, or left out of a document that would be too
+    long.
     """
     told = {service['id'] for _, service in cloud.services()}
+    return [listed for instance_id, listed in cloud.listed.items()
+            if instance_id.hex() not in told and not listed.is_expired]
+
+
+def older_instances(cloud: clouds.Cloud) -> list[clouds.Listed]:
+    """Those of an older version, or of a process that has just started. A
+    process that had to leave something out may mean those of its host.
+    """
     vague = {process.host for process in cloud.processes
              if process.facts['left_out'].get('services')}
-    return [listed for instance_id, listed in cloud.listed.items()
-            if instance_id.hex() not in told and not listed.is_expired
-            and listed.instance.host not in vague]
+    return [listed for listed in untold_instances(cloud)
+            if listed.instance.host not in vague]
 
 
 # Names
