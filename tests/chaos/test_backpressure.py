@@ -91,7 +91,7 @@ def _paused(node, server, **query):
     client = node.client(transport, topic='slow')
     client.call({}, 'run', token='warm', seconds=0)
     client.cast({}, 'run', token='warm too', seconds=0)
-    waiting.until(lambda: not transport._driver.unacknowledged())
+    waiting.until(lambda: not transport._driver.unacknowledged(20))
     server.pause()
     return transport, client
 
@@ -140,7 +140,7 @@ def test_a_flood_for_a_stopped_service_is_bounded_and_delivered_once(
     flood = Flood(client, _FLOOD).run()
     while_stopped = _resident(os.getpid())
     server.resume()
-    waiting.until(lambda: not transport._driver.unacknowledged(), 60)
+    waiting.until(lambda: not transport._driver.unacknowledged(20), 60)
     after = _resident(os.getpid()), _resident(server._popen.pid)
     waiting.until(lambda: sum(_runs(server).values()) + len(dropped)
                   >= len(flood.accepted), 20)
@@ -183,7 +183,7 @@ def test_senders_to_a_stopped_service_wait_rpc_cast_timeout_and_raise(
     server.resume()
     waiting.until(lambda: len(_runs(server)) == _LIMIT, 30)
     assert max(_runs(server).values()) == 1
-    waiting.until(lambda: not transport._driver.unacknowledged(), 20)
+    waiting.until(lambda: not transport._driver.unacknowledged(20), 20)
 
 
 def test_blocked_senders_go_on_when_the_service_does(reached, server):
@@ -215,14 +215,14 @@ def test_others_are_not_held_up_by_a_flood_for_a_stopped_service(
           f'during the flood: {max(took):.2f} s')
     assert max(took) < 25
     server.resume()
-    waiting.until(lambda: not transport._driver.unacknowledged(), 30)
+    waiting.until(lambda: not transport._driver.unacknowledged(20), 30)
 
 
 def test_senders_to_nobody_never_wait_and_all_is_reported(node, dropped):
     transport = node.transport(rpc_zmq_outbox_limit=100, rpc_cast_timeout=60)
     client = node.client(transport, topic='nobody')
     client.cast({}, 'run', token='0', seconds=0)
-    waiting.until(lambda: transport._driver.unacknowledged())
+    waiting.until(lambda: transport._driver.unacknowledged(20))
     flood = Flood(client, 5000).run()
     counters = transport._driver.counters()
     print(f'\nthe longest cast to nobody took {flood.longest:.2f} s')

@@ -58,7 +58,7 @@ def _counters(transport):
 
 
 def _unacknowledged(transport):
-    return rpc.driver(transport).unacknowledged()
+    return rpc.driver(transport).unacknowledged(20)
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_more_threads_than_zeromq_sockets_share_them(node, monkeypatch):
     outcomes = _call_in_threads(client, 60, seconds=0.5)
     assert len(outcomes) == 60 and len(set(outcomes)) == 1
     client.cast({}, 'note', value=1)
-    waiting.until(lambda: not transport._driver.unacknowledged())
+    waiting.until(lambda: not transport._driver.unacknowledged(20))
     assert transport._driver.counters().get('dropped', 0) == 0
 
 

@@ -242,7 +242,7 @@ def test_what_is_dropped_unbegun_goes_back(raw, kind, reason):
     answer = receive(peer)
     assert (answer.kind, answer.id) == (wire.NACK, message_id)
     assert wire.nack_reason(answer)[0] == reason
-    assert service._reception.held.unanswered() == 0
+    waiting.until(lambda: service._reception.held.unanswered() == 0)
 
 
 def test_a_call_that_is_dropped_while_it_runs_ends(raw):
@@ -251,7 +251,7 @@ def test_a_call_that_is_dropped_while_it_runs_ends(raw):
     answer = receive(peer)
     assert answer.kind == wire.REPLY and answer.flags & wire.FAILURE
     assert b'NoReply' in answer.body[0]
-    assert service._reception.held.unanswered() == 0
+    waiting.until(lambda: service._reception.held.unanswered() == 0)
 
 
 def test_what_is_kept_is_not_given_back(raw):

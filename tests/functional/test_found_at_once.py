@@ -155,5 +155,5 @@ def test_fanouts_reach_who_is_there_and_nobody_else(cloud, engine):
         time.sleep(0.3)
         fanout.cast({}, 'note', value=-number)
         waiting.until(lambda: -number in first.endpoint.seen, 5)
-        waiting.until(lambda: not driver.unacknowledged(), 5)
+        waiting.until(lambda: not driver.unacknowledged(20), 5)
     assert not driver.counters().get('copies_for_gone')

@@ -60,7 +60,7 @@ def _is_settled(transport, sockets=2):
     """Nothing waits, and the gauges say what there is."""
     driver = rpc.driver(transport)
     waiting.until(lambda: not driver._parts().outbox.pending(), 20)
-    assert driver.unacknowledged() == {}
+    assert driver.unacknowledged(20) == {}
     counters = driver.counters()
     assert counters['unacknowledged'] == 0
     assert counters['sockets'] <= sockets

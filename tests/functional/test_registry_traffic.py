@@ -135,7 +135,7 @@ def _nobody_notices(engine, cloud, how):
     gone = time.monotonic() - back
     load.end()
     assert not load.troubles, load.troubles[:3]
-    waiting.until(lambda: not transport._driver.unacknowledged(), 20)
+    waiting.until(lambda: not transport._driver.unacknowledged(20), 20)
     _check(load, [server.ask('seen') for server in both],
            late.endpoint.seen)
     print(f'{engine.name}, {how}: {load.calls} calls, '
