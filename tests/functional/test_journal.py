@@ -4,6 +4,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -125,7 +126,7 @@ def test_files_are_as_open_as_the_directory(node):
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o2770
     modes = {name: stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
              for name in os.listdir(folder)}
-    assert len(modes) == 4
+    assert len(modes) == 5
     assert set(modes.values()) == {0o660}
 
 
@@ -382,5 +383,36 @@ def test_a_full_disk_fails_the_cast_by_name(ipc_dir):
          'tests.support.full_journal_main', ipc_dir], text=True,
         capture_output=True, timeout=60, env=processes.ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    assert 'database or disk is full' in done.stdout
+    assert 'No space left' in done.stdout or 'is full' in done.stdout
     assert ipc_dir in done.stdout
+
+
+def test_who_removes_a_journal_under_its_process_is_told(node, caplog):
+    # Given a process that writes, as its log shows
+    transport = node.transport(**CUSTODY)
+    node.client(transport, topic='other').cast({}, 'note', value=0)
+    client = journaled.sender(node, **CUSTODY)
+    tell(client, do='cast', method='note', args={'value': 0})
+    # When somebody tidies up
+    shutil.rmtree(os.path.join(node.ipc_dir, place.FOLDER))
+    waiting.until(lambda: 'was removed, or replaced' in caplog.text)
+    assert counters(transport)['journals_lost'] == 1
+    for number in range(1, 4):
+        tell(client, do='cast', method='note', args={'value': number})
+    client.kill()
+    server = node.server()
+    # The first one died with its process; those that came later did not
+    waiting.until(lambda: len(server.endpoint.seen) == 3, 20)
+    assert sorted(server.endpoint.seen) == [1, 2, 3]
+
+
+@pytest.mark.parametrize('way', ['drain', 'drop'])
+def test_a_disk_that_journals_have_filled_can_be_emptied(ipc_dir, way):
+    """As root, with a small file system in a mount namespace of its own."""
+    if os.geteuid():
+        pytest.skip('only root may mount')
+    done = subprocess.run(
+        ['unshare', '--mount', sys.executable, '-m',
+         'tests.support.emptied_journal_main', ipc_dir, way], text=True,
+        capture_output=True, timeout=120, env=processes.ENVIRONMENT)
+    assert done.returncode == 0, done.stdout + done.stderr

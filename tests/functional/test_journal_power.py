@@ -76,7 +76,7 @@ def _numbers(folder):
     try:
         file = files.JournalFile(path)
         try:
-            found = file.load(key for key, _ in file.keys_and_topics())
+            found = file.load(key for key, _, _ in file.contents())
         finally:
             file.close()
     finally:

@@ -20,7 +20,7 @@ from tests.support import waiting  # noqa: E402
 
 
 def main(directory):
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs',
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs',
                     directory], check=True)
     with rpc.Node(directory) as node:
         server = node.server()

@@ -35,17 +35,17 @@ class World:
             lambda pools: self.is_merged, lambda: self.marked.append(1))
         self.now = 1.0
 
-    def left(self, count=1, pools=()):
+    def left(self, count=1, pools=(), body=b''):
         """A journal whose owner died; returns its path."""
         made = making.create(self.place, os.urandom(4), is_synced=False)
-        self.write(made, count, pools)
+        self.write(made, count, pools, body)
         made.close()
         locks.release(places.lock_of(made.path))
         return made.path
 
-    def write(self, made, count, pools=()):
+    def write(self, made, count, pools=(), body=b''):
         messages = [deliveries.Delivery(
-            kind=wire.CAST, topic=TOPIC, body=[b'{}', b''], flags=0,
+            kind=wire.CAST, topic=TOPIC, body=[b'{}', body], flags=0,
             expires=time.monotonic() + 100, id=ids.new_id())
             for _ in range(count)]
         for each in messages:
@@ -197,6 +197,52 @@ def test_what_waits_for_nobody_is_not_in_the_way(world):
     end(world, world.found[500:])
     world.go_on()
     assert len(world.found) == 1200
+
+
+def test_big_messages_are_not_all_loaded_at_once(world):
+    world.left(5, body=bytes(700_000))
+    world.adoption.look()
+    for number in range(1, 6):
+        world.go_on()
+        assert len(world.found) == number
+        world.go_on()
+        assert len(world.found) == number
+        end(world, world.found[-1:])
+
+
+def test_journals_in_which_all_waits_for_nobody_hold_up_no_other(world):
+    for _ in range(40):
+        world.left(1)
+    for count in 16, 32, 40:
+        world.adoption.look()
+        world.adoption.look()
+        world.adoption._next_mark = 0.0
+        world.go_on()
+        assert len(world.found) == count and world.marked
+        # The outbox thread sees it
+        for each in world.found:
+            each.kept.file.is_stranded = True
+        world.marked.clear()
+
+
+def test_who_has_adopted_too_many_says_so(world, monkeypatch, caplog):
+    monkeypatch.setattr(adoption, '_MOST_FILES', 3)
+    monkeypatch.setattr(adoption, '_MOST_BUSY', 2)
+    for _ in range(5):
+        world.left(1)
+    for _ in range(3):
+        world.adoption.look()
+        world.go_on()
+        for each in world.found:
+            each.kept.file.is_stranded = True
+    assert len(world.found) == 3
+    assert 'adopts no more for now' in caplog.text
+    assert world.place.path in caplog.text
+    end(world, world.found)
+    world.go_on()
+    world.adoption.look()
+    world.go_on()
+    assert len(world.found) == 5
 
 
 def test_when_a_pool_was_seen_does_not_go_back(world):

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -13,12 +14,15 @@ from tests.support import ids
 from zmq_threaded import topic as topics
 from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
+from zmq_threaded.journal import database
 from zmq_threaded.journal import drops
 from zmq_threaded.journal import file as files
+from zmq_threaded.journal import guard
 from zmq_threaded.journal import kept as keeping
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import making
 from zmq_threaded.journal import place as places
+from zmq_threaded.journal import reserve
 from zmq_threaded.journal import survey
 from zmq_threaded.registry import record
 
@@ -56,7 +60,7 @@ def message(journal, topic=TOPIC, kind=wire.CAST, **fields):
 
 
 def load(journal):
-    return journal.load([key for key, _ in journal.keys_and_topics()])
+    return journal.load([key for key, _, _ in journal.contents()])
 
 
 def again(journal):
@@ -142,7 +146,7 @@ def test_a_journal_of_another_version_is_of_no_use(journal):
     with sqlite3.connect(journal.path) as connection:
         connection.execute('PRAGMA user_version = 99')
     connection.close()
-    with pytest.raises(files.Unusable, match='99'):
+    with pytest.raises(database.Unusable, match='99'):
         again(journal)
 
 
@@ -317,7 +321,7 @@ def test_a_topic_is_dropped(journal):
     spared = pooled(journal, 'a')
     assert journal.drop('topic.info', None, [spared]) == 1
     journal = again(journal)
-    assert {key for key, _ in journal.keys_and_topics()} == {
+    assert {key for key, _, _ in journal.contents()} == {
         other.kept.key, spared}
     assert len(load(journal)) == journal.count == 2
 
@@ -330,9 +334,9 @@ def test_a_pool_is_dropped_and_forgotten(journal):
     assert journal.drop('topic.info', 'a') == 1
     journal = again(journal)
     assert [pool for _, pool, _ in journal.pools()] == ['b']
-    assert {key for key, _ in journal.keys_and_topics()} == {
+    assert {key for key, _, _ in journal.contents()} == {
         both, waiting.kept.key}
-    assert alone not in {key for key, _ in journal.keys_and_topics()}
+    assert alone not in {key for key, _, _ in journal.contents()}
 
 
 def test_an_owner_is_asked_once(journal):
@@ -344,3 +348,80 @@ def test_an_owner_is_asked_once(journal):
     assert journal.asked() == [('topic.info', ''), ('topic', None)]
     assert journal.asked() == [] and drops.asked(other) == []
     other.close()
+
+
+# The file itself
+
+def fill(journal, count, size):
+    messages = [message(journal) for _ in range(count)]
+    for each in messages:
+        each.body = [b'{}', bytes(size)]
+    journal.write(files.Batch(messages=messages))
+    return messages
+
+
+def size_on_disk(journal):
+    return sum(os.path.getsize(path)
+               for path in places.files_of(journal.path)[:2])
+
+
+def test_what_is_not_needed_any_more_is_given_back(journal):
+    messages = fill(journal, 1000, 20_000)
+    longest = size_on_disk(journal)
+    assert longest > 20_000_000
+    journal.write(files.Batch(ended=[each.kept for each in messages]))
+    for _ in range(50):
+        journal.shrink()
+    fill(journal, 1, 10)
+    assert size_on_disk(journal) < longest / 4
+
+
+def test_nobody_waits_for_another_program_within_a_step(journal):
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    written = []
+    thread = threading.Thread(
+        target=lambda: written.append(fill(journal, 1, 10)))
+    thread.start()
+    try:
+        # As a fork does
+        for _ in range(20):
+            assert guard.steps.acquire(timeout=2.0)
+            guard.steps.release()
+            time.sleep(0.01)
+        assert not written
+    finally:
+        other.execute('ROLLBACK')
+        other.close()
+        thread.join(30)
+    assert len(load(journal)) == 1
+
+
+def test_who_never_ends_is_named(journal, monkeypatch):
+    monkeypatch.setattr(database, '_BUSY', 0.05)
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    with pytest.raises(sqlite3.Error) as raised:
+        fill(journal, 1, 10)
+    other.close()
+    assert database.is_locked(raised.value)
+    assert not database.is_broken(raised.value)
+
+
+def test_a_journal_that_was_removed_or_replaced_is_lost(journal):
+    assert not journal.is_lost()
+    os.rename(journal.path, journal.path + '.away')
+    assert journal.is_lost()
+    with open(journal.path, 'w'):
+        pass
+    assert journal.is_lost()
+    os.rename(journal.path + '.away', journal.path)
+    assert not journal.is_lost()
+
+
+def test_new_messages_leave_the_reserve_alone(journal):
+    reserved = reserve.path_of(journal.path)
+    assert os.stat(reserved).st_blocks * 512 >= reserve.SIZE
+    os.unlink(reserved)
+    fill(journal, 1, 10)
+    assert os.path.getsize(reserved) == reserve.SIZE

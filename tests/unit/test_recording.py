@@ -87,3 +87,24 @@ def test_only_what_waits_for_nobody_in_all_its_copies_is_marked(world):
     world.recording.mark_stranded()
     assert marked.kept.is_stranded
     assert not goes_on.kept.is_stranded and not mine.kept.is_stranded
+
+
+def test_a_journal_is_marked_when_all_of_it_waits_for_nobody(world):
+    class File:
+        is_stranded = False
+    stranded, moving = File(), File()
+    for file, others in (stranded, 0), (moving, 1):
+        for each in world.add(2, topic=7):
+            each.kept.file = file
+            world.recording._store.all[each] = None
+        for _ in range(others):
+            each = deliveries.Delivery(
+                kind=wire.CAST, topic=TOPIC, body=[], flags=0, expires=1.0,
+                kept=keeping.Kept(file, 2, 100, 1, 7))
+            world.recording._store.all[each] = None
+    world.recording.mark_stranded()
+    assert stranded.is_stranded and not moving.is_stranded
+    # Somebody listens now
+    del world.waiting[0]
+    world.recording.mark_stranded()
+    assert not stranded.is_stranded

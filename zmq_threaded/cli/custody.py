@@ -11,6 +11,7 @@ from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import output
+from zmq_threaded.journal import database
 from zmq_threaded.journal import drops
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import guard
@@ -116,7 +117,7 @@ def _drop_in(found, topic, pool):
             finally:
                 locks.release(lock)
         return _ask_owner(found.path, topic, pool)
-    except (sqlite3.Error, OSError, files.Unusable) as error:
+    except (sqlite3.Error, OSError, database.Unusable) as error:
         return f'it cannot be used: {error}'
 
 

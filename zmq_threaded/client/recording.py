@@ -186,15 +186,23 @@ class Recording:
         self._route(found)
 
     def mark_stranded(self) -> None:
-        """Mark the messages of which only copies for pools without listeners
-        are left: those that come later need not wait for them.
+        """Mark the adopted messages of which only copies for pools without
+        listeners are left: those that come later need not wait for them. And
+        the adopted journals of which all waits for nobody: other journals
+        need not wait for them.
         """
-        counts = collections.Counter(
-            delivery.kept for delivery in self._waiting.all_stranded()
-            if delivery.part and delivery.kept.topic is not None
-            and not delivery.kept.is_stranded)
-        for kept, count in counts.items():
+        stranded = [each for each in self._waiting.all_stranded()
+                    if _is_adopted(each)]
+        copies = collections.Counter(
+            each.kept for each in stranded
+            if each.part and not each.kept.is_stranded)
+        for kept, count in copies.items():
             kept.is_stranded = count >= kept.left
+        of_files = collections.Counter(each.kept.file for each in stranded)
+        for file, count in collections.Counter(
+                each.kept.file for each in self._store
+                if _is_adopted(each)).items():
+            file.is_stranded = of_files[file] == count
 
     # Pools
 
@@ -250,10 +258,14 @@ class Recording:
             if size < 0:
                 return
             kept = delivery.kept
-            # The number of its topic says that it was adopted.
-            if kept is not None and kept.topic is None:
+            if kept is not None and not _is_adopted(delivery):
                 if kept.left == 1:
                     # The bytes are free with the last copy.
                     size -= kept.size
                     self._going.add(kept)
                 self._custody.drop(delivery, losses.NO_SPACE)
+
+
+def _is_adopted(delivery):
+    # The number of its topic says so.
+    return delivery.kept is not None and delivery.kept.topic is not None

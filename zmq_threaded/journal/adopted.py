@@ -10,8 +10,8 @@ from zmq_threaded.client import room
 from zmq_threaded.journal import file as files
 
 # Messages of one topic that are in memory, and how few of them have more
-# loaded.
-_LOADED, _LOW = 500, 250
+# loaded; and their bytes, about, beyond which one message is enough.
+_LOADED, _LOW, _BYTES = 500, 250, 1 << 20
 # Seconds after which what failed is tried again.
 _TRY_AGAIN = 1.0
 
@@ -19,8 +19,6 @@ _TRY_AGAIN = 1.0
 class Adopted:
     """A journal that was adopted.
 
-    :ivar waiting: keys that are not loaded, by the number of the topic
-    :ivar loaded: keys that are, by the number of the topic
     :ivar try_at: monotonic seconds, before which nothing is done with it
 
     Thread: journal.
@@ -31,10 +29,13 @@ class Adopted:
         self.try_at = 0.0
         # No limit of its sender's is broken by what lies on disk.
         self._destination = room.Destination(sys.maxsize)
-        self._waiting: dict[int, collections.deque[int]] = {}
+        # By the number of the topic: the key and the bytes of what is not
+        # loaded, and the Kept of what is, by its key.
+        self._waiting: dict[int, collections.deque[tuple[int, int]]] = {}
         self._loaded: dict[int, dict[int, Any]] = {}
-        for key, topic in file.keys_and_topics():
-            self._waiting.setdefault(topic, collections.deque()).append(key)
+        for key, topic, size in file.contents():
+            self._waiting.setdefault(topic, collections.deque()).append(
+                (key, size))
             self._loaded.setdefault(topic, {})
 
     def try_later(self) -> None:
@@ -46,16 +47,16 @@ class Adopted:
 
         :raises: what JournalFile.load() raises; then nothing has changed
         """
-        taken = {topic: keys for topic in self._waiting
-                 if (keys := self._take(topic))}
+        taken = {topic: found for topic in self._waiting
+                 if (found := self._take(topic))}
         if not taken:
             return []
         try:
             found = self.file.load(sorted(
-                key for keys in taken.values() for key in keys))
+                key for each in taken.values() for key, _ in each))
         except BaseException:
-            for topic, keys in taken.items():
-                self._waiting[topic].extendleft(reversed(keys))
+            for topic, those in taken.items():
+                self._waiting[topic].extendleft(reversed(those))
             raise
         each: Any
         for each in found:
@@ -65,20 +66,22 @@ class Adopted:
         return found
 
     def _take(self, topic):
-        """:returns: keys, which are not waiting any more"""
+        """:returns: (key, bytes) of those that are not waiting any more"""
         waiting, loaded = self._waiting[topic], self._loaded[topic]
         for key in [each for each, kept in loaded.items() if kept.is_ended]:
             del loaded[key]
-        count = len(loaded) - self._stranded(loaded)
+        # What waits for a pool without listeners is in the way of nobody.
+        in_the_way = [kept.size for kept in loaded.values()
+                      if not kept.is_stranded]
+        count, size = len(in_the_way), sum(in_the_way)
+        taken: list[tuple[int, int]] = []
         if count > _LOW:
             return []
-        return [waiting.popleft()
-                for _ in range(min(len(waiting), _LOADED - count))]
-
-    @staticmethod
-    def _stranded(loaded):
-        # What waits for a pool without listeners is in the way of nobody.
-        return sum(kept.is_stranded for kept in loaded.values())
+        while waiting and count + len(taken) < _LOADED and (
+                size + waiting[0][1] <= _BYTES or not count + len(taken)):
+            taken.append(waiting.popleft())
+            size += taken[-1][1]
+        return taken
 
     def is_held_back(self) -> bool:
         """Whether messages are not loaded because others have not ended."""
@@ -88,7 +91,7 @@ class Adopted:
         """Remove what an operator wants dropped, unless it is loaded."""
         self.file.drop(name, pool, [key for loaded in self._loaded.values()
                                     for key in loaded])
-        left = {key for key, _ in self.file.keys_and_topics()}
+        left = {key for key, _, _ in self.file.contents()}
         for topic, waiting in self._waiting.items():
             self._waiting[topic] = collections.deque(
-                key for key in waiting if key in left)
+                each for each in waiting if each[0] in left)

@@ -18,15 +18,19 @@ from zmq_threaded import counters as counting
 from zmq_threaded import logs
 from zmq_threaded import texts
 from zmq_threaded.journal import adopted as one
+from zmq_threaded.journal import database
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import place as places
+from zmq_threaded.net import descriptors
 
 LOG = logs.get(__name__)
 
-# Journals that are adopted at the same time.
-_MOST_FILES = 16
+# Journals that are adopted at the same time, besides those in which all waits
+# for nobody. With these: one for so many descriptors that there may be, and so
+# many at the most.
+_MOST_BUSY, _DESCRIPTORS, _MOST_FILES = 16, 16, 1000
 # Seconds between two looks whether more has to be loaded; and between two
 # looks whether that is held back by messages that wait for nobody.
 _EVERY, _MARK_EVERY = 0.05, 1.0
@@ -34,7 +38,7 @@ _EVERY, _MARK_EVERY = 0.05, 1.0
 # and one whose owner lives, spread.
 _LEAVE, _ALIVE = 60.0, (1.0, 3.0)
 # What a journal may raise when it is read.
-_ERRORS = (sqlite3.Error, MemoryError, OSError, *files.BROKEN)
+_ERRORS = (sqlite3.Error, MemoryError, OSError, *database.BROKEN)
 
 
 class Adoption:
@@ -65,6 +69,7 @@ class Adoption:
         self._not_before: dict[str, float] = {}
         self._reported: dict[str, str] = {}
         self._may_warn = counting.Seldom()
+        self._may_warn_of_many = counting.Seldom()
 
     def look(self) -> None:
         """Adopt what has no owner."""
@@ -73,7 +78,7 @@ class Adoption:
             for path in set(known).difference(there):
                 del known[path]
         for path in there:
-            if len(self._adopted) >= _MOST_FILES:
+            if self._has_enough():
                 return
             if self._not_before.get(path, 0.0) <= time.monotonic():
                 self._try(path)
@@ -82,6 +87,21 @@ class Adoption:
                 if locks.take(path):
                     os.unlink(path)
                     locks.release(path)
+
+    def _has_enough(self):
+        most = min(_MOST_FILES, max(
+            _MOST_BUSY, descriptors.raise_limit() // _DESCRIPTORS))
+        if len(self._adopted) < most:
+            return sum(not each.file.is_stranded
+                       for each in self._adopted) >= _MOST_BUSY
+        if self._may_warn_of_many.allows():
+            LOG.error('This process has adopted %d journals in %s, and '
+                      'adopts no more for now: their messages wait for '
+                      'services that do not listen. Start services for '
+                      'these topics, or drop the messages '
+                      '(oslo-messaging-zmq custody list|drop)',
+                      len(self._adopted), self._place.path)
+        return True
 
     def _try(self, path):
         lock = places.lock_of(path)
@@ -99,7 +119,7 @@ class Adoption:
         try:
             self._open(path)
         except _ERRORS as error:
-            if files.is_broken(error):
+            if database.is_broken(error):
                 set_aside(path, error, self._counters)
             else:
                 self._leave(path, texts.line(str(error)))
@@ -128,7 +148,8 @@ class Adoption:
         if not os.path.getsize(path):
             if any(map(os.path.lexists, places.files_of(path)[1:])):
                 # Of which sqlite would remove the WAL.
-                raise files.Unusable('the database is empty, its WAL is not')
+                raise database.Unusable('the database is empty, its WAL is '
+                                        'not')
             # Its owner died before it wrote anything.
             return self._discard(path)
         file = files.JournalFile(path)
@@ -177,8 +198,9 @@ class Adoption:
                     self._go_on(adopted)
                 except _ERRORS as error:
                     self._failed(adopted, error)
-        if now >= self._next_mark and any(
-                each.is_held_back() for each in self._adopted):
+        if now >= self._next_mark and (
+                len(self._adopted) >= _MOST_BUSY
+                or any(each.is_held_back() for each in self._adopted)):
             self._next_mark = now + _MARK_EVERY
             self._mark()
 
@@ -199,7 +221,7 @@ class Adoption:
         """
         self._counters.add('journal_errors')
         path = adopted.file.path
-        if files.is_broken(error):
+        if database.is_broken(error):
             self._adopted.remove(adopted)
             adopted.file.set_aside()
             set_aside(path, error, self._counters)

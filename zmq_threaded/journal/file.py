@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """One journal: the database, and what is written into it in one step."""
 
-import contextlib
 import itertools
 import json
 import time
 from collections.abc import Collection
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 from zmq_threaded import topic as topics
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.journal import batch as batches
+from zmq_threaded.journal import database
 from zmq_threaded.journal import drops
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import kept as keeping
@@ -21,11 +20,6 @@ from zmq_threaded.journal import rows
 Delivery = deliveries.Delivery
 Batch = batches.Batch
 _ID, VERSION = 0x5a4d514a, 1        # 'ZMQJ'
-# Seconds for which somebody else, such as a status command, may be at it.
-_BUSY = 5.0
-# Pages of 4 KiB after which the WAL goes into the database; and the bytes
-# beyond which the file of the WAL is cut.
-_CHECKPOINT, _LONGEST_WAL = 4000, 1 << 26
 _SCHEMA = f'''
 PRAGMA application_id = {_ID};
 PRAGMA user_version = {VERSION};
@@ -48,29 +42,6 @@ _INTO_POOLS = ('INSERT INTO pools VALUES(?, ?, ?) ON CONFLICT DO UPDATE '
                'SET seen = max(seen, excluded.seen)')
 
 
-# What sqlite says of a file that is broken, as against one that cannot be
-# used for now.
-_BROKEN = ('SQLITE_CORRUPT', 'SQLITE_NOTADB', 'SQLITE_ERROR',
-           'SQLITE_MISMATCH', 'SQLITE_FORMAT')
-
-
-class Unusable(Exception):
-    """A file is no journal of this version, or is broken; the text says
-    what it is.
-    """
-
-
-# What is raised by rows that say what they cannot say.
-BROKEN = (Unusable, ValueError, LookupError, TypeError, ArithmeticError,
-          AttributeError)
-
-
-def is_broken(error: Exception) -> bool:
-    """Whether an error says that a journal is of no use to anybody."""
-    return (isinstance(error, BROKEN) or getattr(
-        error, 'sqlite_errorname', '').startswith(_BROKEN))
-
-
 class JournalFile:
     """A journal that is open, and whose lock this process has.
 
@@ -81,9 +52,11 @@ class JournalFile:
     :param is_new: whether to make it
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
+    :ivar is_stranded: all of it that is in memory waits for nobody, as the
+        outbox thread has seen it
     :ivar is_closed: nothing is written into it any more
     :ivar is_set_aside: nor will anybody send again what is in it
-    :raises: Unusable, sqlite3.Error, OSError
+    :raises: database.Unusable, sqlite3.Error, OSError
 
     Thread: journal; any for next_key(), next_part() and the numbers.
     """
@@ -92,22 +65,20 @@ class JournalFile:
                  is_new: bool = False) -> None:
         self.path = path
         self.count = self.bytes = 0
-        self.is_closed = self.is_set_aside = False
+        self.is_closed = self.is_set_aside = self.is_stranded = False
         self._version: int | None = None
-        self._connection = guard.connect(path, _BUSY)
+        self._database = database.Database(path, is_new)
+        self._connection = self._database.connection
         self._numbers = numbers.Numbers(self._connection)
         try:
-            with guard.steps:
-                self._set_up(is_synced, is_new, registry)
+            self._database.step(lambda: self._set_up(is_synced, is_new,
+                                                     registry))
         except BaseException:
             self.close()
             raise
 
     def _set_up(self, is_synced, is_new, registry):
         run = self._connection.execute
-        run('PRAGMA journal_mode = WAL').fetchall()
-        run(f'PRAGMA wal_autocheckpoint = {_CHECKPOINT}').fetchall()
-        run(f'PRAGMA journal_size_limit = {_LONGEST_WAL}').fetchall()
         if is_new:
             self._connection.executescript(f'BEGIN IMMEDIATE; {_SCHEMA}')
             run('INSERT INTO about VALUES(?, ?, ?, ?)',
@@ -121,8 +92,9 @@ class JournalFile:
         found = (run('PRAGMA application_id').fetchone()[0],
                  run('PRAGMA user_version').fetchone()[0])
         if found != (_ID, VERSION):
-            raise Unusable(f'it is no journal of version {VERSION} (its marks '
-                           f'are {found[0]:#x} and {found[1]})')
+            raise database.Unusable(
+                f'it is no journal of version {VERSION} (its marks are '
+                f'{found[0]:#x} and {found[1]})')
 
     def _read_numbers(self):
         run = self._connection.execute
@@ -145,7 +117,7 @@ class JournalFile:
     def close(self) -> None:
         """Close it; its lock stays."""
         self.is_closed = True
-        guard.close(self._connection)
+        self._database.close()
 
     def set_aside(self) -> None:
         """Close it: it is of no use to anybody any more."""
@@ -166,29 +138,20 @@ class JournalFile:
     def write(self, batch: Batch) -> None:
         """Write what is in a batch: all of it, or nothing.
 
-        :raises: sqlite3.Error
+        :raises: sqlite3.Error, OSError
         """
         if self.is_set_aside and not batch.messages:
             return
-        with guard.steps, self._transaction():
-            self._write(batch)
-        self.count += len(batch.messages) - len(batch.ended)
-        self.bytes += (sum(each.kept.size for each in batch.messages)
-                       - sum(each.size for each in batch.ended))
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute('BEGIN IMMEDIATE')
+        write = self._database.add if batch.messages else self._database.remove
         try:
-            yield
-            self._connection.execute('COMMIT')
+            write(lambda: self._write(batch))
         except BaseException:
-            # Some errors of sqlite have ended it already.
-            if self._connection.in_transaction:
-                self._connection.execute('ROLLBACK')
             # These may have been written in what was taken back.
             self._numbers.forget()
             raise
+        self.count += len(batch.messages) - len(batch.ended)
+        self.bytes += (sum(each.kept.size for each in batch.messages)
+                       - sum(each.size for each in batch.ended))
 
     def _write(self, batch):
         many = self._connection.executemany
@@ -234,8 +197,7 @@ class JournalFile:
             self._version = version
             found = drops.asked(self._connection)
         if found:
-            with guard.steps, self._transaction():
-                drops.done(self._connection)
+            self._database.remove(lambda: drops.done(self._connection))
         return found
 
     def drop(self, name: str, pool: str | None,
@@ -245,23 +207,37 @@ class JournalFile:
         :returns: how many messages are gone
         """
         before = self.count
-        with guard.steps, self._transaction():
-            drops.drop(self._connection, name, pool, spare)
+        self._database.remove(lambda: drops.drop(self._connection, name, pool,
+                                                 spare))
+        with guard.steps:
             self._count()
         return before - self.count
 
     def forget_pool(self, name: str, pool: str) -> None:
         """Know nothing of a pool any more."""
-        with guard.steps, self._transaction():
-            drops.forget_pool(self._connection, name, pool)
+        self._database.remove(lambda: drops.forget_pool(self._connection,
+                                                        name, pool))
+
+    # Its files
+
+    def shrink(self) -> None:
+        """See Database.shrink()."""
+        self._database.shrink()
+
+    def is_lost(self) -> bool:
+        """See Database.is_lost()."""
+        return self._database.is_lost()
 
     # Reading
 
-    def keys_and_topics(self) -> list[tuple[int, int]]:
-        """(key, number of its topic) of each message, the oldest first."""
+    def contents(self) -> list[tuple[int, int, int]]:
+        """(key, number of its topic, bytes that it takes, about) of each
+        message, the oldest first.
+        """
         with guard.steps:
             return self._connection.execute(
-                'SELECT key, topic FROM messages ORDER BY key').fetchall()
+                'SELECT key, topic, size FROM messages ORDER BY key'
+            ).fetchall()
 
     def load(self, keys: Iterable[int]) -> list[Delivery]:
         """The deliveries of some messages, in the order of their keys: for

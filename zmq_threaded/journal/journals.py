@@ -20,6 +20,7 @@ from zmq_threaded import texts
 from zmq_threaded import threads
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.journal import adoption
+from zmq_threaded.journal import database
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import kept as keeping
 from zmq_threaded.journal import locks
@@ -33,8 +34,9 @@ from zmq_threaded.net import descriptors
 LOG = logs.get(__name__)
 
 _IDLE, _BUSY, _MOST = 5.0, 0.1, 500
-# Seconds between two looks for what operators want dropped.
-_DROPS_EVERY = 1.0
+# Seconds between two looks for what operators want dropped, and at the files
+# of the own journal.
+_LOOK_EVERY = 1.0
 # Seconds between two looks whether there is room in the journal again, and
 # between two requests to make room.
 _POLL, _ASK_EVERY = 0.01, 0.1
@@ -65,9 +67,12 @@ class Journals:
         self.keeps = settings.custody != options.MEMORY
         self._mailbox = mailbox.Mailbox()
         self._own: files.JournalFile | None = None
+        # Those that were removed under this process.
+        self._lost: list[files.JournalFile] = []
+        self._made = 0
         self._finished = False
         self._may_warn = counting.Seldom()
-        self._next_drops = 0.0
+        self._next_look = 0.0
         self._adoption = adoption.Adoption(
             place, counters,
             lambda found: tell(functools.partial(self.client.adopt, found)),
@@ -205,18 +210,32 @@ class Journals:
 
     def _turn(self):
         wait = self._writer.time_left(
-            _BUSY if self._adoption.is_busy() else _DROPS_EVERY
+            _BUSY if self._adoption.is_busy() else _LOOK_EVERY
             if self._own is not None else _IDLE)
         for item in self._mailbox.take(wait, _MOST):
             self._do(item)
         self._writer.write(time.monotonic())
         self._adoption.go_on(time.monotonic())
-        self._look_for_drops(time.monotonic())
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY
+            self._look_after_own()
+            self._look_for_drops()
 
-    def _look_for_drops(self, now):
-        if now < self._next_drops:
-            return
-        self._next_drops = now + _DROPS_EVERY
+    def _look_after_own(self):
+        if self._own is not None and self._own.is_lost():
+            self._give_up_lost(self._own)
+        elif self._own is not None:
+            self._own.shrink()
+
+    def _give_up_lost(self, own):
+        self._counters.add('journals_lost')
+        making.report_lost(own, self._place)
+        # What becomes of its messages is still written into it.
+        self._lost.append(own)
+        self._own = None
+
+    def _look_for_drops(self):
         found = self._adoption.asked()
         if self._own is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -235,10 +254,13 @@ class Journals:
             self._writer.add(item)
 
     def _of_its_own(self) -> files.JournalFile:
+        if self._own is not None and self._own.is_lost():
+            self._give_up_lost(self._own)
         if self._own is None:
             self._own = making.create(
                 self._place, self._maker,
-                self._settings.custody == options.DISK)
+                self._settings.custody == options.DISK, self._made)
+            self._made += 1
             LOG.info('zmq: custody of this process is kept in %s',
                      self._own.path)
             # Before anything is accepted.
@@ -261,7 +283,7 @@ class Journals:
         """
         try:
             self._know_pools(pools, is_written=self.keeps)
-        except (sqlite3.Error, OSError, files.Unusable) as error:
+        except (sqlite3.Error, OSError, database.Unusable) as error:
             # The error is of this process's own journal.
             self._counters.add('journal_errors')
             if self._may_warn.allows():
@@ -276,6 +298,9 @@ class Journals:
             self._own = None
 
     def _explain(self, error):
+        if database.is_locked(error):
+            return (f'another program has locked a journal in '
+                    f'{self._place.path}: end that program (fuser names it)')
         return (f'the journal in {self._place.path} cannot be written: '
                 f'{texts.line(str(error))}. Make room there, or see to the '
                 'permissions, or name another directory '
@@ -293,3 +318,5 @@ class Journals:
         own, self._own = self._own, None
         if own is not None:
             making.end(own)
+        for each in self._lost:
+            each.close()

@@ -9,19 +9,21 @@ from zmq_threaded import logs
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import place as places
+from zmq_threaded.journal import reserve
 
 LOG = logs.get(__name__)
 
 
-def create(place: places.Place, maker: bytes,
-           is_synced: bool) -> files.JournalFile:
+def create(place: places.Place, maker: bytes, is_synced: bool,
+           number: int = 0) -> files.JournalFile:
     """A new journal, whose lock this process has.
 
+    :param number: how many this process had before
     :raises: OSError, sqlite3.Error
     """
     place.ensure()
     mode, gid = place.mode()
-    path = place.new(maker)
+    path = place.new(maker, number)
     locks.create(places.lock_of(path), mode, gid)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
@@ -30,6 +32,7 @@ def create(place: places.Place, maker: bytes,
             locks.open_up(fd, mode, gid)
         finally:
             os.close(fd)
+        reserve.make(path, mode, gid)
         made = files.JournalFile(path, is_synced, place.registry, is_new=True)
         _open_up_beside(path, mode, gid)
         if is_synced:
@@ -57,6 +60,17 @@ def end(own: files.JournalFile) -> None:
         LOG.error('zmq: %s: %s', own.path, error)
     finally:
         locks.release(places.lock_of(own.path))
+
+
+def report_lost(own: files.JournalFile, place: places.Place) -> None:
+    """Somebody has removed the journal of this process."""
+    LOG.error('The journal %s was removed, or replaced, while this process '
+              'used it. Messages of which only this process knows now: %d. '
+              'They are lost if it dies. New ones go into another journal. '
+              'What to do: see who removes files in %s, or name another '
+              'directory (rpc_zmq_custody_dir)', own.path, own.count,
+              place.path)
+    locks.release(places.lock_of(own.path))
 
 
 def _open_up_beside(path, mode, gid):

@@ -9,6 +9,7 @@ import time
 
 from zmq_threaded import options
 from zmq_threaded.journal import locks
+from zmq_threaded.journal import reserve
 from zmq_threaded.registry import tooz_url
 
 FOLDER = 'journals'
@@ -65,9 +66,15 @@ class Place:
                     found.append(path)
         return found
 
-    def new(self, maker: bytes) -> str:
-        """The path of the journal of this maker of ids."""
-        return os.path.join(self.path, f'{self._tag}-{maker.hex()}{SUFFIX}')
+    def new(self, maker: bytes, number: int = 0) -> str:
+        """The path of a journal of this maker of ids.
+
+        :param number: how many it had before
+        """
+        name = f'{self._tag}-{maker.hex()}'
+        if number:
+            name += f'-{number}'
+        return os.path.join(self.path, name + SUFFIX)
 
     def ensure(self) -> None:
         """Make the directory, if it is missing, as open to others as the IPC
@@ -116,7 +123,8 @@ def files_of(journal: str) -> list[str]:
 
 def remove(journal: str) -> None:
     """Remove the files of a journal that is ours; its lock goes last."""
-    for path in (*files_of(journal), lock_of(journal)):
+    for path in (*files_of(journal), reserve.path_of(journal),
+                 lock_of(journal)):
         with contextlib.suppress(OSError):
             os.unlink(path)
 
@@ -130,6 +138,7 @@ def set_aside(journal: str) -> str:
     for path in files_of(journal):
         with contextlib.suppress(OSError):
             os.rename(path, aside + path[len(journal):])
-    with contextlib.suppress(OSError):
-        os.unlink(lock_of(journal))
+    for path in reserve.path_of(journal), lock_of(journal):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     return aside

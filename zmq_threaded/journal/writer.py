@@ -8,6 +8,7 @@ from typing import Any
 
 from zmq_threaded import counters as counting
 from zmq_threaded import logs
+from zmq_threaded.journal import database
 from zmq_threaded.journal import file as files
 from zmq_threaded.journal import steps
 
@@ -113,13 +114,13 @@ class Writer:
             _batch(batches, each.file).parts += each.parts
         for item in ended:
             _gather_ended(item, batches)
-        failed: dict[files.JournalFile | None, str] = {None: why}
+        refused: dict[files.JournalFile | None, str] = {None: why}
+        failed = dict(refused)
         for file, batch in batches.items():
-            why_not = self._write_one(file, batch) if batch else ''
-            failed[file] = why_not
+            refused[file], failed[file] = self._write_one(file, batch)
             if seen and batch.pools:
-                failed[None] = why_not
-        self._tell_all(keeps, failed)
+                failed[None] = failed[file]
+        self._tell_all(keeps, refused)
         self._hold(seen, parts, ended, failed)
 
     def _due(self, items, file_of, is_forced=False):
@@ -138,7 +139,7 @@ class Writer:
         try:
             own = self._own()
         except (OSError, sqlite3.Error, MemoryError,
-                files.Unusable) as error:
+                database.Unusable) as error:
             return self._explain(error)
         batch = _batch(batches, own)
         if keeps:
@@ -151,24 +152,36 @@ class Writer:
         return ''
 
     def _write_one(self, file, batch):
-        """:returns: why it was not written, '' if it was"""
+        """:returns: why its messages were not written, and why the rest was
+        not; '' for what was
+        """
+        why = self._why_not(file, batch)
+        if not why or not batch.messages or file.is_set_aside:
+            return why, why
+        # There may be no room for more, but for less there is.
+        batch.messages = []
+        return why, self._why_not(file, batch)
+
+    def _why_not(self, file, batch):
+        if not batch:
+            return ''
         try:
             file.write(batch)
             return ''
-        except (sqlite3.Error, MemoryError) as error:
+        except (sqlite3.Error, OSError, MemoryError) as error:
             self._counters.add('journal_errors')
             why = self._explain(error)
             if self._may_warn.allows():
                 LOG.error('A journal cannot be written: %s', why)
-            if files.is_broken(error):
+            if database.is_broken(error):
                 self._broken(file, error)
             return why
 
     @staticmethod
-    def _tell_all(keeps, failed):
+    def _tell_all(keeps, refused):
         for each in keeps:
             kept = each.delivery.kept
-            reason = failed[None] if kept is None else failed[kept.file]
+            reason = refused[None] if kept is None else refused[kept.file]
             if reason:
                 each.delivery.kept = None
             each.answer(reason)

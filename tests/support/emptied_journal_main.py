@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills a disk with a journal, and empties it: a server drains it, or an
+operator drops what is in it.
+
+Arguments: a directory, below which a small file system is mounted: so run
+this in a mount namespace of its own; and 'drain' or 'drop'.
+"""
+
+import os
+import subprocess
+import sys
+
+import native_threads
+
+native_threads.use_native_threads()
+
+import oslo_messaging  # noqa: E402
+
+from tests.support import rpc  # noqa: E402
+from tests.support import waiting  # noqa: E402
+from zmq_threaded.journal import survey  # noqa: E402
+
+
+def main(directory, way):
+    journals = os.path.join(directory, 'small')
+    os.mkdir(journals)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=6m', 'tmpfs',
+                    journals], check=True)
+    with rpc.Node(directory) as node:
+        node.query = {'rpc_zmq_custody': 'process',
+                      'rpc_zmq_custody_dir': journals}
+        client = node.client()
+        count = cast_until_it_fails(client)
+        print(count, 'casts')
+        assert count > 50
+        # And all the rest of the disk
+        filled = os.path.join(journals, 'fill')
+        fill(filled)
+        if way == 'drain':
+            server = node.server()
+            waiting.until(lambda: len(server.endpoint.seen) == count, 30)
+        else:
+            subprocess.run([
+                sys.executable, '-m', 'zmq_threaded.cli.main', 'custody',
+                'drop', 'topic', '--directory', journals], check=True)
+        waiting.until(lambda: not sum(
+            each.count for each in survey.survey(journals)), 30)
+        # There is room again, for the next ones
+        os.unlink(filled)
+        waiting.until(lambda: is_taken(client), 30)
+
+
+def is_taken(client):
+    try:
+        client.cast({}, 'note', value='x' * 5000)
+    except oslo_messaging.MessageDeliveryFailure:
+        return False
+    return True
+
+
+def cast_until_it_fails(client):
+    for number in range(10_000):
+        try:
+            client.cast({}, 'note', value='x' * 5000)
+        except oslo_messaging.MessageDeliveryFailure as error:
+            print(error)
+            return number
+    raise AssertionError('there was room for all')
+
+
+def fill(path):
+    with open(path, 'wb', buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(512))
+        except OSError:
+            pass
+
+
+main(*sys.argv[1:])
