@@ -6,17 +6,28 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Iterable
+from urllib import parse
 
+from zmq_threaded import logs
 from zmq_threaded import options
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import reserve
 from zmq_threaded.registry import tooz_url
+
+LOG = logs.get(__name__)
 
 FOLDER = 'journals'
 SUFFIX, LOCK = '.journal', '.lock'
 # What sqlite has beside a database.
 _BESIDE = ('-wal', '-shm', '-journal')
 _BROKEN = '.set-aside'
+# By engine: the port and the namespace of a URL that names none.
+_PORTS = {'redis': 6379, 'sentinel': 26379, 'etcd': 2379, 'zookeeper': 2181}
+_NAMESPACES = {'redis': '_tooz', 'sentinel': '_tooz', 'zookeeper': 'tooz'}
+_ENGINES = {'etcd3': 'etcd', 'kazoo': 'zookeeper'}
+# (pid, path) of the directories that could not be read, which was reported.
+_unreadable: dict[tuple[int, str], object] = {}
 
 
 class Place:
@@ -27,30 +38,56 @@ class Place:
     :param ipc_dir: absolute path of the IPC directory
     :param registry: what the registry is, as text; processes with another
         registry cannot deliver what lies in these journals
+    :param former: further texts that earlier releases had for this registry;
+        journals that they made are found, too
     :ivar path: of the directory
 
     Thread: any.
     """
 
-    def __init__(self, path: str, ipc_dir: str, registry: str) -> None:
+    def __init__(self, path: str, ipc_dir: str, registry: str,
+                 former: Iterable[str] = ()) -> None:
         self._is_default = not path
         # One name for each file: locks.py tells files apart by their names.
         self.path = os.path.realpath(path or os.path.join(ipc_dir, FOLDER))
         self._ipc_dir = ipc_dir
         self.registry = registry
-        self._tag = hashlib.sha256(registry.encode(
-            'utf-8', 'surrogatepass')).hexdigest()[:8]
+        self._tag = _tag(registry)
+        self._beginnings = tuple(f'{_tag(each)}-'
+                                 for each in (registry, *former))
 
     def journals(self) -> list[str]:
         """The paths of the journals of this registry, the oldest name first;
-        an empty list if there is no directory.
+        an empty list if there is no directory, or if it cannot be read, which
+        is reported once.
         """
-        with contextlib.suppress(OSError):
-            return [os.path.join(self.path, name)
-                    for name in sorted(os.listdir(self.path))
-                    if name.startswith(f'{self._tag}-')
-                    and name.endswith(SUFFIX)]
-        return []
+        try:
+            names = os.listdir(self.path)
+            # Without this right the names are seen, but not the files.
+            os.stat(os.path.join(self.path, os.curdir))
+        except OSError as error:
+            self._report(error)
+            return []
+        _unreadable.pop((os.getpid(), self.path), None)
+        return [os.path.join(self.path, name) for name in sorted(names)
+                if name.startswith(self._beginnings)
+                and name.endswith(SUFFIX)]
+
+    def _report(self, error):
+        # Each driver of a process has a Place, and looks every second.
+        if (isinstance(error, FileNotFoundError)
+                or _unreadable.setdefault((os.getpid(), self.path),
+                                          token := object()) is not token):
+            return
+        remedy = (
+            'Run all processes that use the directory as the same user, or '
+            'give the directory to a group of all their users (mode 2770)'
+            if isinstance(error, PermissionError) else
+            'Make it a directory that this process can read')
+        LOG.warning(
+            'rpc_zmq_custody_dir: user %d cannot read the directory %s: %s. '
+            'This process adopts no journal of a process that died. %s',
+            os.geteuid(), self.path, error.strerror or error, remedy)
 
     def stray_locks(self) -> list[str]:
         """The locks that belong to no journal: their owners died when they
@@ -60,7 +97,7 @@ class Place:
         with contextlib.suppress(OSError):
             for name in os.listdir(self.path):
                 path = os.path.join(self.path, name)
-                if (name.startswith(f'{self._tag}-') and name.endswith(LOCK)
+                if (name.startswith(self._beginnings) and name.endswith(LOCK)
                         and not os.path.lexists(path.removesuffix(LOCK)
                                                 + SUFFIX)):
                     found.append(path)
@@ -105,10 +142,53 @@ def of(settings: options.Settings, ipc_dir: str) -> Place:
 
     :param ipc_dir: absolute path of the IPC directory
     """
-    return Place(settings.custody_dir, ipc_dir, (
-        f'{options.EMBEDDED}:{os.path.realpath(ipc_dir)}'
-        if settings.matchmaker == options.EMBEDDED
-        else tooz_url.without_password(settings.matchmaker)))
+    url = settings.matchmaker
+    if url == options.EMBEDDED:
+        return Place(settings.custody_dir, ipc_dir,
+                     f'{options.EMBEDDED}:{os.path.realpath(ipc_dir)}')
+    return Place(settings.custody_dir, ipc_dir, registry_of(url),
+                 [tooz_url.without_password(url)])
+
+
+def registry_of(url: str) -> str:
+    """One text for a registry, however its URL is spelled. It has what makes
+    two registries of one server, and neither the credentials nor how a
+    process connects.
+
+    :param url: of tooz
+    """
+    parts = tooz_url.split(url)
+    query = dict(parse.parse_qsl(parts.query))
+    engine = parts.scheme.partition('+')[0]
+    engine = _ENGINES.get(engine, engine)
+    places = parts.netloc.split(',')
+    what = {}
+    if engine == 'redis':
+        what['db'] = query.get('db', '').lstrip('0') or '0'
+        if 'sentinel' in query:
+            engine = 'sentinel'
+            what['sentinel'] = query['sentinel']
+            places += parse.parse_qs(parts.query).get('sentinel_fallback', [])
+    if engine in _NAMESPACES:
+        what['namespace'] = query.get('namespace', _NAMESPACES[engine])
+    hosts = ','.join(sorted({_address(each, _PORTS.get(engine, ''))
+                             for each in places}))
+    # The path is that of a Unix socket.
+    where = hosts if parts.netloc or engine != 'redis' else parts.path
+    return f'{engine}://{where}?{parse.urlencode(what)}'
+
+
+def _address(text, default_port):
+    text = text.rpartition('@')[2]
+    host, _, port = text.rpartition(':')
+    if not port.isdigit():
+        host, port = text.removesuffix(':'), default_port
+    return f'{host.lower() or "localhost"}:{port}'
+
+
+def _tag(registry):
+    return hashlib.sha256(registry.encode(
+        'utf-8', 'surrogatepass')).hexdigest()[:8]
 
 
 def lock_of(journal: str) -> str:
