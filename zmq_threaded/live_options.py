@@ -143,8 +143,8 @@ OPTIONS = [
                'the clear.'),
     _live(cfg.StrOpt, 'rpc_zmq_custody_dir',
           sample_default='<rpc_zmq_ipc_dir>/journals',
-          help='Directory of the journals. For "disk" it must not be a '
-               'tmpfs, as /var/run often is.'),
+          help='Directory of the journals, as an absolute path. For "disk" '
+               'it must not be a tmpfs, as /var/run often is.'),
     _live(cfg.IntOpt, 'rpc_zmq_custody_ttl', default=86400, min=1,
           help='Seconds after which a message in a journal that nobody took '
                'is dropped and reported; what rpc_message_ttl is for those '

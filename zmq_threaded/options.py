@@ -8,6 +8,7 @@ names of old in :mod:`zmq_threaded.legacy_options`.
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -200,7 +201,7 @@ def _settings(value: dict[str, Any], matchmaker: str) -> Settings:
                          _cast_timeout(value['rpc_cast_timeout'])),
         message_ttl=float(value['rpc_message_ttl']),
         custody=value['rpc_zmq_custody'],
-        custody_dir=value['rpc_zmq_custody_dir'] or '',
+        custody_dir=_custody_dir(value['rpc_zmq_custody_dir'] or ''),
         custody_ttl=float(value['rpc_zmq_custody_ttl']),
         custody_bytes=value['rpc_zmq_custody_bytes'],
         custody_when_full=value['rpc_zmq_custody_when_full'],
@@ -260,6 +261,16 @@ def _cast_timeout(seconds: float) -> float:
     if seconds < 0 and seconds != -1:
         raise InvalidOption(f'rpc_cast_timeout: {seconds} is no duration')
     return seconds if seconds >= 0 else 30.0
+
+
+def _custody_dir(path: str) -> str:
+    if path and not os.path.isabs(path):
+        raise InvalidOption(
+            f'rpc_zmq_custody_dir: {path} is not an absolute path. Each '
+            'process would look below its own working directory, and '
+            'processes would not find the journals of each other. Write the '
+            'whole path, which begins with /')
+    return path
 
 
 def _linger(seconds: float) -> float:

@@ -108,6 +108,7 @@ BAD = [(name, 'many') for name in NUMBERS] + [
     ('rpc_message_ttl', '0'), ('rpc_zmq_custody', 'ram'),
     ('rpc_zmq_custody_ttl', '0'), ('rpc_zmq_custody_bytes', '65535'),
     ('rpc_zmq_custody_when_full', 'drop'),
+    ('rpc_zmq_custody_dir', 'journals'), ('rpc_zmq_custody_dir', '~/j'),
     ('zmq_linger', '-2'), ('zmq_target_expire', '2'),
     ('zmq_target_update', '0'), ('zmq_target_update', '30'),
     ('zmq_target_update', '31'), ('rpc_conn_pool_size', '0'),
