@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from zmq_threaded.cli import overview
+from zmq_threaded.journal import locks
 from zmq_threaded.journal import survey
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import journals
@@ -16,6 +17,7 @@ WELL = survey.Found('/dir/a.journal', 7, 3, 600, 99.0)
 @pytest.mark.parametrize('changed, kinds', [
     ({}, []),
     ({'owner': None}, ['journal_without_owner']),
+    ({'owner': locks.UNNAMED}, []),
     ({'owner': None, 'oldest': 1.0}, []),
     ({'owner': None, 'count': 0, 'oldest': 0.0}, []),
     ({'problem': 'permission denied'}, []),
@@ -34,6 +36,17 @@ def test_journals_are_shown():
                    'owner': 7, 'alive': True, 'messages': 3, 'bytes': 600,
                    'oldest': 99.0, 'problem': ''}
     assert 'Journals in /dir' in str(overview.parts(cloud)[-1])
+
+
+@pytest.mark.parametrize('changed, owner, alive', [
+    ({'owner': None}, 'has ended', False),
+    ({'owner': locks.UNNAMED}, 'lives in another PID namespace', True),
+    ({'owner': None, 'is_owner_known': False}, 'not known', None)])
+def test_an_owner_without_a_number(changed, owner, alive):
+    cloud = clouds.Cloud('place', journals=[
+        dataclasses.replace(WELL, **changed)])
+    row, = journals.rows(cloud)
+    assert (row['owner'], row['alive']) == (owner, alive)
 
 
 def test_a_directory_that_cannot_be_read_is_told(tmp_path):

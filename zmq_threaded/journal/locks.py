@@ -16,6 +16,9 @@ import threading
 # The files of which this process has the lock, or is about to try.
 _claimed: dict[str, int] = {}
 _NO_FD = -1
+# An owner that lives, and that this process cannot name: the kernel does not
+# translate the process id into a PID namespace that does not have the owner.
+UNNAMED = 0
 # No file is closed after a look at its lock while another thread takes it.
 _looking = threading.RLock()
 # struct flock of Linux: type, whence, start, length, pid.
@@ -78,7 +81,8 @@ def is_ours(path: str) -> bool:
 
 
 def owner(path: str) -> int | None:
-    """The process that has the lock, None if nobody has it.
+    """The process that has the lock; None if nobody has it, UNNAMED if the
+    process is in another PID namespace, such as that of another container.
 
     :raises: OSError if the file cannot be opened
     """
@@ -92,7 +96,7 @@ def owner(path: str) -> int | None:
                 fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
         finally:
             os.close(fd)
-    return None if kind == fcntl.F_UNLCK else pid
+    return None if kind == fcntl.F_UNLCK else max(pid, UNNAMED)
 
 
 def open_up(file: str | int, mode: int, gid: int) -> None:

@@ -6,12 +6,14 @@ changed, and no owner is disturbed.
 import collections
 import contextlib
 import dataclasses
+import json
 import os
 import sqlite3
 import time
 from urllib import parse
 
 from zmq_threaded import topic as topics
+from zmq_threaded.journal import drops
 from zmq_threaded.journal import guard
 from zmq_threaded.journal import locks
 from zmq_threaded.journal import place as places
@@ -25,7 +27,9 @@ class Found:
     """One journal.
 
     :ivar path: of the database
-    :ivar owner: the process that has it, None if that has died
+    :ivar owner: the process that has it, None if that has died or is not
+        known; locks.UNNAMED if it lives in another PID namespace
+    :ivar is_owner_known: whether the lock of the owner could be read
     :ivar count: how many messages are in it
     :ivar bytes: how many they take, about
     :ivar oldest: the age of the oldest, in seconds; 0 without messages
@@ -44,6 +48,36 @@ class Found:
     topics: dict[str, int] = dataclasses.field(default_factory=dict)
     pools: tuple[tuple[str, str], ...] = ()
     problem: str = ''
+    is_owner_known: bool = True
+
+    @property
+    def is_alive(self) -> bool | None:
+        """Whether there is an owner; None if that is not known."""
+        return self.owner is not None if self.is_owner_known else None
+
+    @property
+    def shown_owner(self) -> int | str:
+        """The owner, as a table shows it."""
+        if self.owner is None:
+            return 'has ended' if self.is_owner_known else 'not known'
+        return self.owner or 'lives in another PID namespace'
+
+
+@dataclasses.dataclass(frozen=True)
+class Stock:
+    """What a journal has of one topic, or of one pool.
+
+    :ivar count: how many messages, or for a pool how many copies
+    :ivar knows_pool: whether the pool gets its copies
+
+    Thread: any.
+    """
+
+    count: int = 0
+    knows_pool: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.count or self.knows_pool)
 
 
 def survey(directory: str) -> list[Found]:
@@ -66,7 +100,8 @@ def _look_at(path):
     try:
         owner = locks.owner(places.lock_of(path))
     except OSError as error:
-        return Found(path, problem=error.strerror or str(error))
+        return Found(path, problem=error.strerror or str(error),
+                     is_owner_known=False)
     if guard.is_inherited(path):
         return Found(path, owner, problem='it belongs to a parent of this '
                      'process')
@@ -106,6 +141,27 @@ def _read(path, owner, connection):
                  dict(counts.most_common()), tuple(
                      (str(topic), pool) for topic, pool, _
                      in rows.pools(connection)))
+
+
+def stock(path: str, name: str, pool: str | None) -> Stock:
+    """What a journal has that drops.drop() would remove.
+
+    :param name: of the topic; for notifications with its priority
+    :param pool: only this pool; None for all of the topic
+    :raises: sqlite3.Error, ValueError
+    """
+    with open_to_read(path) as connection:
+        run = connection.execute
+        numbers = json.dumps([
+            number for number, text in run('SELECT number, topic FROM topics')
+            if drops.matches(rows.topic_of(text), name, pool)])
+        table = 'messages' if pool is None else 'parts'
+        count, = run(f'SELECT count(*) FROM {table} WHERE topic IN '
+                     '(SELECT value FROM json_each(?))',
+                     (numbers,)).fetchone()
+        return Stock(count, any(
+            known == pool and drops.matches(topic, name, None)
+            for topic, known, _ in rows.pools(connection)))
 
 
 def known_pools(place: places.Place) -> list[tuple[topics.Topic, str, float]]:

@@ -41,7 +41,7 @@ def _has_lost_its_owner(found: survey.Found) -> bool:
 def rows(cloud: clouds.Cloud) -> list[dict[str, Any]]:
     """A row for each journal."""
     return [{'journal': os.path.basename(each.path), 'path': each.path,
-             'owner': each.owner or 'has ended', 'alive': bool(each.owner),
+             'owner': each.shown_owner, 'alive': each.is_alive,
              'messages': each.count, 'bytes': each.bytes,
              'oldest': each.oldest, 'problem': each.problem}
             for each in cloud.journals]
