@@ -47,7 +47,7 @@ def test_a_journal_of_a_living_process_is_shown(durable, capsys):
     # To look at it has not ended its lock.
     waiting.until(lambda: run(capsys, durable, 'list')[1][0]['owner']
                   == os.getpid())
-    assert len(os.listdir(os.path.join(durable.ipc_dir, place.FOLDER))) == 4
+    assert len(os.listdir(os.path.join(durable.ipc_dir, place.FOLDER))) == 5
 
 
 def test_a_living_process_drops_what_an_operator_does_not_want(
