@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the broker behind a bridge has in its queues."""
+"""What the broker behind a bridge has in its queues, as far as AMQP tells.
+
+AMQP tells the messages that are ready, and the consumers. It does not tell
+the messages that a listener was given and has not acknowledged. Those can be
+many: the rabbit driver takes all that is there. The tool of the broker tells
+them.
+"""
 
 import contextlib
+import dataclasses
 import queue
+import shlex
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -12,16 +20,36 @@ from zmq_threaded import threads
 from zmq_threaded.bridge import other as others
 from zmq_threaded.bridge import other_listener
 
-# (messages, consumers) by the name of a queue that the broker has.
-Queues = dict[str, tuple[int, int]]
 _LIMIT = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """A queue of the broker.
+
+    :ivar ready: messages that no listener was given
+    """
+
+    ready: int
+    consumers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the broker said.
+
+    :ivar queues: those that the broker has, by name
+    """
+
+    queues: dict[str, Queue]
+    virtual_host: str
 
 
 class CannotAsk(Exception):
     """The broker does not say; the text says why."""
 
 
-def ask(conf: Any, url: str, names: Iterable[str]) -> Queues:
+def ask(conf: Any, url: str, names: Iterable[str]) -> Answer:
     """Ask the broker for these queues.
 
     :param conf: oslo.config ConfigOpts
@@ -47,6 +75,16 @@ def ask(conf: Any, url: str, names: Iterable[str]) -> Queues:
     return found
 
 
+def command(answer: Answer) -> str:
+    """The command that counts all messages of each queue, with those that
+    are not acknowledged.
+    """
+    # It shows those of `/` if it is not told where, and none of ours.
+    where = ('' if answer.virtual_host == '/'
+             else f'-p {shlex.quote(answer.virtual_host)} ')
+    return f'rabbitmqctl list_queues {where}name messages'
+
+
 def _ask(driver, names, answer):
     try:
         # One for listening has no thread that reads from it.
@@ -58,12 +96,12 @@ def _ask(driver, names, answer):
 
 
 def _look(connection, names):
-    found: Queues = {}
+    found: dict[str, Queue] = {}
     for name in names:
         # The answer that there is none ends the channel.
         with contextlib.suppress(connection.channel_errors):
             channel = connection.channel()
             said = channel.queue_declare(name, passive=True)
-            found[name] = said.message_count, said.consumer_count
+            found[name] = Queue(said.message_count, said.consumer_count)
             channel.close()
-    return found
+    return Answer(found, connection.virtual_host)
