@@ -188,6 +188,31 @@ def test_nobody_on_zmq_is_never_safe(cloud, status, topic):
     assert not any(row['on both'] for row in known['topics'])
 
 
+def test_what_is_sent_over_the_other_side_is_looked_up(broker, cloud, status,
+                                                       topic):
+    """Also where everybody seen on zmq is at step 1."""
+    behind = cloud.server(topic, 'behind', transport=plain(cloud, broker))
+    cloud.server(f'{topic}-bridged')
+    client = cloud.client(topic=topic)
+    assert client.call({}, 'echo', value=1) == 1
+    known = status(f'Step 2 is NOT SAFE yet: some listen only on the other '
+                   f'driver: {topic}.')
+    assert row(known, topic)['only on the other'] == 1
+    assert row(known, topic)['bridged senders'] == 1
+    cloud.stop(behind)
+    cloud.server(topic, 'behind')
+    known = status('Step 2 (rpc_zmq_bridge_send=zmq) is safe', on_both=1)
+    assert row(known, topic)['bridged senders'] == 1
+
+
+def test_a_notification_over_the_other_side_is_looked_up(broker, cloud,
+                                                         status, topic):
+    cloud.listener(topic, transport=plain_notifications(cloud, broker))
+    cloud.notifier(topic).info({}, 'event', 1)
+    known = status(f'only on the other driver: {topic}.info')
+    assert row(known, f'{topic}.info')['bridged senders'] == 1
+
+
 def test_a_topic_that_only_a_sender_tells_of_is_looked_up(
         broker, cloud, status, topic):
     cloud.server(topic, 'behind', transport=plain(cloud, broker))

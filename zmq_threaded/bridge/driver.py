@@ -47,28 +47,31 @@ class BridgeDriver(base.BaseDriver):
     def send(self, target, ctxt, message, wait_for_reply=None, timeout=None,
              call_monitor_timeout=None, retry=None, transport_options=None):
         """Send over the driver that is named; a reply comes back over it."""
-        if not self._sends_over_other:
-            self._remind(topics.rpc(self._exchange(target), target.topic,
-                                    None if target.fanout
-                                    else target.server))
-        return self._sender().send(
+        return self._sender(topics.rpc(
+            self._exchange(target), target.topic,
+            None if target.fanout else target.server)).send(
             target, ctxt, message, wait_for_reply=wait_for_reply,
             timeout=timeout, call_monitor_timeout=call_monitor_timeout,
             retry=retry, transport_options=transport_options)
 
     def send_notification(self, target, ctxt, message, version, retry):
         """Send over the driver that is named."""
-        if not self._sends_over_other:
-            self._remind(topics.notifications(self._exchange(target),
-                                              target.topic))
-        self._sender().send_notification(target, ctxt, message, version,
-                                         retry=retry)
+        self._sender(topics.notifications(
+            self._exchange(target), target.topic)).send_notification(
+                target, ctxt, message, version, retry=retry)
 
-    def _sender(self):
+    def _sender(self, topic):
+        """The driver over which a message goes to a topic."""
         if not self._sends_over_other:
+            self._reminder.sending(topic, self.zmq.runtime.registry)
             return self.zmq
         if os.getpid() not in self._shown_in:
             self._show()
+        runtime = self.zmq._runtimes.latest()
+        if runtime is not None:
+            # Or status would not know that somebody may listen there, and
+            # only on the other side.
+            runtime.counters.sent.of(topic)
         return self._other.current()
 
     def _show(self):
@@ -82,9 +85,6 @@ class BridgeDriver(base.BaseDriver):
 
     def _exchange(self, target):
         return target.exchange or self._default_exchange or ''
-
-    def _remind(self, topic):
-        self._reminder.sending(topic, self.zmq.runtime.registry)
 
     def require_features(self, requeue=False):
         """What both of them have."""
