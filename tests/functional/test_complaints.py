@@ -14,9 +14,11 @@ from tests.support import namespaces
 from tests.support import rpc
 from tests.support import servers
 from tests.support import waiting
+from zmq_threaded import timings
 from zmq_threaded.client import custody
 from zmq_threaded.registry import complaints
 from zmq_threaded.registry import record
+from zmq_threaded.registry import unanswered
 
 FAST = checks.FAST
 _WHY_NOT = namespaces.why_not()
@@ -124,15 +126,19 @@ def test_a_complaint_is_forgotten_when_nobody_tries_any_more(monkeypatch):
     waiting.until(lambda: not found.current())
 
 
-def test_a_server_that_answers_no_calls_is_named(node, caplog, monkeypatch):
-    from zmq_threaded.registry import unanswered
+@pytest.mark.parametrize('timeout', [0.4, 1.5 * timings.ASK_AFTER])
+def test_a_server_that_answers_no_calls_is_named(receiver, node, caplog,
+                                                 monkeypatch, timeout):
     monkeypatch.setattr(unanswered, '_SECONDS', 0.5)
+    assert receiver
     server = node.server(transport=node.transport(**FAST))
     other = node.transport(**FAST)
-    client = node.client(other, timeout=0.4)
+    client = node.client(other, timeout=timeout)
     for number in range(4):
         with pytest.raises(oslo_messaging.MessagingTimeout):
             client.call({}, 'wait', value=number)
+    # During a longer call the poller of the server is asked, and answers;
+    # no worker does.
     found = checks.has_found(other, 'unanswered')
     assert 'server on ' in found.text and ' calls' in found.text
     assert checks.lines(caplog, 'has answered none of')

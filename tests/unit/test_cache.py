@@ -12,6 +12,7 @@ from zmq_threaded.client import reasons
 from zmq_threaded.registry import avoided
 from zmq_threaded.registry import cache
 from zmq_threaded.registry import record
+from zmq_threaded.registry import unanswered
 
 TOPIC = topics.rpc('e', 't')
 
@@ -42,6 +43,19 @@ def test_turns_are_even_and_stay_so_when_one_is_passed_over():
     assert min(turns.values()) >= 14
     known.reached(instances[1])
     assert set(_turns(known, 30).values()) == {10}
+
+
+def test_an_answer_of_the_poller_does_not_hide_unanswered_calls(monkeypatch):
+    monkeypatch.setattr(unanswered, '_SECONDS', 0.0)
+    instances = _instances(2)
+    known = _cache(instances)
+    for each in instances * 3:
+        known.unanswered.timed_out(each)
+    known.is_there(instances[0])
+    known.reached(instances[1])
+    assert [each for each, _, _ in known.unanswered.all()] == [instances[0]]
+    known.avoid(instances[0], for_ever=True, why='it is stopping')
+    assert not known.unanswered.all()
 
 
 def test_who_is_passed_over_is_never_chosen_until_its_pause_ends():

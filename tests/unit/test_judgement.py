@@ -175,18 +175,28 @@ def test_findings_of_others_stay(told):
 def test_an_instance_is_named_after_some_calls_over_some_time(monkeypatch):
     clock = [NOW]
     monkeypatch.setattr(unanswered.time, 'monotonic', lambda: clock[0])
-    mine = Vitals().instance
-    reached = {}
-    counted = unanswered.Unanswered(reached)
+    mine, listed = Vitals().instance, set()
+    counted = unanswered.Unanswered(lambda: listed)
+    listed.add(mine.id)
     for _ in range(5):
         counted.timed_out(mine)
     assert not counted.all()        # all at one time
     clock[0] += 6
     counted.timed_out(mine)
-    reached[mine.id] = NOW - 1
     (who, count, since), = counted.all()
     assert (who, count, since) == (mine, 6, NOW)
-    reached[mine.id] = NOW + 1
-    assert not counted.all()
-    del reached[mine.id]
+    counted.worked(mine)
     assert not counted.all()        # it has answered, and all is forgotten
+
+
+def test_who_is_no_longer_listed_is_not_named_for_calls(monkeypatch):
+    monkeypatch.setattr(unanswered, '_SECONDS', 0.0)
+    mine = Vitals().instance
+    listed = {mine.id}
+    counted = unanswered.Unanswered(lambda: listed)
+    for _ in range(3):
+        counted.timed_out(mine)
+    assert counted.all()
+    # It was restarted: the next one has another id.
+    listed.clear()
+    assert not counted.all()

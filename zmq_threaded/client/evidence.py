@@ -115,17 +115,20 @@ class Evidence:
             self._custody.end(delivery, deliveries.ACKNOWLEDGED)
 
     def _on_replied(self, queue, answer):
+        # A late reply as well, for a call whose caller has gone.
+        self._cache.reached(queue.instance)
         delivery = queue.take_back(answer.message.id)
         if delivery is not None:
             self._custody.end(delivery, deliveries.REPLIED, answer.message)
 
     def _on_alive(self, queue, answer):
+        self._cache.reached(queue.instance)
         delivery = queue.in_flight.get(answer.id)
         if delivery is not None:
             delivery.tell(deliveries.HEARTBEAT)
 
     def _on_states(self, queue, answer):
-        self._cache.reached(queue.instance)
+        self._cache.is_there(queue.instance)
         # From the last to the first: what is sent again keeps its order.
         for message_id, state in reversed(answer.states):
             if message_id in queue.watched:
@@ -133,6 +136,7 @@ class Evidence:
             elif state == wire.UNKNOWN:
                 self._unknown(queue, message_id)
             elif state == wire.ACKNOWLEDGED:
+                self._cache.reached(queue.instance)
                 self._acknowledged(queue, [message_id])
             elif message_id in queue.in_flight:
                 queue.in_flight[message_id].tell(deliveries.TAKEN)

@@ -56,7 +56,7 @@ class Cache:
         self._vanished = vanished.Vanished(expire)
         self._reached: dict[bytes, float] = {}
         self.complaints = complaints.Complaints()
-        self.unanswered = unanswered.Unanswered(self._reached)
+        self.unanswered = unanswered.Unanswered(self._listed_ids)
 
     def choose(self, topic: topics.Topic) -> record.Instance | None:
         """The next live instance of a topic in turn, or None."""
@@ -165,7 +165,16 @@ class Cache:
             for instance in self.listed(topic))
 
     def reached(self, instance: record.Instance) -> None:
-        """The instance answers: forget its earlier failures."""
+        """A worker of the instance has replied, or taken a message: forget
+        the earlier failures of the instance.
+        """
+        self.unanswered.worked(instance)
+        self.is_there(instance)
+
+    def is_there(self, instance: record.Instance) -> None:
+        """The instance answers, if only by its poller: it can be reached. Its
+        workers may all be stuck.
+        """
         self._reached[instance.id] = time.monotonic()
         if self._avoided:
             self._avoided.remove(instance)
@@ -282,6 +291,11 @@ class Cache:
             if not self._avoided.is_for_ever(instance)}
         return tuple(instance for instance in missing
                      if entry.doubted.get(instance.id, 0) > now)
+
+    def _listed_ids(self) -> set[bytes]:
+        return {instance.id for entry in self.entries()
+                for instance in entry.listed
+                if not self._avoided.is_for_ever(instance)}
 
     def judge_anew(self) -> None:
         """Other instances may count from now on; for the registry thread. Who

@@ -3,7 +3,8 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from collections.abc import Set
 
 from zmq_threaded.registry import record
 
@@ -17,15 +18,16 @@ _KEPT_FOR, _MOST = 120.0, 100
 
 
 class Unanswered:
-    """Counts calls that timed out, of each instance since its last answer.
+    """Counts calls that timed out, of each instance since a worker of it
+    last did something.
 
-    :param reached: when an instance answered last, by its id; it changes
+    :param listed: returns the ids of the instances that are listed
 
     Thread: any. The lock is reentrant for the sake of signal handlers.
     """
 
-    def __init__(self, reached: Mapping[bytes, float]) -> None:
-        self._reached = reached
+    def __init__(self, listed: Callable[[], Set[bytes]]) -> None:
+        self._listed = listed
         self._lock = threading.RLock()
         # Of each: the instance, how many, and when the first and the last.
         self._found: dict[bytes, tuple[record.Instance, int, float,
@@ -41,18 +43,26 @@ class Unanswered:
             _, count, first, _ = known or (instance, 0, now, now)
             self._found[instance.id] = instance, count + 1, first, now
 
+    def worked(self, instance: record.Instance) -> None:
+        """A worker of the instance has replied, or taken a message. That its
+        poller answers is no such sign.
+        """
+        if self._found:
+            with self._lock:
+                self._found.pop(instance.id, None)
+
     def all(self) -> list[tuple[record.Instance, int, float]]:
-        """Those who have answered nothing since several calls timed out.
+        """Those who are listed, and whose workers have done nothing since
+        several calls timed out; for the registry thread.
 
         :returns: list of (instance, calls, since when in monotonic seconds)
         """
         if not self._found:
             return []
-        now = time.monotonic()
+        now, listed = time.monotonic(), self._listed()
         with self._lock:
-            for instance_id, (_, _, first, last) in list(self._found.items()):
-                if (self._reached.get(instance_id, 0.0) > first
-                        or now - last > _KEPT_FOR):
+            for instance_id, (_, _, _, last) in list(self._found.items()):
+                if instance_id not in listed or now - last > _KEPT_FOR:
                     del self._found[instance_id]
             return [(instance, count, first) for instance, count, first, last
                     in self._found.values()
