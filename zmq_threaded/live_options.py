@@ -99,11 +99,12 @@ OPTIONS = [
           help='How many unacknowledged messages a service holds: calls and '
                'casts that no worker has begun, notifications that are not '
                'handled. With more it stops reading, and its senders wait.'),
-    _live(cfg.IntOpt, 'rpc_zmq_stuck_workers_after', default=300, min=1,
+    _live(cfg.IntOpt, 'rpc_zmq_stuck_workers_after', default=60, min=1,
           help='Seconds for which no worker of a service may be free, while '
                'messages wait, before the service is reported as stuck (in '
-               'the log, and by oslo-messaging-zmq health and status). Calls '
-               'that take longer are legal: set it to more than they take.'),
+               'the log, and by oslo-messaging-zmq health and status). The '
+               'default is that of rpc_response_timeout. Calls that take '
+               'longer are legal: set it to more than they take.'),
     _live(cfg.IntOpt, 'rpc_zmq_max_message_size', default=DEFAULT_MESSAGE_SIZE,
           min=1024, max=2 ** 31,
           help='Bytes that one message may have, encoded. A bigger request '

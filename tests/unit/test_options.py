@@ -43,7 +43,7 @@ LIVE = {
     'rpc_zmq_bind_port_retries': ('7', 'bind_retries', 7),
     'rpc_zmq_contexts': ('3', 'io_threads', 3),
     'rpc_zmq_topic_backlog': ('17', 'backlog', 17),
-    'rpc_zmq_stuck_workers_after': ('60', 'stuck_after', 60.0),
+    'rpc_zmq_stuck_workers_after': ('61', 'stuck_after', 61.0),
     'rpc_zmq_max_message_size': ('2000000', 'max_message_size', 2000000),
     'rpc_zmq_outbox_limit': ('18', 'outbox_limit', 18),
     'rpc_cast_timeout': ('1.5', 'cast_timeout', 1.5),

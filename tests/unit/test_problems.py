@@ -203,12 +203,31 @@ def test_who_does_not_answer_is_named(outcome, is_full, is_named):
 def test_workers_that_are_stuck_are_named():
     stuck = service(busy=8, longest=100.0, oldest=90.0, backlog=5)
     assert kinds(cloud_of(document(services=[stuck]))) == ['stuck_workers']
-    # Its process says so better.
-    said = document(services=[stuck], findings=[
-        {'kind': 'stuck_workers', 'subject': 's', 'text': 't'}])
-    assert kinds(cloud_of(said)) == ['stuck_workers']
+    # Its process says so better, of this service alone.
+    said = {'kind': 'stuck_workers', 'text': 't',
+            'subject': f'n1 on node-1 (instance {ID.hex()}) of ex.compute'}
+    found, = problems.of(cloud_of(document(services=[stuck],
+                                           findings=[said])))
+    assert found.kind == 'stuck_workers' and found.text.startswith('t;')
+    other = service(**{**stuck, 'id': '0' * 32, 'server': 'n2',
+                       'listed': False})
+    first, second = problems.of(cloud_of(document(services=[stuck, other],
+                                                  findings=[said])))
+    assert first.kind == second.kind == 'stuck_workers'
+    assert 'compute.n2' in second.text
     one_is_free = service(busy=7, longest=100.0, oldest=90.0)
     assert kinds(cloud_of(document(services=[one_is_free]))) == []
+
+
+@pytest.mark.parametrize('seconds, limit, is_named', [
+    (50.0, 30.0, True), (90.0, 120.0, False), (50.0, None, False),
+    (90.0, None, True)])
+def test_workers_are_stuck_after_the_limit_of_their_process(
+        seconds, limit, is_named):
+    told = {} if limit is None else {'stuck_after': limit}
+    stuck = service(busy=8, longest=seconds, oldest=seconds, backlog=5)
+    cloud = cloud_of(document(services=[stuck], **told))
+    assert kinds(cloud) == ['stuck_workers'] * is_named
 
 
 def test_messages_that_wait_are_named_by_destination():

@@ -131,19 +131,20 @@ def _processes(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:
         'up': float(about['up']), 'said': f'{process.age:.0f} s ago',
         'services': len(process.facts['services']),
         'unacknowledged': process.facts['unacknowledged'],
-        'state': _state(process), 'counters': process.facts['counts'],
+        'state': _state(process, cloud), 'counters': process.facts['counts'],
         'findings': process.facts['findings']}
         for process in cloud.processes if chosen.has(process)
         and (chosen.topic is None or process.facts['id'] in serving)
         for about in [process.facts['process']]]
 
 
-def _state(process: clouds.Process) -> str:
+def _state(process: clouds.Process, cloud: clouds.Cloud) -> str:
     if process.is_gone():
         return 'gone'
     if process.state == processes.STOPPED:
         return 'stopped'
-    return 'silent' if problem.is_late(process) else 'runs'
+    return ('silent' if problem.is_late(process, cloud.trouble)
+            else 'runs')
 
 
 def _trips(cloud: clouds.Cloud, chosen: Chosen) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import histogram
 from zmq_threaded.status import journals
 from zmq_threaded.status import problem
+from zmq_threaded.status import processes
 
 Rows = list[dict[str, Any]]
 # Counters of the last minute that are summed up in one column.
@@ -95,16 +96,21 @@ def nodes(cloud: clouds.Cloud) -> Rows:
         listed.instance.host for listed in problem.untold_instances(cloud))
     older = {listed.instance.host
              for listed in problem.older_instances(cloud)}
-    return [_node(host, of_host.get(host, []), untold[host], host in older)
+    standing = problem.standing_receivers(cloud)
+    mute = problem.mute_receivers(cloud)
+    return [_node(host, of_host.get(host, []),
+                  _receiver(of_host.get(host, []), standing.get(host),
+                            host in mute),
+                  untold[host], host in older)
             for host in sorted({*of_host, *untold})]
 
 
-def _node(host: str, there: list[clouds.Process], untold: int,
-          has_older: bool) -> dict[str, Any]:
+def _node(host: str, there: list[clouds.Process], receiver: str,
+          untold: int, has_older: bool) -> dict[str, Any]:
     about = [process.facts['process'] for process in there]
     versions = sorted({each['version'] for each in about})
     return {
-        'node': host, 'receiver': _receiver(there),
+        'node': host, 'receiver': receiver,
         'version': versions + ['older'] * has_older,
         'encryption': sorted({each['encryption'] for each in about}),
         'processes': sum(process.facts['kind'] != 'receiver'
@@ -113,12 +119,18 @@ def _node(host: str, there: list[clouds.Process], untold: int,
                                 for process in there)}
 
 
-def _receiver(there: list[clouds.Process]) -> str:
+def _receiver(there: list[clouds.Process], standing: clouds.Process | None,
+              is_mute: bool) -> str:
     said = [process.facts['receiver'] for process in there
             if process.facts['receiver']['expected']]
     if not said:
         return 'none needed'
-    return 'runs' if all(each['there'] for each in said) else 'DOWN'
+    if not all(each['there'] for each in said):
+        return 'DOWN'
+    if standing is not None:
+        return ('STOPPED' if standing.state == processes.STOPPED
+                else 'SILENT')
+    return 'NO ANSWER' if is_mute else 'runs'
 
 
 _TOPICS = ('exchange', 'topic', 'servers', 'hosts', 'pools', 'busy',

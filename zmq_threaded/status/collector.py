@@ -85,6 +85,7 @@ class Collector:
             'services': [self._service(each, now) for each in listening],
             'sent': [_trips(each) for each in self._sent.all()],
             **self._pending.document(now),
+            'stuck_after': self._settings.stuck_after,
             'receiver': self._receiver(bool(listening)),
             'findings': [each.document(now) for each in self._found.all()]}
 

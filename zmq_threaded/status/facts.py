@@ -52,6 +52,8 @@ durations are seconds; a count is since the start of the process::
                 a journal, and wait for a listener by design)
     unacknowledged   how many messages these are
     outbox_silent    for how long the outbox did not answer the last question
+    stuck_after      rpc_zmq_stuck_workers_after; older releases do not say it,
+                and count as if they had the default
     receiver    that of the node: expected (the services are behind one),
                 there, endpoint
     findings    a list, see status.findings: kind, subject, text, remedy, since
@@ -183,8 +185,8 @@ _SHAPE: dict[str, Any] = {
     'registry': {'place': '', 'answers': True, 'failing': 0.0, 'why': ''},
     'counts': _NUMBERS, 'minute': _NUMBERS, 'services': [_SERVICE],
     'sent': [_SENT], 'pending': [_PENDING], 'unacknowledged': 0,
-    'outbox_silent': 0.0, 'receiver': _RECEIVER, 'findings': [_FINDING],
-    'left_out': _NUMBERS}
+    'outbox_silent': 0.0, 'stuck_after': 60.0, 'receiver': _RECEIVER,
+    'findings': [_FINDING], 'left_out': _NUMBERS}
 
 
 def _sound(value: Any, shape: Any) -> Any:

@@ -7,13 +7,19 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from zmq_threaded.health import probe
 from zmq_threaded.status import cloud as clouds
 from zmq_threaded.status import processes
 
 # A process is late when its facts are older than so many times the time
 # between two of them, plus seconds for a busy machine.
 _LATE, _SLACK = 1.2, 2.0
+# Seconds for which the thread that publishes the facts may wait for a registry
+# that does not answer.
+_REGISTRY_WAIT = 10.0
 _NAMED = 5
+# In the text of a finding of which the receiver is not to blame.
+_NO_NAME = probe.Answer.UNRESOLVED.value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +51,26 @@ def limit(process: clouds.Process) -> float:
     return _LATE * process.facts['every'] + _SLACK
 
 
-def is_late(process: clouds.Process) -> bool:
-    """Whether a process has said nothing for too long."""
-    return process.age > limit(process)
+def is_late(process: clouds.Process, trouble: str = '') -> bool:
+    """Whether a process has said nothing for too long.
+
+    :param trouble: why the registry does not answer; '' if it does. The
+        process itself may have met the trouble first, or last.
+    """
+    waits = trouble or not process.facts['registry']['answers']
+    return process.age > limit(process) + _REGISTRY_WAIT * bool(waits)
 
 
 def alive(cloud: clouds.Cloud) -> list[clouds.Process]:
     """Those who are heard of, and do not stand still."""
     return [process for process in cloud.processes
-            if not process.is_gone() and not is_late(process)
-            and process.state != processes.STOPPED]
+            if not process.is_gone() and not stands_still(process, cloud)]
+
+
+def stands_still(process: clouds.Process, cloud: clouds.Cloud) -> bool:
+    """Whether a process is stopped, or has said nothing for too long."""
+    return (process.state == processes.STOPPED
+            or is_late(process, cloud.trouble))
 
 
 def without_receiver(cloud: clouds.Cloud
@@ -64,6 +80,46 @@ def without_receiver(cloud: clouds.Cloud
     for process in alive(cloud):
         receiver = process.facts['receiver']
         if receiver['expected'] and not receiver['there']:
+            found.setdefault(process.host, []).append(process)
+    return found
+
+
+def behind(cloud: clouds.Cloud, host: str) -> list[clouds.Process]:
+    """The processes of a host that are heard of and expect a receiver."""
+    return [process for process in alive(cloud) if process.host == host
+            and process.facts['kind'] != 'receiver'
+            and process.facts['receiver']['expected']]
+
+
+def standing_receivers(cloud: clouds.Cloud) -> dict[str, clouds.Process]:
+    """The receivers that stand still, by host; those alone in whose place no
+    other receiver of the host has come.
+    """
+    standing, well = {}, set()
+    for process in cloud.processes:
+        if process.facts['kind'] != 'receiver' or process.is_gone():
+            continue
+        if (process.state == processes.STOPPED or process.is_sure
+                and is_late(process, cloud.trouble)):
+            standing[process.host] = process
+        else:
+            well.add(process.host)
+    return {host: process for host, process in standing.items()
+            if host not in well}
+
+
+def mute_receivers(cloud: clouds.Cloud) -> dict[str, list[clouds.Process]]:
+    """The processes behind a receiver that is there and does not answer them,
+    by host. Only the machine of a receiver has the facts of the receiver.
+    """
+    found: dict[str, list[clouds.Process]] = {}
+    for process in alive(cloud):
+        receiver = process.facts['receiver']
+        if receiver['expected'] and receiver['there'] and any(
+                finding['kind'] == 'unreachable'
+                and finding['subject'] == receiver['endpoint']
+                and _NO_NAME not in finding['text']
+                for finding in process.facts['findings']):
             found.setdefault(process.host, []).append(process)
     return found
 

@@ -16,7 +16,6 @@ from zmq_threaded.status import processes
 from zmq_threaded.status import services_in_trouble
 
 Outcomes = services_in_trouble.Outcomes
-_RECEIVER = 'oslo-messaging-zmq-receiver'
 # Seconds: of messages that nobody takes or acknowledges; of which these had
 # waited when their process last told of itself; and for which a process has
 # not reached the registry.
@@ -29,6 +28,9 @@ _DROPPED = {
     'becomes of the sender; oslo-messaging-zmq custody drop drops them'}
 # Findings of processes that status sees itself, and better.
 _OWN_KINDS = {'unacknowledged', 'registry'}
+# What has an endpoint for its subject: who knows most of the cause is first.
+_NOT_REACHED = ('unreachable', 'others_cannot_reach', 'no_answer',
+                'cannot_reach')
 
 
 def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
@@ -37,14 +39,27 @@ def of(cloud: clouds.Cloud, outcomes: Outcomes | None = None
 
     :param outcomes: of the instances that were asked
     """
-    return [*_nobody(cloud), *_registry(cloud), *_nodes(cloud),
-            *_receivers(cloud), *_standing(cloud), *_gone(cloud),
-            *_found(cloud),
-            *services_in_trouble.unanswered(cloud, outcomes or {}),
-            *services_in_trouble.unlisted(cloud),
-            *services_in_trouble.busy(cloud), *_waiting(cloud),
-            *journals.problems(cloud),
-            *differences.clocks(cloud), *differences.releases(cloud)]
+    outcomes = outcomes or {}
+    cause = services_in_trouble.explained(cloud, outcomes)
+    return _without_echoes([
+        *_nobody(cloud), *_registry(cloud), *_nodes(cloud),
+        *services_in_trouble.receivers(cloud, outcomes),
+        *_standing(cloud), *_gone(cloud), *_found(cloud, cause),
+        *services_in_trouble.unanswered(cloud, outcomes, cause),
+        *services_in_trouble.unlisted(cloud),
+        *services_in_trouble.busy(cloud), *_waiting(cloud, cause),
+        *journals.problems(cloud),
+        *differences.clocks(cloud), *differences.releases(cloud)])
+
+
+def _without_echoes(found: list[problem.Problem]) -> list[problem.Problem]:
+    """Of those that say of one endpoint that nobody answers there, the one
+    that knows most.
+    """
+    told = {(each.kind, each.subject) for each in found}
+    return [each for each in found if each.kind not in _NOT_REACHED or not any(
+        (better, each.subject) in told
+        for better in _NOT_REACHED[:_NOT_REACHED.index(each.kind)])]
 
 
 def _nobody(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
@@ -81,19 +96,7 @@ def _registry(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             cut_off[0].host)
 
 
-# Processes and receivers
-
-def _receivers(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
-    for host, behind in problem.without_receiver(cloud).items():
-        services = sum(len(each.facts['services']) for each in behind)
-        endpoint = behind[0].facts['receiver']['endpoint']
-        yield problem.Problem(
-            'receiver_down', host,
-            f'The receiver of {host} ({endpoint}) is down, so nobody reaches '
-            f'the {services} services on it: {problem.topics_of(behind)}',
-            f'start {_RECEIVER} --config-file <the file of the services> on '
-            f'{host}', host)
-
+# Processes
 
 def _nodes(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
     for host, there in _silent_nodes(cloud).items():
@@ -112,12 +115,14 @@ def _silent_nodes(cloud: clouds.Cloud) -> dict[str, list[clouds.Process]]:
     for process in cloud.processes:
         of_host.setdefault(process.host, []).append(process)
     return {host: there for host, there in of_host.items()
-            if len(there) > 1 and all(map(_is_silent, there))}
+            if len(there) > 1
+            and all(_is_silent(each, cloud) for each in there)}
 
 
-def _is_silent(process: clouds.Process) -> bool:
+def _is_silent(process: clouds.Process, cloud: clouds.Cloud) -> bool:
     return process.state == processes.UNKNOWN and (
-        process.is_expired or problem.is_late(process) and process.is_sure)
+        process.is_expired
+        or problem.is_late(process, cloud.trouble) and process.is_sure)
 
 
 def _standing(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
@@ -129,17 +134,25 @@ def _standing(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
             yield problem.Problem(
                 'stopped', str(process),
                 f'{process} is stopped (SIGSTOP, or a debugger), for '
-                f'{process.age:.0f} s at the most; {_last_said(process)}',
+                f'{process.age:.0f} s at the most; '
+                f'{_what_of(process, cloud)}',
                 f'kill -CONT {process.facts["process"]["pid"]} on '
                 f'{process.host}', process.host)
-        elif problem.is_late(process) and process.is_sure:
+        elif problem.is_late(process, cloud.trouble) and process.is_sure:
             yield problem.Problem(
                 'silent', str(process),
                 f'{process} has said nothing for {process.age:.0f} s: it '
-                f'hangs, was stopped or is cut off; {_last_said(process)}',
+                'hangs, was stopped or is cut off; '
+                f'{_what_of(process, cloud)}',
                 f'see on {process.host} whether it runs (ps, py-spy dump) '
                 'and can reach the registry; restart it if it does not go '
                 'on', process.host)
+
+
+def _what_of(process: clouds.Process, cloud: clouds.Cloud) -> str:
+    if process.facts['kind'] == 'receiver':
+        return services_in_trouble.cut_off(cloud, process.host)
+    return _last_said(process)
 
 
 def _last_said(process: clouds.Process) -> str:
@@ -199,14 +212,15 @@ def _end(process: clouds.Process, what: str) -> problem.Problem:
 
 # What processes find themselves
 
-def _found(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+def _found(cloud: clouds.Cloud, cause: services_in_trouble.Explained
+           ) -> Iterable[problem.Problem]:
     found: dict[tuple[str, str], list[tuple[clouds.Process, Any]]] = {}
-    down = problem.without_receiver(cloud)
     for process in problem.alive(cloud):
         for finding in process.facts['findings']:
             kind = finding['kind']
-            if (kind in _OWN_KINDS
-                    or kind == 'unreachable' and process.host in down):
+            # A registry that does not answer confirms no records.
+            if (kind in _OWN_KINDS or cause.has(process, finding)
+                    or kind == 'unlisted' and _lacks_registry(process, cloud)):
                 continue
             found.setdefault((kind, finding['subject']), []).append(
                 (process, finding))
@@ -219,16 +233,24 @@ def _found(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
                       finding['remedy'], first.host)
 
 
+def _lacks_registry(process: clouds.Process, cloud: clouds.Cloud) -> bool:
+    registry = process.facts['registry']
+    return bool(cloud.trouble) or (not registry['answers']
+                                   and registry['failing'] > _FAILING)
+
+
 # Senders
 
-def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
+def _waiting(cloud: clouds.Cloud, cause: services_in_trouble.Explained
+             ) -> Iterable[problem.Problem]:
     found: dict[tuple[str, ...], list[tuple[clouds.Process, Any]]] = {}
     for process in cloud.processes:
         if process.is_gone():
             continue
         for each in process.facts['pending']:
             # What had only just been sent is acknowledged by now, perhaps.
-            if each['oldest'] < _LASTING:
+            if (each['oldest'] < _LASTING or cause.is_behind(each['to'])
+                    or _is_cut_off(each, cloud, cause)):
                 continue
             oldest = each['oldest'] + min(process.age, problem.limit(process))
             if oldest > _OLD:
@@ -258,3 +280,15 @@ def _waiting(cloud: clouds.Cloud) -> Iterable[problem.Problem]:
                 f'{senders}',
                 'see to that service: it is too slow, stands still or is '
                 'cut off')
+
+
+def _is_cut_off(pending: dict[str, Any], cloud: clouds.Cloud,
+                cause: services_in_trouble.Explained) -> bool:
+    """Whether all who listen there are behind receivers of no use."""
+    if not cause.hosts or pending['kept']:
+        return False
+    there = [listed.instance for listed in cloud.living()
+             if pending['server'] in ('', listed.instance.server)
+             and any(topic[1:] == (pending['exchange'], pending['topic'])
+                     for topic in listed.topics)]
+    return bool(there) and all(each.host in cause.hosts for each in there)
