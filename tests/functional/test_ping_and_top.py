@@ -44,6 +44,33 @@ def test_ping_reaches_no_handler(node, ask):
     assert code == 0 and len(rows) == 1
 
 
+def test_a_name_finds_the_listeners_of_all_its_priorities(node, ask):
+    node.server(topic='notes2')
+    node.listener('notes', transport=node.transport())
+    code, (row,) = ask('ping', node, 'notes', '--count', '1')
+    assert code == 0 and row['answers'] == '1 of 1'
+    assert ask('ping', node, 'notes.info', '--count', '1')[0] == 0
+    for wanted in ('note', 'notes.', 'notes.i', 'notes.nothing'):
+        assert ask('ping', node, wanted, '--count', '1') == (1, [])
+    for wanted in ('notes', 'notes.info'):
+        instance, = ask('status', node, wanted)[1]['instances']
+        assert instance['topic'] == ['notes.info']
+
+
+@pytest.mark.parametrize('arguments', [
+    ('top', '--interval', '-1'), ('top', '--interval', '0'),
+    ('top', '--interval', 'nan'), ('top', '--interval', '1e300'),
+    ('top', '--interval', 'x'), ('top', '--looks', '0'),
+    ('ping', 'topic', '--count', '0'), ('ping', 'topic', '--count', '-1'),
+    ('ping', 'topic', '--count', '1.5')])
+def test_numbers_that_mean_nothing_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main([*arguments, '--transport-url', 'zmq://'])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert arguments[-2] in said and repr(arguments[-1]) in said
+
+
 def test_ping_says_why_somebody_does_not_answer(node, ask):
     process = node.process()
     process.pause()

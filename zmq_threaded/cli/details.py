@@ -44,7 +44,8 @@ class Chosen:
 
     def has_topic(self, names: set[str]) -> bool:
         """Whether what listens to these topics is to be shown."""
-        return self.topic is None or self.topic in names
+        return self.topic is None or any(
+            overview.is_named(each, self.topic) for each in names)
 
 
 def document(cloud: clouds.Cloud, chosen: Chosen) -> dict[str, Any]:

@@ -17,6 +17,8 @@ except ImportError:     # the extra `cli` is not installed
     rich = None     # type: ignore[assignment]
 
 JSON, TABLE, PLAIN = 'json', 'table', 'plain'
+# Seconds that the command line may name: a day.
+_LONGEST = 86400
 
 
 class CannotAsk(Exception):
@@ -41,6 +43,38 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         '-o', '--output', choices=(TABLE, PLAIN, JSON), default=None,
         help='table (by default on a terminal), plain text (by default in a '
              'pipe), or json')
+
+
+def seconds(text: str) -> float:
+    """A duration on the command line, for argparse.
+
+    :raises: argparse.ArgumentTypeError
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    # No NaN is in a range.
+    if not 0 < value <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no number of seconds above 0, and {_LONGEST} at '
+            'most')
+    return value
+
+
+def count(text: str) -> int:
+    """A number of times on the command line, for argparse.
+
+    :raises: argparse.ArgumentTypeError
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no whole number of 1 or more')
+    return value
 
 
 def show(arguments: argparse.Namespace, document: Any,

@@ -16,6 +16,19 @@ from zmq_threaded.status import processes
 Rows = list[dict[str, Any]]
 # Counters of the last minute that are summed up in one column.
 _EXPIRED, _REFUSED, _DROPPED = 'expired', 'refused_', 'dropped'
+# A notifier of the topic `notifications` sends to `notifications.info`.
+_PRIORITIES = frozenset({'audit', 'critical', 'debug', 'error', 'info',
+                         'sample', 'warn'})
+TOPIC_HELP = ('name of a topic; "notifications" finds the listeners of all '
+              'its priorities (notifications.info) as well')
+
+
+def is_named(topic: str, name: str) -> bool:
+    """Whether a topic is the one of this name, or that of a priority of its
+    notifications.
+    """
+    before, _, last = topic.rpartition('.')
+    return topic == name or before == name and last in _PRIORITIES
 
 
 def document(cloud: clouds.Cloud) -> dict[str, Any]:

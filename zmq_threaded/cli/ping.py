@@ -28,11 +28,11 @@ def add(verbs) -> None:
         'ping', help='ask the services of a topic whether they answer',
         description='Ask each instance of a topic, over the same way as a '
                     'call, whether it is there. No handler hears of it.')
-    parser.add_argument('topic', metavar='TOPIC')
+    parser.add_argument('topic', metavar='TOPIC', help=overview.TOPIC_HELP)
     parser.add_argument('--exchange', metavar='NAME',
                         help='only this exchange; all by default')
     parser.add_argument('--server', metavar='NAME', help='only this server')
-    parser.add_argument('--count', metavar='N', type=int, default=5,
+    parser.add_argument('--count', metavar='N', default=5, type=output.count,
                         help='questions to each (default: 5)')
     configuration.add_options(parser)
     output.add_option(parser)
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = sorted(
             (_row(cloud.listed[instance.id], outcomes)
              for instance, outcomes in prober.ask_all(
-                 wanted, max(1, arguments.count))),
+                 wanted, arguments.count)),
             key=lambda row: (row['server'], row['host'], row['instance']))
     output.show(arguments, rows, [
         overview.table(_what(arguments), _COLUMNS, rows)])
@@ -74,7 +74,7 @@ def _wanted(cloud: clouds.Cloud, arguments: argparse.Namespace
     died only if there is no other.
     """
     found = [listed for listed in cloud.listed.values()
-             if any(topic == arguments.topic
+             if any(overview.is_named(topic, arguments.topic)
                     and arguments.exchange in (None, exchange)
                     for _, exchange, topic in listed.topics)
              and arguments.server in (None, listed.instance.server)]

@@ -36,7 +36,8 @@ def add(verbs) -> None:
                     'the nodes, the topics, the senders whose messages are '
                     'not acknowledged, and the journals of this node.')
     parser.add_argument('topic', nargs='?', metavar='TOPIC',
-                        help='show this topic in detail')
+                        help='show this topic in detail: '
+                             + overview.TOPIC_HELP)
     parser.add_argument('--node', metavar='NAME',
                         help='show this node in detail')
     parser.add_argument('--process', metavar='PID',

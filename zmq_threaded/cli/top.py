@@ -45,12 +45,13 @@ def add(verbs) -> None:
                     'are renewed as often as processes tell of themselves: '
                     'every zmq_target_update, 10 s at the most. Keys: '
                     + _HELP + '.')
-    parser.add_argument('--interval', type=float, default=2.0,
+    parser.add_argument('--interval', type=output.seconds, default=2.0,
                         metavar='SECONDS', help='between two looks '
                         '(default: 2)')
     parser.add_argument('--sort', choices=sorted(_KEYS), default='r',
                         help='the key by which it sorts at first')
-    parser.add_argument('--looks', type=int, default=None, metavar='N',
+    parser.add_argument('--looks', type=output.count, default=None,
+                        metavar='N',
                         help='end after so many looks; without a terminal '
                              '2 by default')
     configuration.add_options(parser)
