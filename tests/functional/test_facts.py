@@ -39,6 +39,7 @@ def quick(node):
 
 
 def test_a_service_is_in_the_facts_of_its_process(quick, ipc_dir):
+    quick.query['rpc_zmq_stuck_workers_after'] = 7
     quick.server(server='server-1')
     found = document(ipc_dir, serves)
     assert found['process']['pid'] == os.getpid()
@@ -48,6 +49,7 @@ def test_a_service_is_in_the_facts_of_its_process(quick, ipc_dir):
     assert [name for _, name in service['topics']] == ['topic']
     assert service['workers'] > 0
     assert service['kind'] == 'rpc'
+    assert found['stuck_after'] == 7
 
 
 def test_calls_are_measured_at_both_ends(quick, ipc_dir):
