@@ -16,6 +16,7 @@ from tests.support import rpc
 from tests.support import waiting
 from zmq_threaded.cli import main
 from zmq_threaded.status import cloud
+from zmq_threaded.status import fact_files
 from zmq_threaded.status import looking
 from zmq_threaded.status import probe
 
@@ -237,6 +238,8 @@ def test_a_receiver_that_cannot_be_reached_is_named(receiver, node, ipc_dir,
     node.process()
     elsewhere = {'rpc_zmq_ipc_dir': str(tmp_path)}
     waiting.until(lambda: not status(node)['problems'], 10)
+    waiting.until(lambda: any(each['kind'] == 'receiver' for each
+                              in fact_files.read(ipc_dir)))
     receiver.pause()
     try:
         # As the packets of a blocked port: nobody answers.
