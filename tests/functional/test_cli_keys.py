@@ -61,5 +61,40 @@ def test_a_directory_that_is_missing_is_named(tmp_path):
     assert (done.returncode, 'nowhere' in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize('verb', ['list', 'show'])
+def test_what_the_system_refuses_is_one_line(verb, tmp_path):
+    # As for a directory that the user may not enter, which root may.
+    done = run('keys', verb, str(tmp_path / ('x' * 300)))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert 'File name too long' in done.stderr
+
+
+def test_a_file_that_no_service_would_trust_is_a_problem(made, tmp_path):
+    os.chmod(made['public'], 0o666)
+    os.mkfifo(tmp_path / 'pipe.key')
+    os.mkfifo(tmp_path / 'pipe.key_secret')
+    done = run('keys', 'list', str(tmp_path), '-o', 'json')
+    assert done.returncode == 1
+    problem = {os.path.basename(each['file']): each['problem']
+               for each in json.loads(done.stdout)}
+    assert 'chmod o-w' in problem['node-1.key']
+    assert 'no regular file' in problem['pipe.key']
+    assert 'no regular file' in problem['pipe.key_secret']
+    assert not problem['node-1.key_secret']
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    # The limit of the process stands for the disk.
+    done = subprocess.run(
+        ['sh', '-c', 'trap "" XFSZ; ulimit -f 0; exec "$@"', 'sh',
+         sys.executable, '-m', 'zmq_threaded.cli.main', 'keys', 'create',
+         'node-1', '--directory', str(tmp_path)],
+        env=processes.ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert 'no key can be made' in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_verb_is_needed():
     assert run().returncode == 2

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys of CURVE in files."""
 
+import errno
 import os
 import stat
 
 import pytest
 import zmq
+import zmq.auth.certs
 
 from zmq_threaded.security import keys
 from zmq_threaded.security import trust
@@ -109,10 +111,49 @@ def test_a_pipe_among_the_trusted_keys_stops_nobody(tmp_path):
     assert not trust.TrustedKeys(str(tmp_path)).refresh()
 
 
-def test_a_public_file_is_no_pair(pair):
-    os.chmod(pair[0], 0o600)
+@pytest.mark.parametrize('mode', [0o600, 0o644, 0o666])
+def test_a_public_file_is_no_pair(pair, mode):
+    os.chmod(pair[0], mode)
     with pytest.raises(keys.BadKey, match='no secret key'):
         keys.read_pair(pair[0])
+
+
+def test_a_directory_is_no_pair(tmp_path):
+    tmp_path.chmod(0o755)
+    with pytest.raises(keys.BadKey, match='it is a directory'):
+        keys.read_pair(str(tmp_path))
+
+
+@pytest.mark.parametrize('read', [keys.read_pair, keys.read_public,
+                                  trust.read_public])
+def test_a_pipe_is_no_key(tmp_path, read):
+    os.mkfifo(tmp_path / 'pipe.key')
+    with pytest.raises(keys.BadKey, match='no regular file'):
+        read(str(tmp_path / 'pipe.key'))
+
+
+@pytest.mark.parametrize('read', [keys.read_pair, keys.read_public])
+def test_a_file_that_is_not_there_is_no_key_of_later(tmp_path, read):
+    with pytest.raises(keys.BadKey, match='No such file') as caught:
+        read(str(tmp_path / 'nobody.key'))
+    assert not isinstance(caught.value, keys.NoKey)
+
+
+def test_a_pair_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+    def full(path, *args, **kwargs):
+        written.append(path)
+        with open(path, 'w') as file:
+            file.write('#')
+        if len(written) == files:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+    for files in (1, 2):
+        written = []
+        with monkeypatch.context() as patched:
+            patched.setattr(zmq.auth.certs, '_write_key_file', full)
+            with pytest.raises(OSError, match='No space'):
+                keys.create(str(tmp_path), 'node-1')
+        assert len(written) == files and not list(tmp_path.iterdir())
+    assert keys.create(str(tmp_path), 'node-1')
 
 
 def test_two_halves_of_different_pairs_are_refused(pair, tmp_path):

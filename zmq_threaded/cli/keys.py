@@ -7,6 +7,7 @@ import pathlib
 
 from zmq_threaded.cli import output
 from zmq_threaded.security import keys
+from zmq_threaded.security import trust
 
 _COLUMNS = ('file', 'kind', 'fingerprint', 'problem')
 
@@ -61,9 +62,12 @@ def _create(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     directory = pathlib.Path(arguments.directory)
-    if not directory.is_dir():
-        raise output.CannotAsk(f'{directory} is no directory')
-    found = sorted(path for path in directory.iterdir() if path.name.endswith(
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        raise output.CannotAsk(f'{directory}: the directory cannot be read: '
+                               f'{error.strerror}') from None
+    found = sorted(directory / name for name in names if name.endswith(
         (keys.PUBLIC_SUFFIX, keys.SECRET_SUFFIX)))
     return _tell(arguments, [_facts(path) for path in found],
                  f'Keys in {directory}')
@@ -71,8 +75,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     path = pathlib.Path(arguments.file)
-    if not path.exists():
-        raise output.CannotAsk(f'{path}: there is no such file')
+    try:
+        path.stat()
+    except OSError as error:
+        raise output.CannotAsk(f'{path}: {error.strerror}') from None
     return _tell(arguments, [_facts(path)], 'Key')
 
 
@@ -85,8 +91,9 @@ def _facts(path):
             facts['fingerprint'] = keys.fingerprint(
                 keys.read_pair(str(path)).public)
         else:
+            # As a service reads it, which trusts not every file.
             facts['fingerprint'] = keys.fingerprint(
-                keys.read_public(str(path)))
+                trust.read_public(str(path)))
     except keys.BadKey as error:
         facts['problem'] = str(error)
     return facts

@@ -5,6 +5,7 @@ A pair is two files: NAME.key has the public key, NAME.key_secret has both.
 """
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -26,6 +27,12 @@ class BadKey(ValueError):
     """A file has no key that can be used; the text names the file."""
 
 
+class NoKey(BadKey):
+    """The content of a file is no key, or cannot be read: somebody may be
+    writing the file.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """The two keys of one node or service, as Z85 text of 40 bytes.
@@ -43,11 +50,12 @@ def read_pair(path: str) -> Pair:
     :raises: BadKey, also when more users than its owner, or a group that was
         given to it on purpose, may read the file
     """
-    _check_mode(path)
     public, secret = _load(path)
     if secret is None:
         raise BadKey(f'{path}: the file has no secret key; name the file '
                      f'that ends with {SECRET_SUFFIX}')
+    # Afterwards: a file without a secret may be open to everybody.
+    _check_mode(path)
     if not _belongs(secret, public):
         raise BadKey(f'{path}: its secret key does not belong to its public '
                      'key; copy the file again')
@@ -57,7 +65,7 @@ def read_pair(path: str) -> Pair:
 def read_public(path: str) -> bytes:
     """The public key in a file of either kind.
 
-    :raises: BadKey
+    :raises: BadKey, NoKey
     """
     return _load(path)[0]
 
@@ -90,9 +98,16 @@ def create(directory: str, name: str) -> tuple[str, str]:
     before = os.umask(0o077)
     try:
         zmq.auth.create_certificates(directory, name)
+        os.chmod(public, 0o644)
+    except BaseException:
+        # Of a full disk, say: half a pair would be in the way of the next
+        # attempt.
+        for path in (public, secret):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
     finally:
         os.umask(before)
-    os.chmod(public, 0o644)
     return public, secret
 
 
@@ -138,15 +153,29 @@ def _own_group(status):
 
 def _load(path):
     try:
+        _check_kind(path)
         public, secret = zmq.auth.load_certificate(path)
+    except BadKey:
+        raise
+    except FileNotFoundError as error:
+        raise BadKey(f'{path}: {error.strerror}') from None
     except Exception as error:
         # pyzmq raises what it likes, IndexError for a line without "=".
         why = getattr(error, 'strerror', None) or 'it has no public key'
-        raise BadKey(f'{path}: the file cannot be used: {why}') from None
+        raise NoKey(f'{path}: the file cannot be used: {why}') from None
     if not _is_key(public):
-        raise BadKey(f'{path}: its public key is not {_TEXT_LENGTH} '
-                     'characters of Z85')
+        raise NoKey(f'{path}: its public key is not {_TEXT_LENGTH} '
+                    'characters of Z85')
     return public, secret
+
+
+def _check_kind(path):
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise BadKey(f'{path}: it is a directory. Name a file with a key')
+    if not stat.S_ISREG(mode):
+        # To open a pipe would wait for ever.
+        raise BadKey(f'{path}: it is no regular file. Name a file with a key')
 
 
 def _belongs(secret, public):

@@ -1,18 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which public keys are trusted: those in a directory."""
 
+import dataclasses
+import math
 import os
 import stat
 import threading
+import time
 
 from zmq_threaded import logs
 from zmq_threaded.security import keys
 
 LOG = logs.get(__name__)
 
+# Seconds for which a file that is being written keeps the key that it had.
+_GRACE = 10.0
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class _File:
+    """One file of the directory.
+
+    :ivar stamp: what tells a change of the file
+    :ivar key: the key that the file has, or had; None for no trusted key
+    :ivar until: monotonic seconds until which the key stays trusted although
+        the file does not have the key any more
+    """
+
+    stamp: tuple[int, ...]
+    key: bytes | None
+    until: float = math.inf
+
 
 class TrustedKeys:
     """The public keys in the files of a directory that end with ``.key``.
+
+    A file without a key, which had one, may be half written: its key stays
+    trusted for ten seconds. The key of a file that is removed, or that has
+    another key, goes at once.
 
     :ivar removals: grows with each change that takes a key away
     :param directory: its path
@@ -26,7 +51,7 @@ class TrustedKeys:
         self._directory = directory
         # Reentrant for the sake of signal handlers.
         self._lock = threading.RLock()
-        self._files: dict[str, tuple[tuple[int, ...], bytes | None]] = {}
+        self._files: dict[str, _File] = {}
         self._keys: frozenset[bytes] = frozenset()
         self._trouble = ''
         self._take(self._read())
@@ -52,7 +77,7 @@ class TrustedKeys:
 
     def _take(self, files):
         self._files = files
-        found = frozenset(key for _, key in files.values() if key)
+        found = frozenset(file.key for file in files.values() if file.key)
         changed = found != self._keys
         if changed:
             is_removal = bool(self._keys - found)
@@ -61,7 +86,7 @@ class TrustedKeys:
         return changed
 
     def _read(self):
-        """By name: what tells a change of the file, and its key."""
+        """By name: the _File."""
         try:
             _check_mode(self._directory)
             with os.scandir(self._directory) as entries:
@@ -78,14 +103,28 @@ class TrustedKeys:
         path = os.path.join(self._directory, name)
         stamp = keys.file_stamp(path)
         known = self._files.get(name)
-        if known and known[0] == stamp:
+        if (known and known.stamp == stamp
+                and time.monotonic() < known.until):
             return known
         try:
-            _check_file(path)
-            return stamp, keys.read_public(path)
+            return _File(stamp, read_public(path))
+        except keys.NoKey as error:
+            return self._half_written(stamp, known, error)
         except keys.BadKey as error:
-            LOG.warning('%s. Nobody with that key is let in', error)
-            return stamp, None
+            return _without_key(stamp, error)
+
+    @staticmethod
+    def _half_written(stamp, known, error):
+        if not (known and known.key):
+            return _without_key(stamp, error)
+        if known.until == math.inf:
+            LOG.warning('%s. The file may be half written, so the key that '
+                        'the file had before stays trusted for %.0f s. To '
+                        'revoke a key, remove its file', error, _GRACE)
+            return _File(stamp, known.key, time.monotonic() + _GRACE)
+        if time.monotonic() < known.until:
+            return dataclasses.replace(known, stamp=stamp)
+        return _without_key(stamp, error)
 
     def _complain(self, text):
         # Once for each trouble: refresh() is called every second.
@@ -102,15 +141,27 @@ def _check_mode(directory):
             f'trusted keys. Do "chmod o-w {directory}"')
 
 
-def _check_file(path):
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return      # whoever reads it says so
-    if not stat.S_ISREG(mode):
-        # To open a pipe would wait for ever.
-        raise keys.BadKey(f'{path}: it is no file')
-    if mode & stat.S_IWOTH:
+def _without_key(stamp, error):
+    LOG.warning('%s. Nobody with that key is let in', error)
+    return _File(stamp, None)
+
+
+def read_public(path: str) -> bytes:
+    """The public key in a file, if the key may be trusted.
+
+    :raises: keys.BadKey, also when every user may change the file; keys.NoKey
+        when somebody may be writing the file
+    """
+    if _is_everybodys(path):
         raise keys.BadKey(
             f'{path}: every user may change this trusted key. Do "chmod o-w '
             f'{path}", and look whether it is still the right one')
+    return keys.read_public(path)
+
+
+def _is_everybodys(path):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False        # whoever reads it says so
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IWOTH)
