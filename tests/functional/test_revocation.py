@@ -12,6 +12,7 @@ import pytest
 from tests.functional import test_encryption
 from tests.support import rpc
 from tests.support import waiting
+from zmq_threaded import errors
 from zmq_threaded.security import keys
 
 ring = test_encryption.ring
@@ -78,9 +79,36 @@ def test_call_to_a_server_whose_key_is_taken_away_ends(node, ring, required):
     client = node.client(node.transport(**ring.query('b')), timeout=60)
     threading.Timer(0.5, ring.revoke, ['a']).start()
     began = time.monotonic()
-    with pytest.raises(oslo_messaging.MessagingTimeout):
+    with pytest.raises(errors.ServerGone) as caught:
         client.call({}, 'wait', value=1)
     assert time.monotonic() - began < 25    # the endpoint waits for 30 s
+    assert 'is not among the trusted keys' in str(caught.value)
+    assert keys.fingerprint(ring.pair('a').public) in str(caught.value)
+
+
+def test_call_that_is_ignored_says_that_the_own_key_is_refused(
+        node, ring, required, tmp_path):
+    # Given a client whose key its server does not trust any more, while
+    # nothing has changed for the client
+    own = tmp_path / 'trusted by the client'
+    shutil.copytree(ring.trusted, own)
+    client = node.client(node.transport(
+        **{**ring.query('b'), 'rpc_zmq_trusted_keys': str(own)}))
+    assert client.call({}, 'echo', value=1) == 1
+    ring.revoke('b')
+    # When the client goes on with calls over its old connection
+    text = waiting.until(lambda: _why_gone(client), 20)
+    # Then the first one that is ignored says why
+    assert 'it may have been executed. The cause: ' in text
+    assert 'it refuses the key of this process' in text
+    assert keys.fingerprint(ring.pair('b').public) in text
+
+
+def _why_gone(client):
+    try:
+        client.call({}, 'echo', value=1)
+    except errors.ServerGone as error:
+        return str(error)
 
 
 def test_casts_for_a_revoked_server_are_given_to_another(node, ring,

@@ -95,6 +95,13 @@ class Connection:
         pass
 
 
+class ClosingConnection(Connection):
+    """A connection to a service that is closing."""
+
+    def is_closing(self):
+        return True
+
+
 class Journal:
     """A journal that writes when the test says so. It is its own file."""
 
@@ -149,8 +156,8 @@ class World:
                 or self._reach(instance, is_patient if self.is_patient
                                else lambda: False))
 
-    def can_reach(self, instance):
-        queue_to = send_queue.SendQueue(instance, Connection())
+    def can_reach(self, instance, connection=None):
+        queue_to = send_queue.SendQueue(instance, connection or Connection())
         self.queues[instance.id] = queue_to
         self.custody._connections._queues[instance.id] = queue_to
         return queue_to
@@ -196,6 +203,16 @@ def warnings(caplog):
 
 
 # Many that cannot be reached
+
+def test_whoever_is_passed_over_is_passed_over_for_a_reason(world):
+    closing, missing = instances(2)
+    world.can_reach(closing, ClosingConnection())
+    world.directory.known[TOPIC.key] = [closing, missing]
+    world.post()
+    assert world.directory.passed_over.keys() == {closing.id, missing.id}
+    assert 'is closing' in world.directory.passed_over[closing.id]
+    assert 'No such file' in world.directory.passed_over[missing.id]
+
 
 def test_thousands_that_cannot_be_reached_hold_up_nobody(world):
     world.directory.known[TOPIC.key] = instances(5000)

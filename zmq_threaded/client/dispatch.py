@@ -14,6 +14,7 @@ Delivery = deliveries.Delivery
 _TRIES = 64
 # Seconds in which a service whose socket file was removed makes it anew.
 _MADE_ANEW = 5.0
+_CLOSING = 'its service is closing, and takes no new messages'
 
 
 class Dispatch:
@@ -58,7 +59,9 @@ class Dispatch:
             queue = self._queue_for(delivery)
             if queue and not queue.connection.is_closing():
                 return self._push(queue, delivery)
-            self._cache.unreachable(delivery.instance)
+            # Without a queue the connections have said why.
+            if queue:
+                self._cache.unreachable(delivery.instance, _CLOSING)
         delivery.instance = None
         self._waiting.go_on(delivery)
 

@@ -19,9 +19,11 @@ from zmq_threaded import wire
 from zmq_threaded.client import delivery as deliveries
 from zmq_threaded.client import opening
 from zmq_threaded.client import pool
+from zmq_threaded.client import reasons
 from zmq_threaded.client import refusals
 from zmq_threaded.net import descriptors
 from zmq_threaded.net import multiparts
+from zmq_threaded.security import probe as probes
 
 LOG = logs.get(__name__)
 
@@ -103,6 +105,23 @@ class _Connection:
         return (self.is_outdated() and self.endpoint.startswith('tcp:')
                 and bool(self._sockets.access.refusal(self.key)))
 
+    def refusal(self, ports):
+        """Why one end refuses the key of the other; '' if neither does, as
+        far as is known. Waits for the time of a handshake, for the server may
+        have ended.
+
+        :param ports: probe.Reasons
+        """
+        if not self.key or not self.endpoint.startswith('tcp:'):
+            return ''
+        # The driver may be closed meanwhile, or the key not trusted any more.
+        with contextlib.suppress(zmq.ZMQError, endpoints.BadEndpoint):
+            address = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b'\0')
+            return (self._sockets.access.refusal(self.key)
+                    or ports.find(address.decode(), self.key,
+                                  time.monotonic() + probes.AFTER))
+        return ''
+
     def _set_timeout(self, seconds):
         milliseconds = int(seconds * 1000) + 1
         if milliseconds != self._receive_timeout:
@@ -138,6 +157,7 @@ class Requests:
                  call_by_outbox):
         self._sockets = socket_factory
         self._opening = opening.Opening(socket_factory, counters)
+        self._refusals = probes.Reasons(socket_factory, counters)
         self._registry = registry
         self._counters = counters
         self._watch = watch
@@ -193,12 +213,12 @@ class Requests:
         try:
             frame = self._wait(connection, instance, message_id, deadline)
         except errors.ServerGone:
-            self._lost(connection, instance)
+            why = self._lost(connection, instance)
             connection.close()
             raise errors.ServerGone(
                 f'The server of call {message_id.hex()} to {topic} was lost '
-                f'before it replied: {instance}; it may have been '
-                'executed') from None
+                f'before it replied: {instance}; it may have been executed'
+                + (f'. The cause: {why}' if why else '')) from None
         except zmq.ZMQError as error:
             connection.close()
             raise errors.MessagingTimeout(
@@ -217,10 +237,16 @@ class Requests:
         return self._read(frame, instance, topic, message_id)
 
     def _lost(self, connection, instance):
+        """:returns: why, if it is known"""
         if self._registry.cache.took_nothing(instance, connection.opened_at,
                                              connection.sent_at):
             connection.close()
             raise NotTaken('its receiver was closing') from None
+        refusal = connection.refusal(self._refusals)
+        if refusal:
+            why = f'{connection.endpoint}: {refusal}'
+            self._registry.cache.unreachable(instance, why)
+            return reasons.unreachable(instance, why)
         if connection.is_lost():
             self._registry.cache.unreachable(
                 instance, f'{connection.endpoint}: the connection was lost '
@@ -228,6 +254,7 @@ class Requests:
         else:
             self._registry.cache.avoid(instance, why='its receiver does not '
                                        'find a call any more that it had')
+        return ''
 
     def _wait(self, connection, instance, message_id, deadline):
         if not instance.receiver:
