@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import socket
 import threading
@@ -174,6 +175,7 @@ def test_ipc_needs_no_keys(node, ring):
 
 def test_open_port_of_a_receiver_is_not_published_where_it_is_required(
         node, ring, caplog):
+    caplog.set_level(logging.INFO)
     receiver = node.receiver()
     transport = node.transport(**ring.query('a'))
     node.server(transport=transport)
@@ -193,6 +195,17 @@ def test_open_port_of_a_receiver_is_not_published_where_it_is_required(
     assert service.instance.endpoints == (
         ipc, f'tcp://{receiver.host}:{receiver.port}')
     _works(node.client(transport))
+    waiting.until(lambda: 'is published with the new key of its receiver'
+                  in caplog.text)
+    # When the receiver comes back without keys
+    receiver.configure(rpc_zmq_host=receiver.host,
+                       rpc_zmq_ipc_dir=receiver.ipc_dir)
+    caplog.clear()
+    receiver.restart()
+    waiting.until(lambda: not service.instance.key, 20)
+    # Then no line says that there is a key
+    waiting.until(lambda: 'is published without a TCP port' in caplog.text)
+    assert 'is published with the' not in caplog.text
 
 
 # Misconfiguration

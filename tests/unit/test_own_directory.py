@@ -23,8 +23,8 @@ def own(path):
     return own_directory.OwnDirectory(path)
 
 
-def instance(*endpoints):
-    return record.Instance(bytes(16), endpoints)
+def instance(*endpoints, **fields):
+    return record.Instance(bytes(16), endpoints, **fields)
 
 
 def test_a_socket_of_the_own_directory_stays(own, path):
@@ -49,6 +49,15 @@ def test_an_instance_that_is_elsewhere_only_counts_as_not_there(own, path,
                                                                 tmp_path):
     one = own.only(instance(f'ipc://{tmp_path}/x.sock'))
     assert path in own.problem(one) and 'rpc_zmq_ipc_dir' in own.problem(one)
+
+
+def test_why_an_instance_has_no_port_is_said_with_what_to_do(own, path,
+                                                             tmp_path):
+    socket = f'ipc://{tmp_path}/x.sock'
+    behind = own.problem(instance(socket, receiver=True))
+    assert 'its receiver has no encrypted port' in behind
+    assert 'Start that receiver with rpc_zmq_key_file' in behind
+    assert 'rpc_zmq_transport = tcp' in own.problem(instance(socket))
 
 
 def test_another_name_of_the_own_directory_is_replaced(own, path, tmp_path):

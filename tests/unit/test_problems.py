@@ -147,6 +147,47 @@ def test_what_differs_between_nodes_is_named(field, values):
     assert all(f'{value} on node-{value}' in found.text for value in values)
 
 
+def _with_modes(*modes):
+    found, = problems.of(cloud_of(*(
+        document(mode, {'encryption': mode, 'host': f'node-{mode}'},
+                 services=[service()] if mode == modes[0] else [])
+        for mode in modes)))
+    return found
+
+
+@pytest.mark.parametrize('modes', [
+    ('disabled', 'connect'), ('connect', 'serve'), ('serve', 'required')])
+def test_neighbouring_modes_of_encryption_are_as_they_should_be(modes):
+    found = _with_modes(*modes)
+    assert 'it is as it should be' in found.remedy
+    assert 'use the TCP ports' not in found.text
+
+
+@pytest.mark.parametrize('modes, harm, remedy', [
+    (('disabled', 'required'),
+     ['processes with disabled cannot use the TCP ports of those with '
+      'required', 'processes with required do not use the TCP ports of those '
+      'with disabled'], 'serve and the keys for the processes that have '
+     'disabled'),
+    (('disabled', 'serve'), ['with disabled cannot'],
+     'connect and the keys for the processes that have disabled'),
+    (('connect', 'required'), ['with required do not'],
+     'serve and the keys for the processes that have connect'),
+    (('disabled', 'connect', 'serve'), ['with disabled cannot'],
+     'connect and the keys for the processes that have disabled'),
+    (('disabled', 'connect', 'serve', 'required'),
+     ['those with serve or required', 'those with disabled or connect'],
+     'serve and the keys for the processes that have disabled or connect')])
+def test_modes_of_encryption_that_cannot_talk_are_wrong(modes, harm, remedy):
+    found = _with_modes(*modes)
+    assert found.kind == 'different_encryption'
+    assert all(each in found.text for each in harm)
+    assert found.text.count('use the TCP ports') == (
+        2 if len(harm) == 2 else 1)
+    assert f'rpc_zmq_encryption = {remedy}, and restart' in found.remedy
+    assert 'as it should be' not in found.remedy
+
+
 def test_a_dead_process_is_named_by_what_is_lost():
     dead = document(services=[service()], unacknowledged=3)
     found, = problems.of(cloud_of(dead, expired=[b'0', b'm']))

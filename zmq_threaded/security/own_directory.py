@@ -14,6 +14,11 @@ from zmq_threaded.client import reasons
 from zmq_threaded.registry import record
 
 _IPC = 'ipc://'
+# Why a record may have no TCP endpoint, and what to do.
+_BEHIND = ('it has rpc_zmq_encryption = required, and its receiver has no '
+           'encrypted port. Start that receiver with rpc_zmq_key_file, '
+           'rpc_zmq_trusted_keys and rpc_zmq_encryption = required')
+_DIRECT = 'it has no rpc_zmq_transport = tcp'
 
 
 class OwnDirectory:
@@ -42,7 +47,9 @@ class OwnDirectory:
         if all(map(self._own, instance.endpoints)):
             return ''
         why = (f'its socket is not in {self._path}, the rpc_zmq_ipc_dir of '
-               'this process, and it has no TCP endpoint that is used')
+               'this process, and its record has no TCP endpoint: '
+               f'{_BEHIND if instance.receiver else _DIRECT}. If both are on '
+               'one machine, give both the same rpc_zmq_ipc_dir')
         more = reasons.unusable(instance.endpoints)
         return f'{why}; {more}' if more else why
 

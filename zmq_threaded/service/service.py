@@ -193,8 +193,8 @@ class Service:
             self.vitals.instance = self.instance
             if self.is_registered:
                 self._registry.renew(self.instance, self.topics)
-                LOG.info('zmq: %s is published with the new key of its '
-                         'receiver', self._name())
+                LOG.info('zmq: %s is published %s', self._name(),
+                         _port_of_receiver(self.instance))
 
     def stop(self) -> None:
         """Take no new requests. When this returns, no callback follows; the
@@ -305,6 +305,15 @@ def _server_of(topics):
     """The name of the server as its record shows it: for people only."""
     name = next((topic.server for topic in topics if topic.server), '')
     return texts.line(name, texts.NAME)
+
+
+def _port_of_receiver(instance):
+    """What its record says of the TCP port of its receiver, for the log."""
+    if instance.key:
+        return 'with the new key of its receiver'
+    return ('with the open port of its receiver'
+            if len(instance.endpoints) > 1 else
+            'without a TCP port, since the port of its receiver is open')
 
 
 def _limit_to_tell(size):
