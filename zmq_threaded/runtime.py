@@ -140,9 +140,9 @@ class Runtime:
         self.requests = requests.Requests(
             self._sockets, settings, self.registry, self.counters,
             self.outbox.watch, self.outbox_calls.call)
-        self._surroundings = surroundings.Surroundings(settings,
-                                                       self._ipc_dir)
         self.findings = findings.Findings()
+        self._surroundings = surroundings.Surroundings(
+            settings, self._ipc_dir, self.findings)
         self._checks = checks.Checks(
             lambda: list(self._services), self._sockets, self.registry,
             self.outbox, self.findings, settings, self.counters,

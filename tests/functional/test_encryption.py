@@ -187,11 +187,13 @@ def test_open_port_of_a_receiver_is_not_published_where_it_is_required(
     lines = [each for each in caplog.records
              if 'has an open port' in each.getMessage()]
     assert [each.levelname for each in lines] == ['ERROR']
-    assert 'Start the receiver with rpc_zmq_key_file' in caplog.text
+    assert 'start the receiver with rpc_zmq_key_file' in caplog.text
+    assert 'rpc_zmq_key_file' in _open_receiver(transport).remedy
     receiver.configure(rpc_zmq_host=receiver.host,
                        rpc_zmq_ipc_dir=receiver.ipc_dir, **ring.query('a'))
     receiver.restart()
     waiting.until(lambda: service.instance.key, 20)
+    assert not _open_receiver(transport)
     assert service.instance.endpoints == (
         ipc, f'tcp://{receiver.host}:{receiver.port}')
     _works(node.client(transport))
@@ -206,6 +208,14 @@ def test_open_port_of_a_receiver_is_not_published_where_it_is_required(
     # Then no line says that there is a key
     waiting.until(lambda: 'is published without a TCP port' in caplog.text)
     assert 'is published with the' not in caplog.text
+    assert _open_receiver(transport)
+
+
+def _open_receiver(transport):
+    """The finding of which status and health tell, or None."""
+    found = rpc.driver(transport)._parts().findings.all()
+    return next((each for each in found if each.kind == 'open_receiver'),
+                None)
 
 
 # Misconfiguration

@@ -9,8 +9,15 @@ from zmq_threaded import options
 from zmq_threaded.receiver import address
 from zmq_threaded.receiver import published
 from zmq_threaded.security import access as accesses
+from zmq_threaded.status import findings
 
 LOG = logs.get(__name__)
+
+_OPEN = ('The zmq receiver of this node has an open port, and '
+         'rpc_zmq_encryption is required here, so other nodes cannot reach '
+         'the services of this process')
+_REMEDY = ('start the receiver with rpc_zmq_key_file, rpc_zmq_trusted_keys '
+           'and rpc_zmq_encryption = required')
 
 
 class Surroundings:
@@ -19,6 +26,7 @@ class Surroundings:
 
     :param settings: options.Settings
     :param ipc_dir: directory of the Unix sockets
+    :param found: what is wrong with this process
 
     :ivar presence: address.Presence
     :ivar published: published.Published
@@ -26,9 +34,11 @@ class Surroundings:
     Thread: any, one at a time.
     """
 
-    def __init__(self, settings: options.Settings, ipc_dir: str) -> None:
+    def __init__(self, settings: options.Settings, ipc_dir: str,
+                 found: findings.Findings) -> None:
         self._settings = settings
         self._ipc_dir = ipc_dir
+        self._findings = found
         self._is_open = False
         self.presence = address.Presence(settings, ipc_dir)
         self.published = published.Published(settings)
@@ -41,23 +51,27 @@ class Surroundings:
         """
         services = [each for each in services if not each.is_stopping]
         if not services:
+            self._complain_if_open(None)
             return
-        if self._settings.topology == 'receiver' and self.presence.check():
-            key = address.receiver_key(self._settings, self._ipc_dir)
+        if self._settings.topology == 'receiver':
+            key = (address.receiver_key(self._settings, self._ipc_dir)
+                   if self.presence.check() else None)
             self._complain_if_open(key)
             for listening in services if key is not None else ():
                 listening.receiver_has_key(key)
         self.published.check()
 
     def _complain_if_open(self, key: bytes | None) -> None:
+        """:param key: None when there is no receiver, or nobody needs it"""
         is_open = (key == b''
                    and self._settings.encryption == options.REQUIRED)
+        if is_open:
+            self._findings.note('open_receiver', self._settings.host,
+                                _OPEN, _REMEDY)
+        elif self._is_open:
+            self._findings.clear('open_receiver', self._settings.host)
         if is_open and not self._is_open:
-            LOG.error('The zmq receiver of this node has an open port, and '
-                      'rpc_zmq_encryption is required here: other nodes '
-                      'cannot reach the services of this process. Start the '
-                      'receiver with rpc_zmq_key_file, rpc_zmq_trusted_keys '
-                      'and rpc_zmq_encryption = required')
+            LOG.error('%s. What to do: %s.', _OPEN, _REMEDY)
         self._is_open = is_open
 
     def problems(self) -> tuple[bool, str]:
