@@ -104,6 +104,21 @@ def test_call_that_is_ignored_says_that_the_own_key_is_refused(
     assert keys.fingerprint(ring.pair('b').public) in text
 
 
+def test_monitored_call_that_is_cut_says_that_the_own_key_is_refused(
+        node, ring, elsewhere, tmp_path):
+    test_encryption.Direct(node, ring.query('a'))
+    own = tmp_path / 'trusted by the client'
+    shutil.copytree(ring.trusted, own)
+    client = node.client(node.transport(
+        **{**ring.query('b'), 'rpc_zmq_trusted_keys': str(own)}),
+        timeout=60, call_monitor_timeout=4)
+    threading.Timer(0.5, ring.revoke, ['b']).start()
+    with pytest.raises(errors.ServerGone) as caught:
+        client.call({}, 'wait', value=1)
+    assert 'it refuses the key of this process' in str(caught.value)
+    assert keys.fingerprint(ring.pair('b').public) in str(caught.value)
+
+
 def _why_gone(client):
     try:
         client.call({}, 'echo', value=1)

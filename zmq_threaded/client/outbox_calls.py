@@ -72,7 +72,9 @@ class OutboxCalls:
             event, detail = self._next(delivery, min(deadline, silence_until))
             if event == deliveries.REPLIED:
                 return detail
-            raise_if_failed(event, detail, delivery)
+            raise_if_failed(event, detail, delivery,
+                            self._registry.cache.why(delivery.instance)
+                            if event == deliveries.LOST else '')
             if event == deliveries.HEARTBEAT:
                 # That the server has the call, which its poller says as well,
                 # is no sign that a worker is at it.
@@ -101,10 +103,11 @@ class OutboxCalls:
 
 
 def raise_if_failed(event: str, detail: str | None,
-                    delivery: deliveries.Delivery) -> None:
+                    delivery: deliveries.Delivery, why: str = '') -> None:
     """Raise what an event of a delivery means, if its sender waits in vain.
 
     :param event: of client.delivery
+    :param why: why the server of a call was lost, if that is known
     :raises: errors.Nobody, errors.ServerGone, MessageDeliveryFailure
     """
     if event == deliveries.NOBODY:
@@ -112,6 +115,7 @@ def raise_if_failed(event: str, detail: str | None,
     if event == deliveries.LOST:
         raise errors.ServerGone(
             f'The server of {delivery} was lost before it replied (instance '
-            f'{delivery.instance}); it may have been executed')
+            f'{delivery.instance}); it may have been executed'
+            + (f'. The cause: {why}' if why else ''))
     if event == deliveries.FAILED:
         raise errors.MessageDeliveryFailure(f'{delivery}: {detail}')

@@ -134,6 +134,10 @@ class Cache:
             self._warnings.tell(instance, why)
             self.complaints.unreachable(instance, why)
 
+    def why(self, instance: record.Instance) -> str:
+        """Why an instance was passed over last; see Avoided.why()."""
+        return self._avoided.why(instance)
+
     def closes(self, instance: record.Instance, seconds: float) -> None:
         """Pass over an instance, and all behind the same receiver, which is
         closing.
