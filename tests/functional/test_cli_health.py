@@ -3,13 +3,18 @@
 
 import contextlib
 import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
 from tests.support import cli
+from tests.support import processes
 from tests.support import rpc
 from tests.support import servers
 from tests.support import waiting
+from zmq_threaded.cli import health as health_verb
 from zmq_threaded.health import of_node
 from zmq_threaded.registry import stamps
 from zmq_threaded.status import fact_files
@@ -79,6 +84,42 @@ def test_a_killed_process_until_another_one_takes_its_place(node, process):
     becomes(node, 1, 'It has ended without taking leave')
     node.process(server='next')
     becomes(node, 0)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='only root makes containers')
+def test_a_killed_container_until_another_one_takes_its_place(node):
+    node.query.update(FAST)
+    first = containers_process(node, 'first')
+    becomes(node, 0)
+    first.kill()
+    becomes(node, 1, 'It has ended without taking leave')
+    # Long before its facts are old.
+    containers_process(node, 'next')
+    said = becomes(node, 0)
+    assert [each['pid'] for each in said['processes']] == [1]
+
+
+def containers_process(node, server):
+    """A server that is process 1 of a PID namespace."""
+    made = processes.ServerProcess(
+        node.ipc_dir, 'server_main.py', node.url(), 'topic', server,
+        before=('unshare', '--pid', '--fork', '--kill-child',
+                '--mount-proc'))
+    node.closing(made.end)
+    return made
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='only root mounts a small disk')
+def test_a_full_disk_is_no_hang():
+    directory = tempfile.mkdtemp(prefix='zt-', dir='/tmp')
+    try:
+        done = subprocess.run(
+            ['unshare', '-m', sys.executable, '-m',
+             'tests.support.full_facts_main', directory], text=True,
+            capture_output=True, timeout=200, env=processes.ENVIRONMENT)
+    finally:
+        os.rmdir(directory)
+    assert done.stdout.strip() == 'well', done.stderr
 
 
 def test_a_process_that_ends_in_order_is_none(node, process):
@@ -169,6 +210,50 @@ def test_a_registry_that_hangs(ipc_dir):
         assert 'The registry does not answer' in done.stdout
         engine.resume()
         becomes(node, 0)
+
+
+@pytest.mark.xdist_group('redis')
+def test_libraries_that_load_slowly_are_no_fault_of_the_registry(node,
+                                                                 tmp_path):
+    (tmp_path / 'sitecustomize.py').write_text(SLOW_REDIS)
+    with servers.open_engine('redis') as engine, rpc.Node(
+            node.ipc_dir) as node:
+        node.query = {**FAST, 'rpc_zmq_matchmaker': engine.url,
+                      'rpc_zmq_topology': 'direct',
+                      'rpc_zmq_transport': 'ipc'}
+        node.process()
+        becomes(node, 0)
+        done = cli.run('health', '--transport-url', node.url(),
+                       path=str(tmp_path))
+        assert 'redis comes slowly' in done.stderr
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize('scheduled, seconds', [
+    ('1000 0 3', 0.5), ('1000 9000 3', 5.0), ('1 1000000 3', 10.0),
+    ('0 0 0', 0.5), ('', 0.5)])
+def test_the_registry_has_more_time_where_processors_are_short(
+        monkeypatch, tmp_path, scheduled, seconds):
+    path = tmp_path / 'schedstat'
+    monkeypatch.setattr(health_verb, '_SCHEDULED', str(path))
+    assert health_verb._limit() == 0.5
+    path.write_text(scheduled)
+    assert health_verb._limit() == pytest.approx(seconds)
+
+
+# As on a machine that is busy.
+SLOW_REDIS = """
+import sys
+import time
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'redis.client':
+            print('redis comes slowly', file=sys.stderr)
+            time.sleep(1)
+
+sys.meta_path.insert(0, Finder())
+"""
 
 
 # What is said of a document

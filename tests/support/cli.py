@@ -2,6 +2,7 @@
 """The command oslo-messaging-zmq as a process."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -9,12 +10,19 @@ import sys
 from tests.support import processes
 
 
-def run(*arguments, seconds=60):
-    """A CompletedProcess, with the seconds of processor time as .cpu."""
+def run(*arguments, seconds=60, path=''):
+    """A CompletedProcess, with the seconds of processor time as .cpu.
+
+    :param path: a directory of modules that come before all others
+    """
     before = _cpu()
+    environment = processes.ENVIRONMENT
+    if path:
+        environment = {**environment, 'PYTHONPATH': os.pathsep.join(
+            (path, environment['PYTHONPATH']))}
     done = subprocess.run(
         [sys.executable, '-m', 'zmq_threaded.cli.main', *map(str, arguments)],
-        env=processes.ENVIRONMENT, capture_output=True, text=True,
+        env=environment, capture_output=True, text=True,
         timeout=seconds)
     done.cpu = _cpu() - before
     return done

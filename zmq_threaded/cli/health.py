@@ -14,14 +14,20 @@ from zmq_threaded import ipc_directory
 from zmq_threaded import options
 from zmq_threaded.cli import configuration
 from zmq_threaded.cli import green
+from zmq_threaded.cli import libraries
 from zmq_threaded.cli import output
 from zmq_threaded.health import of_node
 from zmq_threaded.registry import asking
 from zmq_threaded.status import fact_files
+from zmq_threaded.status import unwritten
 
 # Seconds within which the registry has to answer; and seconds for which, by
 # default, a message may be unacknowledged.
 _REGISTRY, _OLDEST = 0.5, 60.0
+# Seconds for which the registry has time on the busiest of machines; and what
+# the kernel says of this process: nanoseconds on a processor, and of waiting
+# for one.
+_LONGEST, _SCHEDULED = 10.0, '/proc/self/schedstat'
 # A topic of which there is nothing.
 _NOTHING = 'zmq_threaded.health'
 
@@ -60,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     documents = of_node.chosen(fact_files.read(ipc_dir), arguments.process)
     if not documents:
         raise output.CannotAsk(_nobody(arguments.process, ipc_dir))
+    # A busy machine takes seconds for these.
+    libraries.load(settings)
     found = [of_node.health(each, arguments.oldest) for each in documents]
     trouble = _registry_trouble(store)
     is_well = not trouble and all(each.is_well() for each in found)
@@ -70,17 +78,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _nobody(wanted, ipc_dir):
     who = f'no process {wanted}' if wanted else 'no process'
+    why = unwritten.explained(ipc_dir)
+    cannot_write = f', or cannot write ({why})' if why else ''
     return (f'{who} of this node has said anything in {ipc_dir} '
             '(rpc_zmq_ipc_dir): it does not run, has begun a moment ago, or '
-            'uses another directory')
+            f'uses another directory{cannot_write}')
 
 
 def _registry_trouble(store):
     """Why the registry does not answer in time; '' if it does."""
-    _, trouble = asking.ask(store, lambda: store.lookup(_NOTHING), _REGISTRY)
+    _, trouble = asking.ask(store, lambda: store.lookup(_NOTHING), _limit())
     # Whoever it waits for ends with this process.
     store.hurry()
     return trouble
+
+
+def _limit():
+    """Seconds for the registry: more where this process gets a processor only
+    for a part of the time, for that says nothing of the registry.
+    """
+    try:
+        with open(_SCHEDULED, encoding='ascii') as text:
+            ran, waited = map(int, text.read().split()[:2])
+        return min(_REGISTRY * (1 + waited / ran), _LONGEST)
+    except (OSError, ValueError, ZeroDivisionError):
+        return _REGISTRY
 
 
 def _lines(found, trouble, is_well):
@@ -91,7 +113,7 @@ def _lines(found, trouble, is_well):
         yield '    What to do: see whether it runs and can be reached.'
     for each in found:
         for wrong in each.troubles:
-            note = '' if wrong.is_its_own else ' (of others)'
+            note = '' if wrong.is_its_own else ' (a restart mends nothing)'
             yield f'{_name(each.process)}{note}: {wrong.text}.'
             yield f'    What to do: {wrong.remedy}.'
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from zmq_threaded.registry import stamps
+from zmq_threaded.status import fact_files
 from zmq_threaded.status import processes
+from zmq_threaded.status import unwritten
 
-# What a process finds out about others: no reason to restart the process.
-OF_OTHERS = 'cannot_reach', 'unacknowledged', 'unanswered'
-# Documents, and seconds, by which one may be late. They come from the thread
-# of the registry, which waits for a registry that hangs.
-_DOCUMENTS, _SECONDS = 2, 5.0
+# What lies with others, or with the disk: no reason to restart the process.
+OF_OTHERS = ('cannot_reach', 'unacknowledged', 'unanswered', unwritten.KIND)
 _OUTBOX_SILENT = 10.0
 _SEE_IT = ('see at what its threads stand (a Guru Meditation Report, or '
            'py-spy dump --pid), and restart it if they do not go on')
@@ -91,7 +90,7 @@ def health(document: dict[str, Any], oldest: float) -> Health:
     :param document: its facts
     :param oldest: seconds for which a message may be unacknowledged
     """
-    age = stamps.age_of_text(document['stamp'])
+    age = document.get('silent', stamps.age_of_text(document['stamp']))
     troubles = [*_life(document, age), *_local(document),
                 *_unacknowledged(document, oldest),
                 *(Trouble(each['text'], each['remedy'],
@@ -109,8 +108,7 @@ def _life(document, age):
     elif state == processes.STOPPED:
         yield Trouble('It is stopped (SIGSTOP, or a debugger)',
                       f'let it go on: kill -CONT {process["pid"]}')
-    elif age is not None and age > (_DOCUMENTS * document['every']
-                                    + _SECONDS):
+    elif age is not None and age > fact_files.limit(document):
         said = ('in this boot' if math.isinf(age)
                 else f'for {age:.0f} s, and says something every '
                      f'{document["every"]:.0f} s else')

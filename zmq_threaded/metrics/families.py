@@ -107,7 +107,8 @@ def _gauge(name, meaning, choose, living, value) -> Family:
 
 
 def _age(document) -> float:
-    return stamps.age_of_text(document['stamp']) or 0.0
+    return document.get(
+        'silent', stamps.age_of_text(document['stamp'])) or 0.0
 
 
 def _findings(living: Documents) -> Family:

@@ -122,7 +122,7 @@ def put_together(place: str, local: list[dict[str, Any]],
                  everything: shared_facts.Everything) -> Cloud:
     """What is known, from the files of this node and from the registry.
 
-    :param local: documents
+    :param local: documents, as fact_files.read() has them
     """
     cloud = Cloud(place)
     expired = everything.expired
@@ -135,6 +135,9 @@ def put_together(place: str, local: list[dict[str, Any]],
             continue
         mine = known.get(document['id'])
         if mine is None or mine[0]['seq'] < document['seq']:
+            if mine is not None:
+                # The registry knows nothing of locks.
+                document['process']['lives'] = mine[0]['process'].get('lives')
             known[document['id']] = document, member in expired
     cloud.processes = [
         _process(document, is_expired, everything.now)
@@ -158,7 +161,9 @@ def _process(document: dict[str, Any], is_expired: bool,
 
 
 def _age(document: dict[str, Any], now: float | None) -> tuple[float, bool]:
-    age = stamps.age_of_text(document['stamp'])
+    age = document.get('silent')
+    if age is None:
+        age = stamps.age_of_text(document['stamp'])
     if age is not None and age != float('inf'):
         return age, True
     if now is not None and document['server_at'] is not None:

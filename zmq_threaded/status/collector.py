@@ -32,7 +32,7 @@ class Collector:
     :param snapshot: returns the counters and gauges of the driver
     :param listening: the services that listen; it changes
     :param presence: whether the receiver of the node is there
-    :param found: what is wrong
+    :ivar found: what is wrong
 
     Thread: registry.
     """
@@ -50,7 +50,7 @@ class Collector:
         self._pending = Pending(outbox)
         self._snapshot = snapshot
         self._listening, self._presence = listening, presence
-        self._found = found
+        self.found = found
         self._recent = recent.Recent()
         self._of_services: dict[bytes, recent.Recent] = {}
 
@@ -66,7 +66,7 @@ class Collector:
                 tuple(each.work.other_half() for each in list(
                     self._listening)),
                 frozenset((each.kind, each.subject)
-                          for each in self._found.all()))
+                          for each in self.found.all()))
 
     def collect(self) -> dict[str, Any]:
         """The document, but for what the publisher adds."""
@@ -87,7 +87,7 @@ class Collector:
             **self._pending.document(now),
             'stuck_after': self._settings.stuck_after,
             'receiver': self._receiver(bool(listening)),
-            'findings': [each.document(now) for each in self._found.all()]}
+            'findings': [each.document(now) for each in self.found.all()]}
 
     def _of_registry(self, now: float) -> dict[str, Any]:
         since, why = self._registry.trouble() or (now, '')
@@ -132,7 +132,8 @@ def publisher(settings: options.Settings, ipc_dir: str, store: stores.Store,
     collecting = Collector(settings, ipc_dir, counters, registry, *args)
     return publishers.Publisher(
         ipc_dir, settings.update, collecting.collect, collecting.state,
-        collecting.ask, store.tell, lambda: registry.trouble() is None)
+        collecting.ask, store.tell, lambda: registry.trouble() is None,
+        collecting.found)
 
 
 class Pending:

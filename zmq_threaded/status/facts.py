@@ -62,6 +62,13 @@ durations are seconds; a count is since the start of the process::
 
 A histogram is {counts, sum}: see status.histogram, whose BOUNDS are the upper
 bounds of the buckets. Zeros at the end of the counts are left out.
+
+Who reads the files of a node (`fact_files.read`) adds to a document::
+
+    silent      seconds since the process gave a sign of life: wrote its facts,
+                or tried to; as registry.stamps.age has it
+    process     lives: whether it does by its lock; null if that says nothing
+    findings    that its facts cannot be written
 """
 
 import json

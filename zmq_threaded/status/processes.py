@@ -47,10 +47,14 @@ def myself() -> dict[str, Any]:
 def state(process: dict[str, Any]) -> str:
     """What becomes of a process of this machine.
 
-    :param process: pid, pid_space and began, as its facts say it
-    :returns: RUNS, STOPPED, GONE, or UNKNOWN for a process of another machine
-        or container
+    :param process: pid, pid_space and began, as its facts say it; and lives,
+        as its lock does
+    :returns: RUNS, STOPPED, GONE, or UNKNOWN for a process of another
+        machine, or one of another container whose lock does not say that it
+        is gone
     """
+    if process.get('lives') is False:
+        return GONE
     if not process.get('began') or process.get('pid_space') != _pid_space():
         return UNKNOWN
     found, began = _stat(process['pid'])

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from zmq_threaded import backoff
+from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded.registry import stamps
 from zmq_threaded.status import fact_files
 from zmq_threaded.status import facts
+from zmq_threaded.status import findings
+from zmq_threaded.status import unwritten
 
 LOG = logs.get(__name__)
 
@@ -26,6 +29,8 @@ _ASK_BEFORE = 1.0
 # The registry that does not take the facts is left alone for so long; as
 # multiples of the time between two documents.
 _FIRST_WAIT, _LAST_WAIT = 1.0, 6.0
+# Seconds between two warnings of facts that cannot be published at all.
+_SELDOM = 600.0
 
 
 def interval(update: float) -> float:
@@ -47,6 +52,7 @@ class Publisher:
     :param tell: tells the registry the document, compressed; returns the
         time by the clock of its server, or None
     :param may_tell: whether the registry answers
+    :param found: the findings of this process, None if it has none
 
     Thread: registry; receiver for that of a receiver; any for close().
     """
@@ -56,7 +62,8 @@ class Publisher:
                  state: Callable[[], object] = lambda: None,
                  ask: Callable[[], object] = lambda: None,
                  tell: Callable[[bytes], float | None] = lambda packed: None,
-                 may_tell: Callable[[], bool] = lambda: True) -> None:
+                 may_tell: Callable[[], bool] = lambda: True,
+                 found: findings.Findings | None = None) -> None:
         self._ipc_dir = ipc_dir
         self._every = interval(update)
         self._collect, self._ask, self._state = collect, ask, state
@@ -64,9 +71,11 @@ class Publisher:
         self._tell, self._may_tell = tell, may_tell
         self._id = os.urandom(8).hex()
         self._file = fact_files.File(ipc_dir, f'{os.getpid()}-{self._id[:8]}')
+        self._unwritten = unwritten.Telling(self._file.folder, found)
         self._seq = 0
         self._due = self._next_sweep = time.monotonic() + _FIRST
         self._has_asked = self._is_closed = False
+        self._warnings = counters.Seldom(_SELDOM)
         # Of the server: its time, and when it told it.
         self._server: tuple[float, float] | None = None
         self._waits = backoff.Backoff(_FIRST_WAIT * self._every,
@@ -96,20 +105,37 @@ class Publisher:
 
     def _publish(self, now: float) -> None:
         try:
+            self._file.give_sign()
+        except OSError as error:
+            LOG.debug('Nobody sees by a lock whether this process lives: %s',
+                      error)
+        packed = self._packed(now)
+        if packed is not None:
+            self._write(packed)
+        if self._is_closed:
+            self._file.remove()     # closed meanwhile, by another thread
+        elif (packed is not None and self._may_tell()
+                and not self._waits.is_waiting(now)):
+            self._tell_registry(packed, now)
+
+    def _packed(self, now: float) -> bytes | None:
+        try:
             packed = facts.encode(self._document(now))
         except facts.Malformed as problem:
-            LOG.warning('The facts of this process are not published: %s',
-                        problem)
-            return
+            if self._warnings.allows():
+                LOG.warning('The facts of this process are not published: %s',
+                            problem)
+            return None
         self._seq += 1
+        return packed
+
+    def _write(self, packed: bytes) -> None:
         try:
             self._file.write(packed)
         except OSError as error:
-            LOG.debug('The facts of this process have no file: %s', error)
-        if self._is_closed:
-            self._file.remove()     # closed meanwhile, by another thread
-        elif self._may_tell() and not self._waits.is_waiting(now):
-            self._tell_registry(packed, now)
+            self._unwritten.failed(error)
+        else:
+            self._unwritten.succeeded()
 
     def _document(self, now: float) -> dict[str, Any]:
         server_at = None
