@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 
 from zmq_threaded import options
+from zmq_threaded.cli import libraries
 from zmq_threaded.cli import output
 from zmq_threaded.status import looking
 
@@ -18,6 +19,7 @@ def opened(settings: options.Settings) -> Iterator[looking.Look]:
 
     :raises: output.CannotAsk
     """
+    libraries.load(settings)
     try:
         look = looking.Look(settings, _REGISTRY)
     except options.InvalidOption as error:
