@@ -265,9 +265,6 @@ def test_all_stopped_and_started_again(engine, world, topic):
 def test_service_that_stopped_in_peace_is_gone_at_once(engine, world, topic):
     stays, goes = world.service(topic), world.service(topic)
     client = knowing(world, topic, stays.instance, goes.instance)
-    in_peace = engine.store(EXPIRE)
-    waiting.until(lambda: not in_peace.lost_its_records(), EXPIRE + LATE)
-    in_peace.close()
     goes.unregister(goes.instance)
     look(client, topic)
     assert client.cache.listed(topic) == (stays.instance,)

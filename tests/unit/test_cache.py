@@ -25,7 +25,7 @@ def _instances(count, **kwargs):
 
 def _cache(instances, topic=TOPIC):
     known = cache.Cache(30, lambda key: None)
-    known.absorb(known.entry(topic.key), instances, lambda: False)
+    known.absorb(known.entry(topic.key), instances, lambda missing: ())
     return known
 
 
@@ -95,7 +95,7 @@ def test_thousands_that_are_unreachable_cost_no_list_each(monkeypatch):
     known = _cache(_instances(5000))
     for number in range(200):      # other topics
         known.absorb(known.entry(f'other {number}'), _instances(10),
-                     lambda: False)
+                     lambda missing: ())
     made.clear()
     count = 0
     while (instance := known.choose(TOPIC)) is not None:
@@ -110,8 +110,19 @@ def test_a_new_list_and_new_pauses_at_the_same_time():
     more = _instances(20)
     entry = known.entry(TOPIC.key)
     known.unreachable(more[3], 'why')
-    known.absorb(entry, more, lambda: False)
+    known.absorb(entry, more, lambda missing: ())
     assert len(known.live(TOPIC)) == 19
+
+
+def test_who_left_is_dropped_and_who_may_be_lost_stays():
+    left, lost, expired, dead = instances = _instances(4)
+    known = _cache(instances)
+    known.avoid(dead, why='refused')
+    known.absorb(known.entry(TOPIC.key), (),
+                 lambda missing: tuple(each for each in missing
+                                       if each == lost),
+                 frozenset({expired.id, dead.id}))
+    assert known.listed(TOPIC) == (lost, expired)
 
 
 # Explanations

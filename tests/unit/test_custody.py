@@ -294,7 +294,7 @@ class Known(Directory):
         super().__init__()
         self._view = cache.Cache(30, lambda key: None)
         self._view.absorb(self._view.entry(TOPIC.key), tuple(found),
-                          lambda: False)
+                          lambda missing: ())
 
     def __getattribute__(self, name):
         if name in ('listed', 'live', 'choose', 'unreachable'):

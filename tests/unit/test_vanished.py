@@ -32,7 +32,8 @@ def known(clock):
     made = cache.Cache(30.0, lambda key: None)
 
     def found(*instances, doubtful=False):
-        made.absorb(made.entry(TOPIC.key), instances, lambda: doubtful)
+        made.absorb(made.entry(TOPIC.key), instances,
+                    lambda missing: missing if doubtful else ())
     made.found = found
     return made
 

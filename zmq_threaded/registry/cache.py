@@ -225,12 +225,13 @@ class Cache:
         del self._entries[entry.key]
 
     def absorb(self, entry: cached.Entry, found: Instances,
-               is_doubtful: Callable[[], bool],
+               doubted: Callable[[Instances], Instances],
                expired: frozenset[bytes] = frozenset()) -> None:
         """Take over what the registry says; for the registry thread.
 
-        :param is_doubtful: called when somebody is missing who was listed;
-            whether that says nothing, for the registry lost its records
+        :param doubted: called with those who are missing and were listed, if
+            there are any; those of them of whom that says nothing, for the
+            registry may have lost their records
         :param expired: ids of those who are missing, but did not take
             themselves off the list
         """
@@ -241,12 +242,10 @@ class Cache:
             found = self._without_refused(entry, found)
         missing = self._missing(entry, found)
         self._vanished.note(entry.key, missing, found)
-        if missing and not is_doubtful():
-            missing = [each for each in missing if each.id in expired
-                       and self._may_live(each)]
-            if len(missing) == 1 and found and not self._lives(missing[0],
-                                                               entry):
-                missing = []    # one that dies beside others
+        if missing:
+            kept = doubted(missing)
+            missing = kept + self._unrenewed(entry, found, expired.difference(
+                each.id for each in kept), missing)
         with self._lock:
             entry.listed = found + self._still_listed(entry, missing)
             entry.choose_anew(self._avoided)
@@ -262,13 +261,24 @@ class Cache:
         return tuple(each for each in found if each.id not in refused)
 
     @staticmethod
-    def _missing(entry: cached.Entry,
-                 found: Instances) -> list[record.Instance]:
+    def _missing(entry: cached.Entry, found: Instances) -> Instances:
         if not entry.listed:
-            return []
+            return ()
         there = {instance.id for instance in found}
-        return [instance for instance in entry.listed
-                if instance.id not in there]
+        return tuple(instance for instance in entry.listed
+                     if instance.id not in there)
+
+    def _unrenewed(self, entry: cached.Entry, found: Instances,
+                   expired: frozenset[bytes],
+                   missing: Instances) -> Instances:
+        """Those of the missing whose records have expired and who may live
+        all the same.
+        """
+        alive = tuple(each for each in missing if each.id in expired
+                      and self._may_live(each))
+        if len(alive) == 1 and found and not self._lives(alive[0], entry):
+            return ()       # one that dies beside others
+        return alive
 
     def _may_live(self, instance: record.Instance) -> bool:
         """An instance whose record has expired may live all the same: the
@@ -287,7 +297,7 @@ class Cache:
                 or time.monotonic() - reached < self._expire / 2)
 
     def _still_listed(self, entry: cached.Entry,
-                      missing: list[record.Instance]) -> Instances:
+                      missing: Instances) -> Instances:
         now = time.monotonic()
         entry.doubted = {
             instance.id: entry.doubted.get(instance.id, now + self._expire)

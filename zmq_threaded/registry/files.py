@@ -19,6 +19,7 @@ from tooz import coordination
 from tooz import utils as tooz_utils
 
 from zmq_threaded.registry import ages
+from zmq_threaded.registry import epochs
 from zmq_threaded.registry import folders
 from zmq_threaded.registry import held
 from zmq_threaded.registry import record
@@ -49,6 +50,7 @@ class Driver:
         self._ages = ages.Ages(expire)
         self._held = held.Held(folder.groups)
         self._lost_until = 0.0
+        self._epoch = os.urandom(8)
 
     def start(self) -> None:
         """Make the folders, and hold them."""
@@ -68,21 +70,28 @@ class Driver:
         return all(os.path.lexists(self._path(group, self._name))
                    for group in self._joined)
 
-    def was_emptied(self, group: bytes) -> bool:
-        """Whether somebody removed records of others: the registry was made
-        anew less than the life of a record ago, or the group is there without
-        a record. (Whoever leaves a group as the last removes the group.)
+    def loss(self, group: bytes) -> epochs.Loss | None:
+        """Which records of others somebody removed: the group is there
+        without a record, or the registry was made anew less than the life of
+        a record ago. (Whoever leaves a group as the last removes the group.)
+        """
+        self._notice_loss()
+        with contextlib.suppress(OSError):
+            if not any(name.endswith(record_files.SUFFIX)
+                       for name in os.listdir(self._path(group))):
+                return epochs.Loss()
+        if time.monotonic() < self._lost_until:
+            return epochs.Loss(frozenset({self._epoch}))
+        return None
+
+    def _notice_loss(self) -> None:
+        """Each process sees it by itself. So the epoch is that of this
+        process, and what it reads gets it.
         """
         if not self._held.is_in_place():
             self._held.hold()
             self._lost_until = time.monotonic() + self._expire
-        if time.monotonic() < self._lost_until:
-            return True
-        try:
-            return not any(name.endswith(record_files.SUFFIX)
-                           for name in os.listdir(self._path(group)))
-        except OSError:
-            return False
+            self._epoch = os.urandom(8)
 
     # As tooz names them, and with what tooz returns and raises
 
@@ -115,8 +124,14 @@ class Driver:
         return _done(record_files.remove_empty_group, self._path(group))
 
     def get_members_with_capabilities(self, group: bytes) -> '_Done':
-        """The young records of a group, by member."""
-        return _Done(self._read(group))
+        """The young records of a group, by member, with the epoch."""
+        # First: what is read from a folder that comes later is doubted.
+        self._notice_loss()
+        found = self._read(group)
+        for each in found.values():
+            if isinstance(each, dict):
+                each[record.EPOCH] = self._epoch
+        return _Done(found)
 
     def get_member_capabilities(self, group: bytes,
                                 member_id: bytes) -> '_Done':

@@ -197,14 +197,16 @@ class LookUps:
         if time.monotonic() - began > self._expire / 3:
             self.doubt()        # nobody else could renew a record either
         self._cache.absorb(entry, found,
-                           lambda: self._is_doubtful(entry.key),
+                           lambda missing: self._doubted(entry.key, missing),
                            self._store.expired)
 
-    def _is_doubtful(self, key: str) -> bool:
-        return (time.monotonic() < max(
-                    self._doubted_until,
-                    self._operations.failed_at + self._expire)
-                or self._store.lost_its_records(key))
+    def _doubted(self, key: str, missing: caches.Instances
+                 ) -> caches.Instances:
+        if time.monotonic() < max(self._doubted_until,
+                                  self._operations.failed_at + self._expire):
+            return missing
+        loss = self._store.loss(key)
+        return tuple(filter(loss.concerns, missing)) if loss else ()
 
     def _forget(self, entry: cached.Entry) -> None:
         """Not while the registry is down: it could not be found again."""

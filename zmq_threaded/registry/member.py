@@ -3,13 +3,13 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from tooz import coordination
 
 from zmq_threaded import logs
+from zmq_threaded.registry import epochs
 from zmq_threaded.registry import record
 from zmq_threaded.registry import session as sessions
 from zmq_threaded.registry import shared_facts
@@ -20,10 +20,6 @@ LOG = logs.get(__name__)
 _JOIN_TRIES = 5
 # Seconds. The time-outs that the engine's client has come on top.
 _OPERATION_TIMEOUT = 5.0
-# A group that is always there, but in an engine that has lost its records.
-# Whoever finds it missing is a member of it for a while. No topic has a key
-# like this.
-_MARK = 'zmq_threaded'
 # How often facts are told between two looks for members who are dead.
 _WATCH_EVERY = 20
 
@@ -50,7 +46,8 @@ class Member:
         self._there: dict[str, Any] = {}
         self._lost: set[str] = set()
         self._changed: set[str] = set()
-        self._marked_until = 0.0
+        self._mark = epochs.Mark(engine.expire, self._wait)
+        self._has_looked = False
         self._facts_told = 0
 
     def lookup(self, key: str) -> tuple[dict[Any, Any], frozenset[Any]]:
@@ -90,19 +87,15 @@ class Member:
         session = self._session
         return session is None or session.coordinator.is_intact()
 
-    def lost_its_records(self, key: str | None = None) -> bool:
-        """Whether the engine came back without its records, not long ago; or
-        somebody removed those of this key.
+    def loss(self, key: str) -> epochs.Loss | None:
+        """Which records the engine has lost, not long ago: all of them, or
+        those of this key, which somebody removed.
         """
         with self._use_session() as session:
-            if not self._engine.forgets:
-                return key is not None and session.coordinator.was_emptied(
-                    key.encode())
-            try:
-                return bool(self._wait(session.coordinator.get_members(
-                    _MARK.encode())))
-            except coordination.GroupNotCreated:
-                return True
+            if self._engine.forgets:
+                return self._mark.loss(session)
+            lost: epochs.Loss | None = session.coordinator.loss(key.encode())
+            return lost
 
     def settle(self, wanted: dict[str, Any], verify: bool = False) -> bool:
         """Make the engine hold these records and no others of ours.
@@ -118,6 +111,7 @@ class Member:
             if not self._engine.keeps_sessions:
                 # First: a life that is over takes no new records.
                 session.coordinator.heartbeat()
+            self._has_looked = False
             for key in self._there.keys() - wanted.keys():
                 self._leave(session, key)
             lost = sum(self._settle_one(session, key, one, verify)
@@ -127,7 +121,7 @@ class Member:
                             'of this process; they were put back',
                             self._engine.place, lost, len(wanted))
             self._announce(session)
-            self._tend_mark(session, bool(wanted))
+            self._mark.tend(session, bool(wanted))
             session.reader.tend(session.coordinator)
         return True
 
@@ -244,9 +238,11 @@ class Member:
             self._look_for_mark(session)
             session.reader.watch(session.coordinator, group)
         self._there[key] = None     # unknown, until it is done
+        stored = ({**wanted, record.EPOCH: self._mark.epoch}
+                  if self._mark.epoch else wanted)
         for _ in range(_JOIN_TRIES):
             try:
-                self._join(session, group, wanted)
+                self._join(session, group, stored)
             except coordination.GroupNotCreated:
                 self._create(session, group)
             else:
@@ -256,56 +252,49 @@ class Member:
         raise coordination.GroupNotCreated(group)
 
     def _join(self, session: sessions.Session, group: bytes,
-              wanted: Any) -> None:
+              stored: Any) -> None:
         coordinator = session.coordinator
         try:
-            self._wait(coordinator.join_group(group, wanted))
+            self._wait(coordinator.join_group(group, stored))
         except coordination.MemberAlreadyExist:
             # Never by leaving it first: others would look in between.
-            self._wait(coordinator.update_capabilities(group, wanted))
+            self._wait(coordinator.update_capabilities(group, stored))
 
-    def _create(self, session: sessions.Session, group: bytes) -> bool:
-        """:returns: whether it was not there"""
-        try:
+    def _create(self, session: sessions.Session, group: bytes) -> None:
+        with contextlib.suppress(coordination.GroupAlreadyExist):
             self._wait(session.coordinator.create_group(group))
-        except coordination.GroupAlreadyExist:
-            return False
-        return True
 
     def _leave(self, session: sessions.Session, key: str) -> None:
         group, coordinator = key.encode(), session.coordinator
         with contextlib.suppress(coordination.MemberNotJoined,
                                  coordination.GroupNotCreated):
             self._wait(coordinator.leave_group(group))
-        if key != _MARK:
-            self._changed.add(key)
-            with contextlib.suppress(coordination.GroupNotEmpty,
-                                     coordination.GroupNotCreated):
-                self._wait(coordinator.delete_group(group))
+        self._changed.add(key)
+        with contextlib.suppress(coordination.GroupNotEmpty,
+                                 coordination.GroupNotCreated):
+            self._wait(coordinator.delete_group(group))
         self._there.pop(key, None)
 
     def _stored(self, session: sessions.Session, key: str) -> Any:
-        """Our record as the engine has it, or None."""
+        """Our record as the engine has it, but for its epoch; or None."""
         try:
             raw = session.reader.own(session.coordinator, key.encode(),
                                      session.member_id)
-            return record.unpack(raw) if isinstance(raw, bytes) else raw
+            stored = record.unpack(raw) if isinstance(raw, bytes) else raw
+            if isinstance(stored, dict):
+                stored.pop(record.EPOCH, None)
+            return stored
         except (coordination.MemberNotJoined, coordination.GroupNotCreated,
                 record.Malformed):
             return None
 
     def _look_for_mark(self, session: sessions.Session) -> None:
-        if self._engine.forgets and self._create(session, _MARK.encode()):
-            with contextlib.suppress(coordination.MemberAlreadyExist):
-                self._wait(session.coordinator.join_group(_MARK.encode(),
-                                                          {}))
-            self._marked_until = time.monotonic() + self._engine.expire
-
-    def _tend_mark(self, session: sessions.Session, stays: bool) -> None:
-        if self._marked_until and not (
-                stays and time.monotonic() < self._marked_until):
-            self._marked_until = 0.0
-            self._leave(session, _MARK)
+        """Once for all that is settled: an epoch that was over when a record
+        was put there does no harm.
+        """
+        if self._engine.forgets and not self._has_looked:
+            self._mark.look(session)
+            self._has_looked = True
 
     def _wait(self, result: Any) -> Any:
         if self._is_abandoned:

@@ -18,6 +18,9 @@ from zmq_threaded import texts
 
 # Bytes of a record, and of the file of one.
 LONGEST = 1 << 18
+# Of a record, and of the mark of a registry: see epochs.py.
+EPOCH = 'epoch'
+_LONGEST_EPOCH = 16
 _MOST_INSTANCES, _MOST_ENDPOINTS, _LONGEST_TEXT = 1000, 16, 4096
 _LONGEST_ENDPOINT = 300
 # Bytes of the path of a Unix socket.
@@ -42,6 +45,9 @@ class Instance:
         with one connection
     :ivar limit: bytes that a message to it may have, 0 if it does not say
     :ivar key: public key (Z85 text) of its TCP port, b'' for an open one
+    :ivar epoch: of the registry when the record was put there, b'' if the
+        record does not say; see epochs.py. Two instances with different
+        epochs may be equal.
 
     Thread: any.
     """
@@ -56,6 +62,7 @@ class Instance:
     sparing: bool = False
     limit: int = 0
     key: bytes = b''
+    epoch: bytes = dataclasses.field(default=b'', compare=False)
 
     def __str__(self) -> str:
         # For the log: whoever may write to the registry wrote these.
@@ -118,14 +125,22 @@ def sift(record: Any) -> tuple[list[Instance], list[Malformed]]:
         raise Malformed('it is no record of ours')
     if len(listed) > _MOST_INSTANCES:
         raise Malformed(f'it has {len(listed)} instances')
+    began = epoch(record)
     good: list[Instance] = []
     bad: list[Malformed] = []
     for fields in listed:
         try:
-            good.append(_instance(fields))
+            good.append(_instance(fields, began))
         except Malformed as problem:
             bad.append(problem)
     return good, bad
+
+
+def epoch(record: Any) -> bytes:
+    """That which an unpacked record has, b'' for none."""
+    told = record.get(EPOCH) if isinstance(record, dict) else None
+    return (told if isinstance(told, bytes) and len(told) <= _LONGEST_EPOCH
+            else b'')
 
 
 def _fields(instance: Instance) -> dict[str, Any]:
@@ -138,7 +153,7 @@ def _fields(instance: Instance) -> dict[str, Any]:
             **{name: value for name, value in optional.items() if value}}
 
 
-def _instance(fields: Any) -> Instance:
+def _instance(fields: Any, began: bytes) -> Instance:
     if not isinstance(fields, dict):
         raise Malformed('an instance has no fields')
     number = fields.get('id')
@@ -148,7 +163,7 @@ def _instance(fields: Any) -> Instance:
                     _text(fields, 'pool'), bool(fields.get('receiver')),
                     fields.get('replies') == 2, _text(fields, 'host'),
                     _text(fields, 'server'), bool(fields.get('sparing')),
-                    _limit(fields.get('limit')), _key(fields))
+                    _limit(fields.get('limit')), _key(fields), began)
 
 
 def _key(fields: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from zmq_threaded import counters
 from zmq_threaded import logs
 from zmq_threaded import threads
 from zmq_threaded.registry import complaints
+from zmq_threaded.registry import epochs
 from zmq_threaded.registry import member
 from zmq_threaded.registry import patience
 from zmq_threaded.registry import record
@@ -94,12 +95,15 @@ class Store:
                 str(bad[0]))
         return good
 
-    def lost_its_records(self, key: str | None = None) -> bool:
-        """Whether the engine has come back without its records, less than
-        about the life of a record ago, or somebody has removed the records
-        of this key: then a missing record says nothing yet.
+    def loss(self, key: str) -> epochs.Loss | None:
+        """Which records the engine has lost, less than about the life of a
+        record ago: it came back without them, or somebody has removed those
+        of this key. That such a record is missing says nothing yet.
+
+        :returns: None if nothing is known to be lost
         """
-        return bool(self._run(member.Member.lost_its_records, key))
+        lost: epochs.Loss | None = self._run(member.Member.loss, key)
+        return lost
 
     def is_intact(self) -> bool:
         """Whether nothing that was registered here is known to be lost;
