@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import chaos_cloud
 from tests.support import crowd
+from tests.support import leaks
 from tests.support import processes
 from tests.support import waiting
 from zmq_threaded import errors
@@ -135,7 +136,7 @@ def _dies_while_it_calls(node):
 
 
 def _descriptors(process):
-    return len(os.listdir(f'/proc/{process.pid}/fd'))
+    return leaks.descriptors_of(process.pid)
 
 
 def test_a_client_that_is_killed_leaves_nothing_in_its_server(reached):

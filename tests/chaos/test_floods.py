@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests.support import leaks
 from tests.support import ports
 from tests.support import processes
 from tests.support import raw_peer
@@ -219,14 +220,14 @@ def test_identities(target):
 
 
 def test_connections(target):
-    before = len(os.listdir(f'/proc/{target.pid}/fd'))
+    before = leaks.descriptors_of(target.pid)
     with target.measured():
         for _ in range(10):
             with contextlib.ExitStack() as stack:
                 for _ in range(300):
                     stack.enter_context(target.peer())
-    waiting.until(lambda: len(os.listdir(f'/proc/{target.pid}/fd'))
-                  <= before + 3, 20, 'descriptors back')
+    waiting.until(lambda: leaks.descriptors_of(target.pid) <= before + 3, 20,
+                  'descriptors back')
 
 
 def test_all_descriptors(target):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.chaos import test_malformed as malformed
 from tests.support import ids
+from tests.support import leaks
 from tests.support import waiting
 from zmq_threaded import errors
 from zmq_threaded import wire
@@ -206,8 +207,7 @@ def _memory(pid):
         return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
-def _descriptors(pid):
-    return len(os.listdir(f'/proc/{pid}/fd'))
+_descriptors = leaks.descriptors_of
 
 
 def test_a_paused_service_holds_up_nobody_and_memory_is_bounded(

@@ -90,23 +90,29 @@ def seconds_until_found(send, start):
     return took
 
 
-def judge(took):
-    assert statistics.median(took) <= 0.3 and max(took) <= 1, took
+def judge(send, start):
+    # A busy machine may be slow once. Who waits for the next look-up that
+    # nobody asks for is slow each time.
+    found = []
+    for _ in range(3):
+        took = seconds_until_found(send, start)
+        found.append((statistics.median(took), max(took)))
+        if found[-1][0] <= 0.3 and found[-1][1] <= 1:
+            return
+    raise AssertionError(f'(median, longest) in seconds: {found}')
 
 
 def test_a_cast_that_waits(cloud):
     client, transport = cloud.client(), cloud.transport()
-    judge(seconds_until_found(
-        lambda: client.cast({}, 'note', value=1),
-        lambda clock: cloud.server(endpoint=clock, transport=transport)))
+    judge(lambda: client.cast({}, 'note', value=1),
+          lambda clock: cloud.server(endpoint=clock, transport=transport))
 
 
 def test_a_notification_that_waits(cloud):
     notifier, transport = cloud.notifier(), cloud.notification_transport()
-    judge(seconds_until_found(
-        lambda: notifier.info({}, 'event', {}),
-        lambda clock: cloud.listener(endpoint=_Listener(clock),
-                                     transport=transport)))
+    judge(lambda: notifier.info({}, 'event', {}),
+          lambda clock: cloud.listener(endpoint=_Listener(clock),
+                                       transport=transport))
 
 
 class _Listener:
@@ -131,9 +137,8 @@ def test_a_call_that_waits(cloud):
                                                           'topic')), 1)
         threads.append(threading.Thread(target=wait))
         threads[-1].start()
-    judge(seconds_until_found(
-        call, lambda clock: cloud.server(endpoint=clock,
-                                         transport=transport)))
+    judge(call, lambda clock: cloud.server(endpoint=clock,
+                                           transport=transport))
     for each in threads:
         each.join(10)
     assert not raised

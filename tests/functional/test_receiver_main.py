@@ -20,6 +20,7 @@ from concurrent import futures
 import oslo_messaging
 import pytest
 
+from tests.support import leaks
 from tests.support import ports
 from tests.support import processes
 from tests.support import rpc
@@ -495,8 +496,7 @@ def _rotated(receiver, path, number):
     waiting.until(lambda: os.path.exists(path), 10)
 
 
-def _descriptors(pid):
-    return len(os.listdir(f'/proc/{pid}/fd'))
+_descriptors = leaks.descriptors_of
 
 
 def test_hup_reads_debug_again(node):

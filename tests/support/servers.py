@@ -367,9 +367,9 @@ def parallel(names):
 
 
 @contextlib.contextmanager
-def no_client_left(seconds=15):
+def no_client_left(seconds=45):
     """Fail if a thread or a descriptor is left; the servers may have been
-    started anew.
+    started anew. kazoo may take more than ten seconds to end.
     """
     gc.collect()
     threads, descriptors = leaks.threads(), _descriptors()

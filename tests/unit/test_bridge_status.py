@@ -28,6 +28,7 @@ def process(sends, *services, sent=(), age=0.0, left_out=()):
         {'kind': 'runtime', 'id': str(next(IDS)), 'every': 10.0,
          'process': {'bridge': sends, 'name': 'nova', 'pid': 7,
                      'host': 'node-1', 'machine': 'node-1'},
+         'registry': {'answers': True, 'failing': 0.0, 'why': ''},
          'services': list(services), 'left_out': dict(left_out),
          'sent': [{'exchange': 'ex', 'topic': each} for each in sent]},
         age, True, processes.RUNS)
