@@ -3,8 +3,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 import tempfile
 
 import pytest
@@ -13,6 +11,7 @@ from tests.support import cli
 from tests.support import processes
 from tests.support import rpc
 from tests.support import servers
+from tests.support import small_disk
 from tests.support import waiting
 from zmq_threaded.cli import health as health_verb
 from zmq_threaded.health import of_node
@@ -113,10 +112,7 @@ def containers_process(node, server):
 def test_a_full_disk_is_no_hang():
     directory = tempfile.mkdtemp(prefix='zt-', dir='/tmp')
     try:
-        done = subprocess.run(
-            ['unshare', '-m', sys.executable, '-m',
-             'tests.support.full_facts_main', directory], text=True,
-            capture_output=True, timeout=200, env=processes.ENVIRONMENT)
+        done = small_disk.run('full_facts_main', directory, seconds=200)
     finally:
         os.rmdir(directory)
     assert done.stdout.strip() == 'well', done.stderr

@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,6 +16,7 @@ import pytest
 from tests.support import journaled
 from tests.support import processes
 from tests.support import rpc
+from tests.support import small_disk
 from tests.support import waiting
 from zmq_threaded.journal import place
 from zmq_threaded.journal import survey
@@ -378,10 +377,7 @@ def test_a_full_disk_fails_the_cast_by_name(ipc_dir):
     """As root, with a small file system in a mount namespace of its own."""
     if os.geteuid():
         pytest.skip('only root may mount')
-    done = subprocess.run(
-        ['unshare', '--mount', sys.executable, '-m',
-         'tests.support.full_journal_main', ipc_dir], text=True,
-        capture_output=True, timeout=60, env=processes.ENVIRONMENT)
+    done = small_disk.run('full_journal_main', ipc_dir, seconds=60)
     assert done.returncode == 0, done.stderr
     assert 'No space left' in done.stdout or 'is full' in done.stdout
     assert ipc_dir in done.stdout
@@ -411,8 +407,5 @@ def test_a_disk_that_journals_have_filled_can_be_emptied(ipc_dir, way):
     """As root, with a small file system in a mount namespace of its own."""
     if os.geteuid():
         pytest.skip('only root may mount')
-    done = subprocess.run(
-        ['unshare', '--mount', sys.executable, '-m',
-         'tests.support.emptied_journal_main', ipc_dir, way], text=True,
-        capture_output=True, timeout=120, env=processes.ENVIRONMENT)
+    done = small_disk.run('emptied_journal_main', ipc_dir, way, seconds=120)
     assert done.returncode == 0, done.stdout + done.stderr

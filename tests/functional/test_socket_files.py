@@ -6,8 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +16,7 @@ import zmq
 from tests.support import leaks
 from tests.support import ports
 from tests.support import rpc
+from tests.support import small_disk
 from tests.support import waiting
 from zmq_threaded import endpoints
 from zmq_threaded import logs
@@ -302,11 +301,7 @@ def test_who_starts_on_a_full_disk_is_reachable_when_there_is_room():
     """In a mount namespace of its own, with a disk that has no inode left."""
     directory = tempfile.mkdtemp(prefix='zt-', dir='/tmp')
     try:
-        done = subprocess.run(
-            ['unshare', '-m', sys.executable, '-m',
-             'tests.support.full_disk_main', directory], text=True,
-            capture_output=True, timeout=100,
-            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
+        done = small_disk.run('full_disk_main', directory, seconds=100)
     finally:
         os.rmdir(directory)
     assert done.stdout.strip() == 'well', done.stderr

@@ -6,6 +6,7 @@ Arguments: a directory, below which a small file system is mounted: so run
 this in a mount namespace of its own; and 'drain' or 'drop'.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ native_threads.use_native_threads()
 import oslo_messaging  # noqa: E402
 
 from tests.support import rpc  # noqa: E402
+from tests.support import small_disk  # noqa: E402
 from tests.support import waiting  # noqa: E402
 from zmq_threaded.journal import survey  # noqa: E402
 
@@ -24,18 +26,18 @@ from zmq_threaded.journal import survey  # noqa: E402
 def main(directory, way):
     journals = os.path.join(directory, 'small')
     os.mkdir(journals)
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=6m', 'tmpfs',
-                    journals], check=True)
+    small_disk.mount(journals, 'size=6m')
     with rpc.Node(directory) as node:
         node.query = {'rpc_zmq_custody': 'process',
                       'rpc_zmq_custody_dir': journals}
         client = node.client()
-        count = cast_until_it_fails(client)
-        print(count, 'casts')
+        count, why = small_disk.cast_until_it_fails(
+            client, itertools.repeat('x' * 5000, 10_000))
+        print(count, 'casts', why)
         assert count > 50
         # And all the rest of the disk
         filled = os.path.join(journals, 'fill')
-        fill(filled)
+        small_disk.fill(filled)
         if way == 'drain':
             server = node.server()
             waiting.until(lambda: len(server.endpoint.seen) == count, 30)
@@ -56,25 +58,6 @@ def is_taken(client):
     except oslo_messaging.MessageDeliveryFailure:
         return False
     return True
-
-
-def cast_until_it_fails(client):
-    for number in range(10_000):
-        try:
-            client.cast({}, 'note', value='x' * 5000)
-        except oslo_messaging.MessageDeliveryFailure as error:
-            print(error)
-            return number
-    raise AssertionError('there was room for all')
-
-
-def fill(path):
-    with open(path, 'wb', buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(512))
-        except OSError:
-            pass
 
 
 main(*sys.argv[1:])

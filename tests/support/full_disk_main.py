@@ -7,7 +7,6 @@ a mount namespace of its own.
 
 import contextlib
 import os
-import subprocess
 import sys
 
 import native_threads
@@ -15,6 +14,7 @@ import native_threads
 native_threads.use_native_threads()
 
 from tests.support import rpc  # noqa: E402
+from tests.support import small_disk  # noqa: E402
 from tests.support import waiting  # noqa: E402
 
 
@@ -30,8 +30,7 @@ def fill(directory):
 
 
 def main(directory):
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'nr_inodes=60', 'tmpfs',
-                    directory], check=True)
+    small_disk.mount(directory, 'nr_inodes=60')
     with rpc.Node(directory) as node:
         node.server(server='first')
         paths = fill(directory)

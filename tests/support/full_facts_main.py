@@ -5,10 +5,8 @@ Argument: a directory, on which a small file system is mounted: so run this in
 a mount namespace of its own.
 """
 
-import contextlib
 import logging
 import os
-import subprocess
 import sys
 
 import native_threads
@@ -17,6 +15,7 @@ native_threads.use_native_threads()
 
 from tests.support import cli  # noqa: E402
 from tests.support import rpc  # noqa: E402
+from tests.support import small_disk  # noqa: E402
 from tests.support import waiting  # noqa: E402
 
 LINES = []
@@ -27,19 +26,12 @@ class Keeping(logging.Handler):
         LINES.append(record.getMessage())
 
 
-def fill(path):
-    with open(path, 'wb', buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-
-
 def health(node):
     return cli.ask('health', '--transport-url', node.url())
 
 
 def main(directory):
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs',
-                    directory], check=True)
+    small_disk.mount(directory, 'size=400k')
     logging.getLogger('zmq_threaded').addHandler(Keeping())
     with rpc.Node(directory) as node:
         # The records of the registry are files too, and outlive the test.
@@ -47,7 +39,7 @@ def main(directory):
         node.server()
         waiting.until(lambda: health(node)[0] == 0, 20)
         full = os.path.join(directory, 'full')
-        fill(full)
+        small_disk.fill(full)
         text = waiting.until(lambda: found(node), 60, lambda: health(node))
         assert 'No space left' in text and 'make room in' in text, text
         assert 'stands still' not in text, text

@@ -68,8 +68,7 @@ class Database:
 
     def __init__(self, path: str, is_new: bool = False) -> None:
         self._path = path
-        # Nobody is waited for within a step, for which forks wait.
-        self.connection = guard.connect(path, 0.0)
+        self.connection = guard.connect(path)
         self.execute = self.connection.execute
         self._inode = _inode(path)
         try:
@@ -115,8 +114,9 @@ class Database:
         self.step(lambda: self._transact(write))
 
     def _reserve(self):
-        status = os.stat(self._path)
-        reserve.make(self._path, status.st_mode & 0o777, status.st_gid)
+        if not reserve.is_there(self._path):
+            status = os.stat(self._path)
+            reserve.make(self._path, status.st_mode & 0o777, status.st_gid)
 
     def remove(self, write: Callable[[], Any]) -> None:
         """Write what makes it shorter, on a full disk too: all of it, or
@@ -162,7 +162,7 @@ class Database:
         up for the reserve if that was given up.
         """
         with guard.steps, contextlib.suppress(sqlite3.Error, OSError):
-            has_reserve = os.path.lexists(reserve.path_of(self._path))
+            has_reserve = reserve.is_there(self._path)
             unused = self.execute('PRAGMA freelist_count').fetchone()[0]
             pages = self.execute('PRAGMA page_count').fetchone()[0]
             if unused > (max(_UNUSED, pages / 4) if has_reserve else 0):

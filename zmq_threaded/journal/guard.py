@@ -24,15 +24,15 @@ _open: dict[int, tuple[sqlite3.Connection, str]] = {}
 _inherited: set[str] = set()
 
 
-def connect(path: str, timeout: float) -> sqlite3.Connection:
-    """Open a database that exists, for reading and writing.
+def connect(path: str) -> sqlite3.Connection:
+    """Open a database that exists, for reading and writing. No step waits for
+    another process that is at it: forks would wait for the step.
 
-    :param timeout: seconds for which another process may be at it
     :raises: sqlite3.Error
     """
     with steps:
         connection = sqlite3.connect(
-            f'file:{parse.quote(path)}?mode=rw', uri=True, timeout=timeout,
+            f'file:{parse.quote(path)}?mode=rw', uri=True, timeout=0.0,
             isolation_level=None, check_same_thread=False)
         _open[id(connection)] = connection, path
         return connection

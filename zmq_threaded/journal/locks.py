@@ -92,11 +92,22 @@ def owner(path: str) -> int | None:
             return os.getpid()
         fd = os.open(path, _OPEN)
         try:
-            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(
-                fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
+            found = first_from(fd, 0)
         finally:
             os.close(fd)
-    return None if kind == fcntl.F_UNLCK else max(pid, UNNAMED)
+    return None if found is None else max(found[1], UNNAMED)
+
+
+def first_from(fd: int, start: int) -> tuple[int, int] | None:
+    """The first lock of another process that covers a byte from there on:
+    (byte, process id as fcntl says it), None if there is none.
+
+    :raises: OSError
+    """
+    kind, _, byte, _, pid = _FLOCK.unpack(fcntl.fcntl(
+        fd, fcntl.F_GETLK,
+        _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 0, 0)))
+    return None if kind == fcntl.F_UNLCK else (byte, pid)
 
 
 def open_up(file: str | int, mode: int, gid: int) -> None:

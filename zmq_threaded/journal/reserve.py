@@ -13,6 +13,7 @@ import os
 # More than the WAL and the next step take.
 SIZE = 1 << 21
 _SUFFIX = '-reserve'
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FULL = errno.ENOSPC, errno.EDQUOT
 
 
@@ -21,16 +22,17 @@ def path_of(journal: str) -> str:
     return journal + _SUFFIX
 
 
+def is_there(journal: str) -> bool:
+    """Whether a journal has a reserve."""
+    return os.path.lexists(path_of(journal))
+
+
 def make(journal: str, mode: int, gid: int) -> None:
-    """Reserve the bytes, unless that is done.
+    """Reserve the bytes of a journal that has no reserve.
 
     :raises: OSError if the disk has no room for them
     """
-    path = path_of(journal)
-    if os.path.lexists(path):
-        return
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                 0o600)
+    fd = os.open(path_of(journal), _NEW, 0o600)
     try:
         with contextlib.suppress(OSError):      # a group that is none of ours
             os.fchown(fd, -1, gid)

@@ -17,7 +17,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import struct
 import threading
 import time
 from typing import NamedTuple
@@ -34,8 +33,6 @@ _LIFE, _FIRST_SECOND = 0, 2
 _mine: dict[str, int] = {}
 # Nobody looks at a file, and so closes it, while it is made.
 _looking = threading.RLock()
-# struct flock of Linux: type, whence, start, length, pid.
-_FLOCK = struct.Struct('@hhqqi0q')
 _NEW = (os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
 # To look at a lock, one needs not be able to take it.
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -147,20 +144,12 @@ def look(path: str) -> Look:
 
 
 def _look(fd: int) -> Look:
-    if _locked_from(fd, _LIFE) is None:
+    if locks.first_from(fd, _LIFE) is None:
         return Look(False)
-    sign = _locked_from(fd, _LIFE + 1)
+    sign = locks.first_from(fd, _LIFE + 1)
     if sign is None:
         return Look(True)
-    return Look(True, max(0.0, time.monotonic() - (sign - _FIRST_SECOND)))
-
-
-def _locked_from(fd: int, start: int) -> int | None:
-    """The first byte from there on that somebody has locked."""
-    kind, _, found, _, _ = _FLOCK.unpack(fcntl.fcntl(
-        fd, fcntl.F_GETLK,
-        _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 0, 0)))
-    return None if kind == fcntl.F_UNLCK else found
+    return Look(True, max(0.0, time.monotonic() - (sign[0] - _FIRST_SECOND)))
 
 
 def _in_child() -> None:
